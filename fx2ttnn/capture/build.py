@@ -1,0 +1,69 @@
+"""Building a Hugging Face model without memory or time for its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from fx2ttnn.capture import attention, experts
+from fx2ttnn.errors import CaptureError, UserError
+
+
+def build_model(config: Any) -> torch.nn.Module:
+    """The causal language model of `config` in float32 and eval mode: parameters on meta, buffers with their values.
+
+    Raises UserError where transformers cannot build it, CaptureError where the model does its attention itself.
+    """
+    from transformers.initialization import no_init_weights
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    attention.register()
+    experts.register()
+    config = copy.deepcopy(config)
+    try:
+        model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        if not model_class._can_set_attn_implementation():
+            raise CaptureError(
+                f"{model_class.__name__} computes attention in its own code, not through transformers' attention interface"
+            )
+        with _parameters_on_meta(), no_init_weights():
+            model = model_class._from_config(
+                config, dtype=torch.float32, attn_implementation=attention.NAME, experts_implementation=experts.NAME
+            )
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"transformers cannot build a {config.model_type} model from this config: {reason}") from error
+    _set_buffers(model)
+    model.tie_weights()
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Moves every parameter to meta as it is registered: its memory is reserved at most, never touched."""
+
+    def move(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> torch.nn.Parameter | None:
+        if parameter is None or parameter.device.type == "meta":
+            return None
+        return torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
+
+    # torch annotates the hook as returning nothing, but takes what it returns in place of the parameter.
+    handle = register_module_parameter_registration_hook(move)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _set_buffers(model: Any) -> None:
+    """Runs the model's own initialisation where there are buffers: some models leave them unset until then."""
+    for module in model.modules():
+        if module._buffers:
+            model._init_weights(module)

@@ -1,0 +1,82 @@
+"""What a config.json must say before a model is built from it: transformers fills gaps with defaults without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fx2ttnn.errors import UserError
+
+ESSENTIAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_SIZES = (*ESSENTIAL, "num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings")
+_TILE = 32
+_OTHER_INPUTS = ("vision_config", "audio_config", "speech_config", "vision_tower_config")
+
+
+def check_fields(fields: Mapping[str, Any], where: str) -> Any:
+    """The configuration class for a config.json. Raises UserError for a model that is none of ours or lacks sizes."""
+    model_type = fields.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise UserError(f"{where} has no model_type, so what kind of model it is cannot be known; add it")
+    config_class = _config_class(fields, model_type, where)
+    _check_kind(fields, model_type, config_class, where)
+    names = {field: _spelling(field, fields, config_class) for field in _SIZES}
+    missing = [names[field] for field in ESSENTIAL if names[field] not in fields]
+    if missing:
+        raise UserError(f"{where} does not give {', '.join(missing)}; a {model_type} model needs them")
+    for name in names.values():
+        value = fields.get(name)
+        sizes = value if isinstance(value, list) and value else [value]  # a list: one size per layer
+        if value is not None and not all(type(size) is int and size > 0 for size in sizes):
+            raise UserError(f"{where}: {name} is {value!r}; it must be a positive whole number")
+    return config_class
+
+
+def _spelling(field: str, fields: Mapping[str, Any], config_class: Any) -> str:
+    """The name a size goes by in this config.json: its usual one or the model's own."""
+    own = getattr(config_class, "attribute_map", {}).get(field, field)
+    return field if field in fields else own
+
+
+def _config_class(fields: Mapping[str, Any], model_type: str, where: str) -> Any:
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if model_type in CONFIG_MAPPING:
+        return CONFIG_MAPPING[model_type]
+    code = " Its own code (auto_map) is not run." if "auto_map" in fields else ""
+    raise UserError(f"{where}: model_type {model_type!r} is unknown to transformers {transformers.__version__}.{code}")
+
+
+def _check_kind(fields: Mapping[str, Any], model_type: str, config_class: Any, where: str) -> None:
+    """Raises UserError unless this is a decoder-only language model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+
+    def refuse(kind: str) -> UserError:
+        return UserError(f"{where}: {model_type} is {kind}; only decoder-only language models can be compiled")
+
+    sub_configs = getattr(config_class, "sub_configs", {})
+    other = [key for key in _OTHER_INPUTS if key in fields or key in sub_configs]
+    if other:
+        raise refuse(f"a multimodal model ({other[0]})")
+    if fields.get("is_encoder_decoder", getattr(config_class, "is_encoder_decoder", False)):
+        raise refuse("an encoder-decoder model")
+    if model_type not in CAUSAL:
+        raise refuse("no causal language model (transformers has no AutoModelForCausalLM class for it)")
+    if model_type in MASKED and not fields.get("is_decoder", False):
+        raise refuse("an encoder (is_decoder is not set)")
+
+
+def check_config(config: Any, fields: Mapping[str, Any], where: str) -> None:
+    """Raises UserError for sizes that do not fit together or that no tile grid can hold."""
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    if hidden % _TILE:
+        raise UserError(f"{where}: hidden size {hidden} is no multiple of {_TILE}, the side of a tile on the chip")
+    if not isinstance(heads, int):
+        return
+    if fields.get("head_dim") is None and getattr(config, "head_dim", None) is None and hidden % heads:
+        raise UserError(f"{where}: hidden size {hidden} is not divisible by the {heads} attention heads")
+    kv_heads = getattr(config, "num_key_value_heads", None)
+    if isinstance(kv_heads, int) and heads % kv_heads:
+        raise UserError(f"{where}: {heads} attention heads cannot be shared among {kv_heads} key/value heads evenly")

@@ -1,0 +1,65 @@
+"""The capture stage: from a configuration to the graph of one decode step."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fx2ttnn.errors import UserError
+from fx2ttnn.ir import Capture, ModuleInfo, TensorSpec
+
+
+def build_model(config: Any) -> Any:
+    """See `capture.build.build_model`; torch is imported on the first call only."""
+    from fx2ttnn.capture import build
+
+    return build.build_model(config)
+
+
+def capture_decode(config: Any, batch: int = 32, max_seq_len: int = 4096) -> Capture:
+    """Captures one new token for each of `batch` users over a cache of `max_seq_len` positions.
+
+    Inputs of the graph: input_ids and position_ids [B, 1], int64; output: logits [B, 1, vocab], float32. Raises UserError
+    for sizes the model does not have, CaptureError for a model that cannot be captured.
+    """
+    _check(config, batch, max_seq_len)
+    from fx2ttnn.capture.clean import clean
+    from fx2ttnn.capture.to_graph import to_graph
+    from fx2ttnn.capture.trace import trace_decode
+    from fx2ttnn.capture.verify import check_attention, check_layers
+
+    plain = json.loads(config.to_json_string(use_diff=False))
+    model = build_model(config)
+    weights, tied = _weights(model)
+    trace = trace_decode(model, batch, max_seq_len)
+    graph = clean(to_graph(trace, weights))
+    check_attention(graph)
+    check_layers(graph)
+    modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p)) for p, m in model.named_modules()}
+    return Capture(_display_name(config), plain, graph, modules, weights, tied, batch, max_seq_len)
+
+
+def _check(config: Any, batch: int, max_seq_len: int) -> None:
+    if batch < 1:
+        raise UserError(f"batch is {batch}; it must be at least 1")
+    longest = getattr(config, "max_position_embeddings", None)
+    if max_seq_len < 1 or (longest and max_seq_len > longest):
+        limit = f"between 1 and the model's max_position_embeddings, {longest}" if longest else "at least 1"
+        raise UserError(f"max_seq_len is {max_seq_len}; it must be {limit}")
+
+
+def _weights(model: Any) -> tuple[dict[str, TensorSpec], dict[str, str]]:
+    """Every tensor of the checkpoint, and for those that are another one under a second name, that one's name."""
+    from fx2ttnn.capture.to_graph import spec_of
+
+    first: dict[int, str] = {}
+    specs, tied = {}, {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        specs[name] = spec_of(tensor)
+        if first.setdefault(id(tensor), name) != name:
+            tied[name] = first[id(tensor)]
+    return specs, tied
+
+
+def _display_name(config: Any) -> str:
+    return config.name_or_path or config.model_type

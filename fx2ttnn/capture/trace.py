@@ -1,0 +1,160 @@
+"""Tracing one decode step of a model to an FX graph of ATen ops."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from fx2ttnn.capture.cache import IndexUsed, TracedCache
+from fx2ttnn.capture.fold import LayerFolder
+from fx2ttnn.errors import CaptureError, UserError
+
+MODULE = "module"  # key of a node's meta: path of the innermost module that ran it
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A traced step. `tensors` names the model's tensors by identity; `folded`: layer -> the layer that stands for it."""
+
+    graph: fx.GraphModule
+    tensors: dict[int, str]
+    folded: dict[str, str]
+
+
+def trace_decode(model: torch.nn.Module, batch: int, max_seq_len: int) -> Trace:
+    """Traces logits = model(input_ids [B, 1], position_ids [B, 1], cache). Raises CaptureError with the module's path."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with _fake_weights(model, mode), mode, torch.no_grad():
+        tensors = {id(tensor): name for name, tensor in _named_tensors(model)}
+        ids, positions = (torch.zeros(batch, 1, dtype=torch.int64) for _ in range(2))
+        excluded: set[Hashable] = set()
+        while True:
+            folder = LayerFolder(model, excluded)
+            try:
+                graph = _trace_once(model, folder, ids, positions, max_seq_len)
+                return Trace(graph, tensors, folder.folded)
+            except IndexUsed:
+                continue  # the folder has excluded that layer's kind, so this ends
+
+
+def _trace_once(
+    model: torch.nn.Module, folder: LayerFolder, ids: torch.Tensor, positions: torch.Tensor, max_seq_len: int
+) -> fx.GraphModule:
+    def step(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        cache = TracedCache(max_seq_len)
+        return model(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True).logits
+
+    paths = _ModulePaths(model)
+    try:
+        with paths.recording(), folder.active(), _quiet():
+            # pre_dispatch keeps ops such as linear and matmul whole
+            return make_fx(step, pre_dispatch=True, _allow_non_fake_inputs=True)(ids, positions)
+    except IndexUsed:
+        raise
+    except UserError as error:
+        raise CaptureError(f"{paths.where()}: {error}") from error
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CaptureError(f"{paths.where()} cannot be traced: {type(error).__name__}: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch from logging a failing shape function with its stack: the CaptureError says it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+class _ModulePaths:
+    """Notes on each traced node the module that ran it."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+        self._names = {id(module): path for path, module in model.named_modules()}
+        self._stack: list[str] = []
+        self._last: fx.Node | None = None
+
+    def where(self) -> str:
+        """The module that is running, or was when an error was raised."""
+        path = self._stack[-1] if self._stack else ""
+        module = self._model.get_submodule(path)
+        return f"{path or 'the model'} ({type(module).__name__})"
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: torch.nn.Module, args: Any) -> None:
+        self._mark()
+        self._stack.append(self._names.get(id(module), self._stack[-1] if self._stack else ""))
+
+    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
+        self._mark()
+        self._stack.pop()
+
+    def _mark(self) -> None:
+        """Gives the nodes made since the last call to the module that is running."""
+        mode: Any = get_proxy_mode()
+        nodes = mode.tracer.graph.nodes
+        node = self._last.next if self._last is not None else next(iter(nodes))
+        while node.op != "root":
+            node.meta[MODULE] = self._stack[-1] if self._stack else ""
+            self._last, node = node, node.next
+
+
+def _named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers by path; one that has several gets the first."""
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield f"{path}.{name}".lstrip("."), tensor
+
+
+@contextmanager
+def _fake_weights(model: torch.nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+    """Replaces what comes from the checkpoint (parameters, persistent buffers) by fake tensors on the CPU.
+
+    The other buffers keep their values, and a meta tensor does not mix with them.
+    """
+    fakes: dict[int, torch.Tensor] = {}  # by identity, so that tied weights stay tied
+    before = [(m, dict(m._parameters), dict(m._buffers)) for m in model.modules()]
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in fakes:
+            # Built directly: going through the dispatcher costs ten times as much, for hundreds of weights.
+            fakes[id(tensor)] = FakeTensor(mode, tensor.detach().to("meta"), torch.device("cpu"))
+        return fakes[id(tensor)]
+
+    try:
+        for module, parameters, buffers in before:
+            module._parameters.update({n: fake(p) for n, p in parameters.items() if p is not None})  # type: ignore[misc]
+            volatile = module._non_persistent_buffers_set
+            module._buffers.update({n: fake(b) for n, b in buffers.items() if b is not None and n not in volatile})
+        yield
+    finally:
+        for module, parameters, buffers in before:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)

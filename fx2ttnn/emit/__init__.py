@@ -1,0 +1,168 @@
+"""From the ttnn graph to the files of a package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from fx2ttnn.emit.code import COLLECTIVES, Names, Source, Writer
+from fx2ttnn.emit.configs import Configs, literal
+from fx2ttnn.emit.model import model_context
+from fx2ttnn.emit.op_tests import op_test_files
+from fx2ttnn.emit.module_tests import module_test_files
+from fx2ttnn.emit.position_tables import table_context
+from fx2ttnn.emit.provenance import provenance
+from fx2ttnn.emit.units import Unit, build
+from fx2ttnn.lower import BLOCK_SIZE
+from fx2ttnn.lower.values import Lowered
+from fx2ttnn.plan import Plan
+
+TEMPLATES = Path(__file__).parent / "templates"
+LINE_LENGTH = 120
+
+
+def emit(plan: Plan, lowered: Lowered, folder: Path) -> None:
+    """Write the package into the empty `folder`; the same input gives the same bytes."""
+    root = build(lowered, plan.capture)
+    configs = Configs(lowered)
+    writer = Writer(lowered, configs)
+    files = _module_files(plan, lowered, root, writer, configs)
+    files |= op_test_files(plan, lowered, root, configs, render)
+    files |= module_test_files(plan, lowered, root, writer, render)
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "config.json").write_text(json.dumps(plan.capture.config, indent=2, sort_keys=True) + "\n")
+    _format(folder)
+    report = folder / "report"
+    report.mkdir(exist_ok=True)
+    (report / "provenance.json").write_text(json.dumps(provenance(folder, root, writer), indent=1) + "\n")
+
+
+def render(template: str, **context: Any) -> str:
+    """A template filled in; strings that become code must go through the filter `pystr`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["pystr"] = repr
+    return environment.get_template(template).render(**context)
+
+
+def plain(text: str) -> str:
+    """A string from a config as words inside a docstring: nothing that could end it."""
+    return "".join(c if c.isalnum() or c in " ._-/" else "_" for c in text)
+
+
+def _module_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, configs: Configs) -> dict[str, str]:
+    capture = plan.capture
+    title = capture.model_name
+    sources = _sources(root, writer)
+    by_file: dict[str, list[Source]] = {}
+    for source in sources.values():
+        by_file.setdefault(source.unit.file, []).append(source)
+    files = {"__init__.py": f'"""{plain(title)} on {plan.target.name}, emitted by fx2ttnn."""\n'}
+    files["model_config.py"] = render(
+        "model_config.py.j2",
+        title=title,
+        target=plan.target,
+        batch=capture.batch,
+        max_seq_len=capture.max_seq_len,
+        page_size=BLOCK_SIZE,
+        pages_per_user=-(-capture.max_seq_len // BLOCK_SIZE),
+        num_layers=len(layer_paths(plan)),
+        vocab_size=lowered_vocab(plan),
+        precision=plan.precision,
+        pcc=0.999 if plan.precision.name == "accuracy" else 0.99,
+        configs=configs.definitions(),
+    )
+    files["mesh.py"] = render("mesh.py.j2")
+    files["ccl.py"] = render(
+        "ccl.py.j2",
+        target=plan.target,
+        links=4,
+        topologies=["ttnn.Topology.Ring" if plan.target.torus and n > 2 else "ttnn.Topology.Linear" for n in plan.target.mesh_shape],
+    )
+    files["weights.py"] = render("weights.py.j2")
+    files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **table_context(plan))
+    for file, members in by_file.items():
+        files[f"{file}.py"] = _unit_file(file, members, plan)
+    files["model.py"] = render("model.py.j2", **model_context(plan, lowered, root, writer, layer_paths(plan)))
+    return files
+
+
+def _sources(root: Unit, writer: Writer) -> dict[str, Source]:
+    """One source for each distinct class, children before parents."""
+    found: dict[str, Source] = {}
+
+    def visit(unit: Unit) -> None:
+        for child in unit.children:
+            visit(child)
+        if unit.path and unit.class_name not in found:
+            found[unit.class_name] = writer.source(unit)
+
+    visit(root)
+    return found
+
+
+def _unit_file(file: str, members: list[Source], plan: Plan) -> str:
+    text = "\n".join(line for m in members for line, _ in m.statements) + "\n".join(e for m in members for _, e in m.inits)
+    imports = sorted({c for m in members for c in m.child_files if c[0] != file})
+    described = [_Described(m, _description(m, plan)) for m in members]
+    return render(
+        "units.py.j2",
+        docstring=f"{file.replace('_', ' ').capitalize()} of the model, one chip's share. Shapes in comments are those of one chip.",
+        uses_ccl="ccl." in text,
+        uses_cfg="cfg." in text,
+        imports=imports,
+        sources=described,
+    )
+
+
+class _Described:
+    """A source with its docstring, for the template."""
+
+    def __init__(self, source: Source, description: str):
+        self.description = description
+        self.unit, self.arguments, self.inits = source.unit, source.arguments, source.inits
+        self.statements, self.returns = source.statements, source.returns
+
+
+def _description(source: Source, plan: Plan) -> str:
+    layers = "*".join(source.unit.path.split(".0.")) if ".0." in source.unit.path else source.unit.path
+    return f"{plain(layers.replace('*', '.N.'))}, one step for every user."
+
+
+def layer_paths(plan: Plan) -> dict[str, str]:
+    """Every layer's path, in order, and the path of the layer that is spelled out for it."""
+    found: dict[str, str] = {}
+    for op in plan.capture.graph.ops:
+        from fx2ttnn.plan.segments import layer_of
+
+        if op.name == "layer":
+            like = op.attrs["like"]
+            found[f"{like.rsplit('.', 1)[0]}.{op.attrs['index']}"] = like
+        elif layer := layer_of(op.module):
+            found.setdefault(layer, layer)
+    return dict(sorted(found.items(), key=lambda item: int(item[0].rsplit(".", 1)[1])))
+
+
+def lowered_vocab(plan: Plan) -> int:
+    """Width of the logits of the whole model."""
+    return plan.graph.specs[plan.graph.outputs[0]].shape[-1]
+
+
+def _format(folder: Path) -> None:
+    command = [sys.executable, "-m", "ruff", "format", "--quiet", "--no-cache", "--line-length", str(LINE_LENGTH), str(folder)]
+    done = subprocess.run([*command, "--isolated"], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the emitted code is not valid Python; this is a bug in fx2ttnn:\n{done.stderr}")
+
+
+__all__ = ["COLLECTIVES", "Names", "emit", "literal", "Mapping"]

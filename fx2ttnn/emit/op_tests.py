@@ -1,0 +1,83 @@
+"""tests/ops: one file for each ttnn operation, one case for each distinct call of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fx2ttnn.emit.configs import Configs, literal
+from fx2ttnn.emit.distinct import distinct_calls
+from fx2ttnn.emit.units import Unit
+from fx2ttnn.ir import Ref
+from fx2ttnn.lower.values import Call, Construct, Lowered, Memory, Tensor
+from fx2ttnn.plan import Plan
+
+
+def op_test_files(plan: Plan, lowered: Lowered, root: Unit, configs: Configs, render: Callable[..., str]) -> dict[str, str]:
+    """Files of tests/ and tests/ops by name."""
+    by_function: dict[str, list[dict[str, Any]]] = {}
+    for call, group in distinct_calls(lowered):
+        cases = by_function.setdefault(call.function, [])
+        cases.append(_case(call, group, lowered, configs, {c["name"] for c in cases}))
+    files = {
+        "tests/__init__.py": "",
+        "tests/ops/__init__.py": "",
+        "tests/conftest.py": render("conftest.py.j2"),
+        "tests/pcc.py": render("pcc.py.j2"),
+        "tests/ops/harness.py": render("op_harness.py.j2"),
+        "tests/ops/references.py": render("op_references.py.j2"),
+    }
+    for function, cases in by_function.items():
+        name = function.rsplit(".", 1)[-1]
+        files[f"tests/ops/test_{name}.py"] = render("op_test.py.j2", function=function, name=name, cases=cases)
+    return files
+
+
+def _case(call: Call, group: list[Call], lowered: Lowered, configs: Configs, taken: set[str]) -> dict[str, Any]:
+    name = _name(call, lowered)
+    while name in taken:
+        name += "'"
+    written = [i for i, a in enumerate(call.args) if isinstance(a, Ref) and a in call.writes]
+    return {
+        "name": name,
+        "used": sorted({c.op.module for c in group}),
+        "rule": call.rule,
+        "args": [_argument(a, call, lowered, configs) for a in call.args],
+        "kwargs": [(k, _argument(v, call, lowered, configs)) for k, v in call.kwargs.items()],
+        "written": written[0] if written else None,
+        "pcc": call.pcc,
+    }
+
+
+def _name(call: Call, lowered: Lowered) -> str:
+    if call.op.name == "reshard":
+        return f"{call.op.module} {call.names[0]}"
+    return call.op.module or call.op.name
+
+
+def _argument(value: Any, call: Call, lowered: Lowered, configs: Configs) -> str:
+    if isinstance(value, Ref):
+        return _input(lowered.tensors[value], call, lowered, configs)
+    if isinstance(value, Memory | Construct):
+        return configs.expression(value)
+    return literal(value)
+
+
+def _input(tensor: Tensor, call: Call, lowered: Lowered, configs: Configs) -> str:
+    differs = tuple(a != "R" for a in tensor.axes)
+    kind, high = _values(tensor, call, lowered)
+    extra = "".join(f", {k}={v!r}" for k, v in (("values", kind), ("high", high)) if v)
+    memory = configs.expression(tensor.memory)
+    return f"Input({tensor.shape}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT, {memory}, {differs}{extra})"
+
+
+def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, int | None]:
+    """What to fill an input with: normal numbers, unless the operation gives them a meaning."""
+    leaf = tensor.name.rsplit(".", 1)[-1]
+    if leaf in ("page_table", "current_pos", "first_user", "stats", "gathered"):
+        kind = "stats" if leaf == "gathered" else leaf
+        return (kind, None) if kind != "stats" or "post" in call.function else (None, None)
+    if tensor.dtype in ("uint32", "int32"):
+        table = lowered.tensors[call.args[1]]
+        return "ids", table.shape[-2]
+    return None, None

@@ -1,0 +1,10 @@
+"""Run an unchanged ttnn package on the CPU with numbers.
+
+While `emulated_mesh` is on, every ttnn operation calls the real one on a mock mesh (true specs, true errors) and
+computes the torch value of every chip's shard next to it.
+"""
+
+from fx2ttnn.emulate.mesh import emulated_mesh
+from fx2ttnn.emulate.tensor import EmulatedTensor, EmulationError
+
+__all__ = ["EmulatedTensor", "EmulationError", "emulated_mesh"]

@@ -1,0 +1,67 @@
+"""Opens a mock mesh with the emulator on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fx2ttnn import targets
+from fx2ttnn.check.mock import mock_environment
+from fx2ttnn.emulate.tensor import EmulationError
+from fx2ttnn.targets import Target
+
+_served: tuple[tuple[int, int], bool] | None = None  # the one cluster that ttnn serves in this process
+
+
+@contextmanager
+def emulated_mesh(
+    mesh_shape: tuple[int, int] | None = None,
+    torus: bool | None = None,
+    target: Target | str = "galaxy",
+    cache: Path | None = None,
+    **open_arguments: Any,
+) -> Iterator[Any]:
+    """A mesh device of `target` (or of `mesh_shape` chips of its kind) on which ttnn's operations also compute numbers.
+
+    ttnn reads the cluster once per process: the first call decides mesh shape and torus for all that follow.
+    """
+    global _served
+    target = targets.load(target) if isinstance(target, str) else target
+    shape = tuple(mesh_shape or target.mesh_shape)
+    ring = target.torus if torus is None else torus
+    if (shape, ring) != (target.mesh_shape, target.torus):
+        name = f"{target.name}-{shape[0]}x{shape[1]}{'-torus' if ring else ''}"
+        target = dataclasses.replace(target, name=name, mesh_shape=shape, torus=ring)
+    if _served is None:
+        os.environ.update(mock_environment(target, cache))  # ttnn reads it when it first opens a device
+    elif _served != (shape, ring):
+        raise EmulationError(
+            f"ttnn serves the mesh {_served[0]} in this process and cannot serve {shape}: use another process"
+        )
+    import ttnn
+
+    from fx2ttnn.emulate import patch
+    from fx2ttnn.emulate.chips import MESH
+
+    chips = shape[0] * shape[1]
+    ring_fabric = ring and max(shape) > 2
+    fabric = ttnn.FabricConfig.FABRIC_1D_RING if ring_fabric else ttnn.FabricConfig.FABRIC_1D
+    if chips > 1:
+        ttnn.set_fabric_config(fabric)
+    device = ttnn.open_mesh_device(ttnn.MeshShape(*shape), **open_arguments)
+    _served = (shape, ring)
+    try:
+        MESH.shape = shape
+        patch.install()
+        try:
+            yield device
+        finally:
+            patch.uninstall()
+    finally:
+        ttnn.close_mesh_device(device)
+        if chips > 1:
+            ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)

@@ -1,0 +1,224 @@
+"""Scaled dot product attention in ttnn's forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from fx2ttnn.emulate.chips import common_chips, on_chips
+from fx2ttnn.emulate.registry import emulates
+from fx2ttnn.emulate.tensor import EmulatedTensor, EmulationError
+
+Tensor = EmulatedTensor
+_AT_ONCE = 1 << 26  # numbers of keys that are float32 at once
+
+
+@emulates("ttnn.transformer.paged_scaled_dot_product_attention_decode", raw=True)
+def paged_decode(
+    input_tensor_q: Tensor,
+    input_tensor_k: Tensor,
+    input_tensor_v: Tensor,
+    page_table_tensor: Tensor,
+    *,
+    is_causal: bool = True,
+    attn_mask: Tensor | None = None,
+    cur_pos_tensor: Tensor | None = None,
+    attention_sink: Tensor | None = None,
+    scale: float | None = None,
+    sliding_window_size: int | None = None,
+    real: Any,
+) -> torch.Tensor:
+    """q [1, B, h, d], caches [blocks, hkv, block size, d], page table [B, pages], `cur_pos_tensor` [B].
+
+    A position is inclusive; a user at -1 is skipped.
+    """
+    table = page_table_tensor.value.long()
+    positions = cur_pos_tensor.value if cur_pos_tensor is not None else None
+    size = input_tensor_k.value.shape[4]
+    if is_causal:
+        used = int(positions.max()) // size + 1
+        if used > table.shape[-1]:
+            raise EmulationError(f"position {int(positions.max())} lies behind the {table.shape[-1]} pages of {size}")
+        table = table[..., : max(1, used)]
+
+    def keys(cache: torch.Tensor, row: slice) -> torch.Tensor:
+        return _pages(cache, _part(table, row), row)
+
+    return _decode(
+        input_tensor_q, input_tensor_k, input_tensor_v, keys, positions, table, is_causal, attn_mask, attention_sink,
+        scale, sliding_window_size, real,
+    )  # fmt: skip
+
+
+@emulates("ttnn.transformer.scaled_dot_product_attention_decode", raw=True)
+def decode(
+    input_tensor_q: Tensor,
+    input_tensor_k: Tensor,
+    input_tensor_v: Tensor,
+    *,
+    is_causal: bool = True,
+    attn_mask: Tensor | None = None,
+    cur_pos: Sequence[int] = (),
+    cur_pos_tensor: Tensor | None = None,
+    attention_sink: Tensor | None = None,
+    scale: float | None = None,
+    sliding_window_size: int | None = None,
+    real: Any,
+) -> torch.Tensor:
+    """q [1, B, h, d], caches [B, hkv, S, d], positions [B] (inclusive, -1: skipped)."""
+    positions = cur_pos_tensor.value if cur_pos_tensor is not None else torch.tensor([[list(cur_pos)]])
+    used = int(positions.max()) + 1 if is_causal else input_tensor_k.value.shape[4]
+
+    def keys(cache: torch.Tensor, row: slice) -> torch.Tensor:
+        return _part(cache, row)[..., : max(1, used), :].float()
+
+    return _decode(
+        input_tensor_q, input_tensor_k, input_tensor_v, keys, positions, None, is_causal, attn_mask, attention_sink,
+        scale, sliding_window_size, real,
+    )  # fmt: skip
+
+
+def _decode(
+    q: Tensor, k: Tensor, v: Tensor, keys: Any, positions: torch.Tensor | None, table: torch.Tensor | None,
+    is_causal: bool, attn_mask: Tensor | None, sink: Tensor | None, scale: float | None, window: int | None, real: Any,
+) -> torch.Tensor:  # fmt: skip
+    """[r, c, 1, B, h, d]; one row of chips at a time where the keys of all are too many."""
+    if is_causal and positions is None:
+        raise EmulationError("causal attention without positions has no emulation: pass cur_pos_tensor")
+    mask_value = None if attn_mask is None else attn_mask.value
+    chips = common_chips(q.value, k.value, v.value, positions, table, mask_value)
+    pages = k.value.shape[4] * (1 if table is None else table.shape[-1])
+    number = chips[0] * chips[1] * q.value.shape[3] * k.value.shape[3] * pages * q.value.shape[-1]
+    rows = [slice(r, r + 1) for r in range(chips[0])] if number > _AT_ONCE else [slice(None)]
+    outs = []
+    for row in rows:
+        key, value = keys(k.value, row), keys(v.value, row)  # [r, c, B, hkv, n, d]
+        query = _part(q.value, row)[:, :, 0].float().unsqueeze(-2)  # [r, c, B, h, 1, d]
+        n = torch.arange(key.shape[-2])
+        mask = None
+        if positions is not None and is_causal:
+            at = _part(positions, row).flatten(2)[..., None].long()  # [r, c, B, 1]
+            seen = n <= at
+            if window is not None:
+                seen &= n > at - window
+            seen |= at < 0  # a skipped user: any finite number
+            mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[..., None, None, :]
+        elif window is not None:
+            raise EmulationError("a sliding window without causal attention has no emulation in decode")
+        if mask_value is not None:
+            added = _part(mask_value, row)[:, :, 0].float().unsqueeze(-2)[..., : key.shape[-2]]  # [r, c, B, h, 1, n]
+            mask = added if mask is None else mask + added
+        sinks = None if sink is None else _part(sink.value, row).float()[..., :1].flatten(2)  # [r, c, h]
+        out = _attend(query, key, value, mask, scale, sinks).squeeze(-2)
+        if positions is not None and is_causal:
+            out = out.masked_fill((at < 0)[..., None], 0)
+        outs.append(out)
+    out = torch.cat(outs)[:, :, None]
+    # Where ttnn's result counts padded heads, they are zeros here.
+    return functional.pad(out, (0, 0, 0, real.shape[2] - out.shape[-2]))
+
+
+@emulates("ttnn.transformer.scaled_dot_product_attention")
+def prefill(
+    input_tensor_q: torch.Tensor,
+    input_tensor_k: torch.Tensor,
+    input_tensor_v: torch.Tensor,
+    *,
+    attn_mask: torch.Tensor | None = None,
+    is_causal: bool = True,
+    scale: float | None = None,
+    sliding_window_size: int | None = None,
+    attention_sink: torch.Tensor | None = None,
+    output_concat_heads: bool = False,
+) -> torch.Tensor:
+    """q [b, h, S, d], k and v [b, hkv, S, d]; `attn_mask` is added to the scores."""
+    queries, keys = input_tensor_q.shape[-2], input_tensor_k.shape[-2]
+    seen = _seen(queries, keys, max(0, keys - queries), is_causal, sliding_window_size)
+    mask = torch.zeros(queries, keys).masked_fill(~seen, float("-inf"))
+    mask = mask if attn_mask is None else mask + attn_mask
+    sinks = None if attention_sink is None else attention_sink[..., 0].flatten(2)
+    out = _attend(input_tensor_q, input_tensor_k, input_tensor_v, mask, scale, sinks)
+    return out.transpose(-3, -2).flatten(-2).unsqueeze(3) if output_concat_heads else out
+
+
+@emulates("ttnn.transformer.chunked_scaled_dot_product_attention", raw=True)
+def chunked(
+    input_tensor_q: Tensor,
+    input_tensor_k: Tensor,
+    input_tensor_v: Tensor,
+    page_table_tensor: Tensor,
+    chunk_start_idx: int | None = None,
+    *,
+    chunk_start_idx_tensor: Tensor | None = None,
+    scale: float | None = None,
+    sliding_window_size: int | None = None,
+    attention_sink: Tensor | None = None,
+) -> torch.Tensor:
+    """q [b, h, S, d] at positions from `chunk_start_idx` on, over paged caches that hold the chunk already."""
+    q = input_tensor_q.value.float()
+    if chunk_start_idx_tensor is not None:
+        starts = chunk_start_idx_tensor.value.unique()
+        if starts.numel() > 1:
+            raise EmulationError("chunk starts that differ between chips have no emulation")
+        chunk_start_idx = int(starts)
+    size = input_tensor_k.value.shape[4]
+    total = chunk_start_idx + q.shape[-2]
+    table = page_table_tensor.value.long()
+    if total > table.shape[-1] * size:
+        raise EmulationError(f"{total} tokens lie behind the {table.shape[-1]} pages of {size}")
+    table = table[..., : q.shape[2], : -(-total // size)]
+    key, value = (_pages(cache.value, table, slice(None))[..., :total, :] for cache in (input_tensor_k, input_tensor_v))
+    seen = _seen(q.shape[-2], total, chunk_start_idx, True, sliding_window_size)
+    mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
+    sinks = None if attention_sink is None else attention_sink.value[..., 0].flatten(2).float()
+    return _attend(q, key, value, mask, scale, sinks)
+
+
+def _seen(queries: int, keys: int, start: int, causal: bool, window: int | None) -> torch.Tensor:
+    """Which key each query sees; query 0 stands at position `start`. A window without causality is centred."""
+    at, n = torch.arange(start, start + queries)[:, None], torch.arange(keys)
+    seen = (n <= at) if causal else torch.ones(queries, keys, dtype=torch.bool)
+    if window is not None:
+        seen &= (n > at - window) if causal else ((n - at).abs() <= window // 2)
+    return seen
+
+
+def _attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float | None, sink: Any
+) -> torch.Tensor:
+    """q [r, c, b, h, s, d], k and v [r, c, b, hkv, n, d], mask [.., b, h, s, n] or less, sink [r, c, h] -> as q.
+
+    Neighbouring query heads share a key head. The sink is one more score, scaled too, without a value.
+    """
+    groups = k.shape[3]
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    grouped = q.unflatten(3, (groups, -1))
+    scores = (grouped @ k.unsqueeze(4).mT).flatten(3, 4) * scale  # [r, c, b, h, s, n]
+    scores = scores if mask is None else scores + mask
+    if sink is None:
+        weights = torch.softmax(scores, dim=-1)
+    else:
+        extra = sink[:, :, None, :, None, None].expand(*scores.shape[:-1], 1) * scale
+        weights = torch.softmax(torch.cat([scores, extra], dim=-1), dim=-1)[..., :-1]
+    return (weights.unflatten(3, (groups, -1)) @ v.unsqueeze(4)).flatten(3, 4)
+
+
+def _part(value: torch.Tensor, row: slice) -> torch.Tensor:
+    """The chips of one row of the mesh; of all where all rows agree."""
+    return value if value.shape[0] == 1 else value[row]
+
+
+def _pages(cache: torch.Tensor, table: torch.Tensor, row: slice) -> torch.Tensor:
+    """[r, c, B, hkv, pages * block size, d] float32: each user's pages of [r, c, blocks, hkv, block size, d]."""
+    cache = _part(cache, row)
+    rows, cols, blocks = cache.shape[:3]
+    chips = common_chips(cache, table)
+    if table.max() >= blocks:
+        raise EmulationError(f"the page table names block {int(table.max())} of {blocks}")
+    first = (torch.arange(rows * cols) * blocks).reshape(rows, cols, 1, 1)
+    index = on_chips(table.clamp(min=0) + first, chips)  # -1 stands for pages that no position reaches
+    found = cache.flatten(0, 2).index_select(0, index.flatten()).float()
+    return found.reshape(*index.shape, *cache.shape[3:]).transpose(-4, -3).flatten(-3, -2)

@@ -1,0 +1,86 @@
+"""Sums, extremes, orders and choices along a dim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fx2ttnn.emulate.chips import LEAD, common_chips, on_chips, own_dim
+from fx2ttnn.emulate.registry import emulates
+
+_REDUCE: dict[str, Callable[..., torch.Tensor]] = {
+    "sum": torch.sum,
+    "mean": torch.mean,
+    "max": torch.amax,
+    "min": torch.amin,
+}
+
+
+def _reduction(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def emulation(
+        input_tensor: torch.Tensor, dim: Any = None, keepdim: bool = False, scalar: float = 1.0
+    ) -> torch.Tensor:
+        dims = range(input_tensor.dim() - LEAD) if dim is None else [dim] if isinstance(dim, int) else dim
+        out = function(input_tensor, dim=tuple(own_dim(input_tensor, d) for d in dims), keepdim=keepdim)
+        return out if scalar == 1.0 else out * scalar
+
+    return emulation
+
+
+for _name, _function in _REDUCE.items():
+    emulates(f"ttnn.{_name}")(_reduction(_function))
+
+
+@emulates("ttnn.softmax", "ttnn.softmax_in_place")
+def softmax(input_tensor: torch.Tensor, dim: int = -1) -> torch.Tensor:
+    return torch.softmax(input_tensor, dim=own_dim(input_tensor, dim))
+
+
+@emulates("ttnn.argmax")
+def argmax(input_tensor: torch.Tensor, dim: int | None = None, keepdim: bool = False, *, real: Any) -> torch.Tensor:
+    flat = input_tensor.flatten(LEAD) if dim is None else input_tensor
+    out = flat.argmax(dim=-1 if dim is None else own_dim(flat, dim), keepdim=keepdim and dim is not None)
+    return out.reshape(*out.shape[:LEAD], *real.shape) if dim is None else out
+
+
+@emulates("ttnn.topk")
+def topk(
+    input_tensor: torch.Tensor, k: int = 32, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(torch.topk(input_tensor, k, dim=own_dim(input_tensor, dim), largest=largest))
+
+
+@emulates("ttnn.sort")
+def sort(input_tensor: torch.Tensor, dim: int = -1, descending: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(torch.sort(input_tensor, dim=own_dim(input_tensor, dim), descending=descending, stable=True))
+
+
+@emulates("ttnn.sampling")
+def sampling(
+    input_values_tensor: torch.Tensor,
+    input_indices_tensor: torch.Tensor,
+    k: torch.Tensor,
+    p: torch.Tensor,
+    temp: torch.Tensor,
+    seed: int | None = None,
+) -> torch.Tensor:
+    """One of the top k within the mass p for each user: values [1, 1, B, W] -> [1, 1, 1, B].
+
+    The chip draws other numbers from the same distribution.
+    """
+    inputs = (input_values_tensor, input_indices_tensor, k, p, temp)
+    values, indices, k, p, temp = (on_chips(x, common_chips(*inputs)) for x in inputs)
+    order = (values[:, :, 0, 0] * temp[..., None]).sort(dim=-1, descending=True)  # `temp` holds 1 / temperature
+    rank = torch.arange(values.shape[-1])
+    kept = order.values.masked_fill(rank >= k[..., None], float("-inf"))
+    probabilities = torch.softmax(kept, dim=-1)
+    before = probabilities.cumsum(-1) - probabilities
+    probabilities = probabilities.masked_fill(before > p[..., None], 0)
+    generator = torch.Generator().manual_seed(seed or 0)
+    drawn = torch.multinomial(probabilities.flatten(0, 2), 1, generator=generator).unflatten(
+        0, values.shape[:2] + (-1,)
+    )
+    chosen = indices[:, :, 0, 0].gather(-1, order.indices.gather(-1, drawn))
+    return chosen.transpose(-1, -2)[:, :, None, None]

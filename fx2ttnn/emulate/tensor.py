@@ -1,0 +1,127 @@
+"""What the patched ttnn functions give out: a real tensor of the mock mesh with the value of every chip's shard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class EmulationError(RuntimeError):
+    """The emulator cannot compute an operation, or computed something else than ttnn says."""
+
+
+# Attributes and methods of ttnn.Tensor that read its spec or buffer, and so are true on a mock.
+_REAL = frozenset(
+    """
+    shape dtype layout spec memory_config padded_shape device devices device_coords is_allocated storage_type
+    is_sharded volume logical_volume get_dtype get_layout tile get_tile buffer_address buffer_page_size
+    buffer_num_pages buffer_aligned_page_size buffer_unique_id tensor_topology update_tensor_topology element_size
+    tensor_id
+    """.split()  # noqa: SIM905
+)
+
+
+class EmulatedTensor:
+    """A tensor on the chips.
+
+    `real`: the ttnn.Tensor on the mock mesh; `value`: [r, c, *shard shape], of size 1 where all chips of an axis agree.
+    `owned` says that no other tensor shares the value's memory, so that it may be changed in place.
+    """
+
+    __slots__ = ("real", "_value", "owned")
+
+    def __init__(self, real: Any, value: torch.Tensor, owned: bool = True) -> None:
+        self.real, self._value, self.owned = real, value, owned
+
+    @property
+    def value(self) -> torch.Tensor:
+        if self._value is None:
+            raise EmulationError("a tensor is used after it was deallocated")
+        return self._value
+
+    @value.setter
+    def value(self, value: torch.Tensor | None) -> None:
+        self._value = value
+
+    def writable(self, chips: tuple[int, int]) -> torch.Tensor:
+        """The value with at least `chips` distinct chips, in memory of its own, to be changed in place."""
+        value = self.value
+        wanted = (max(chips[0], value.shape[0]), max(chips[1], value.shape[1]), *value.shape[2:])
+        if tuple(value.shape) != wanted or not self.owned:
+            # A fresh cache is all zeros: untouched zero pages cost no memory.
+            self._value = value.expand(wanted).clone() if value.any() else torch.zeros(wanted, dtype=value.dtype)
+            self.owned = True
+        return self._value
+
+    def overwrite(self, value: torch.Tensor) -> None:
+        """Takes over `value`, which is rounded already; views of this tensor see it."""
+        if self.owned and self.value.shape == value.shape:
+            self._value.copy_(value)
+        else:
+            self._value, self.owned = value.clone(), True
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _REAL:
+            return getattr(self.real, name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise EmulationError(f"ttnn.Tensor.{name} has no emulation: add it to fx2ttnn/emulate/tensor.py")
+
+    def __repr__(self) -> str:
+        return f"EmulatedTensor({tuple(self.real.shape)}, {self.real.dtype}, {self.real.layout})"
+
+    # Methods and operators of ttnn.Tensor that make tensors go through the patched functions.
+    def __add__(self, other: Any) -> Any:
+        return _ttnn().add(self, other)
+
+    def __sub__(self, other: Any) -> Any:
+        return _ttnn().subtract(self, other)
+
+    def __mul__(self, other: Any) -> Any:
+        return _ttnn().multiply(self, other)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _ttnn().divide(self, other)
+
+    def __matmul__(self, other: Any) -> Any:
+        return _ttnn().matmul(self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _ttnn().add(self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _ttnn().multiply(self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _ttnn().rsub(self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _ttnn().rdiv(self, other)
+
+    def __getitem__(self, slices: Any) -> Any:
+        return _ttnn().Tensor.__getitem__(self, slices)
+
+    def cpu(self, blocking: bool = True, cq_id: Any = None) -> Any:
+        return _ttnn().from_device(self)
+
+    def to(self, target: Any, *args: Any, **kwargs: Any) -> Any:
+        ttnn = _ttnn()
+        if isinstance(target, ttnn.Layout):
+            return ttnn.to_layout(self, target, *args, **kwargs)
+        return ttnn.to_device(self, target, *args, **kwargs)
+
+    def reshape(self, *shape: Any) -> Any:
+        return _ttnn().reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else list(shape))
+
+    def to_torch(self, mesh_composer: Any = None) -> torch.Tensor:
+        return _ttnn().to_torch(self, mesh_composer=mesh_composer)
+
+    def deallocate(self, force: bool = True) -> None:
+        _ttnn().deallocate(self, force)
+
+
+def _ttnn() -> Any:
+    import ttnn
+
+    return ttnn

@@ -1,0 +1,9 @@
+"""Errors that are messages to the user."""
+
+
+class UserError(Exception):
+    """Bad input: one clear message that says what was found, where, and what to do. The command line exits with code 2."""
+
+
+class CaptureError(UserError):
+    """The model cannot be captured: names the module and the reason."""

@@ -1,0 +1,166 @@
+"""The values that pass between stages: frozen dataclasses, printable as text.
+
+A `Graph` is a list of `Op`s in execution order over named values. The same classes serve after capture (op names are ATen
+overloads such as `aten.mul.Tensor`), after recognise (`linear`, `rms_norm`, `attention`) and after plan (collectives are
+ops like any other, and every value has a `Placement`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+
+class Ref(str):
+    """The name of a value, where an op's argument may also be a plain string."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"%{self}"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Logical shape and dtype (a torch dtype's name, such as `float32` or `int64`) of a value on the whole mesh."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+REPLICATED, PARTIAL = "R", "P"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a value lies on the mesh, one entry per mesh axis.
+
+    `"R"`: every chip along the axis holds the same; `"P"`: the value is the sum over the axis; an int: that dim of the value
+    is split over the axis. A dim split over both axes is split over axis 0 first.
+    """
+
+    axes: tuple[str | int, ...]
+
+    @property
+    def partial_axes(self) -> tuple[int, ...]:
+        return tuple(i for i, a in enumerate(self.axes) if a == PARTIAL)
+
+    def axes_of(self, dim: int) -> tuple[int, ...]:
+        """Mesh axes that split `dim`."""
+        return tuple(i for i, a in enumerate(self.axes) if a == dim and not isinstance(a, str))
+
+    def on(self, axis: int, to: str | int) -> Placement:
+        """The same placement with another entry for mesh axis `axis`."""
+        return Placement(tuple(to if i == axis else a for i, a in enumerate(self.axes)))
+
+    def __str__(self) -> str:
+        return "(" + ", ".join(a if isinstance(a, str) else f"S{a}" for a in self.axes) + ")"
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: `args` are `Ref`s to values, constants, or tuples of these; `attrs` are its named constants.
+
+    `module` is the path of the innermost Hugging Face module that called it, `sources` are the captured (FX) nodes it stands for.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    module: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Ref, ...]:
+        """All values the op reads, in order of its arguments."""
+        return tuple(_refs(self.args))
+
+    def __str__(self) -> str:
+        args = ", ".join(map(repr, self.args))
+        attrs = "".join(f" {k}={'graph' if isinstance(v, Graph) else repr(v)}" for k, v in self.attrs.items())
+        return f"{', '.join(self.outputs)} = {self.name}({args}){attrs}  # {self.module}"
+
+
+def _refs(args: tuple[Any, ...]) -> Iterator[Ref]:
+    for arg in args:
+        if isinstance(arg, Ref):
+            yield arg
+        elif isinstance(arg, tuple):
+            yield from _refs(arg)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Ops in execution order. `specs` holds every value; `parameters` maps a value to its name in the checkpoint.
+
+    `constants` are values the model computes when it is built (such as rotary frequencies); they are torch tensors.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    ops: tuple[Op, ...]
+    specs: Mapping[str, TensorSpec]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_ops(self, ops: tuple[Op, ...], specs: Mapping[str, TensorSpec] | None = None) -> Graph:
+        """The graph with other ops; `specs` are added to those of the values."""
+        return replace(self, ops=ops, specs={**self.specs, **(specs or {})})
+
+    def producers(self) -> dict[str, Op]:
+        """The op that makes each value."""
+        return {out: op for op in self.ops for out in op.outputs}
+
+    def users(self) -> dict[str, list[Op]]:
+        """The ops that read each value, in order."""
+        found: dict[str, list[Op]] = {}
+        for op in self.ops:
+            for value in dict.fromkeys(op.inputs):
+                found.setdefault(value, []).append(op)
+        return found
+
+    def __str__(self) -> str:
+        lines = [f"graph {self.name}({', '.join(f'%{v}: {self.specs[v]}' for v in self.inputs)})"]
+        lines += [f"  %{v} = parameter {name!r}: {self.specs[v]}" for v, name in self.parameters.items()]
+        lines += [f"  %{v} = constant: {self.specs[v]}" for v in self.constants]
+        for op in self.ops:
+            lines.append(f"  {op}  -> " + ", ".join(str(self.specs[o]) for o in op.outputs))
+        return "\n".join([*lines, f"  return {', '.join('%' + o for o in self.outputs)}", ""])
+
+
+@dataclass(frozen=True)
+class ModuleInfo:
+    """A module of the Hugging Face model: its path, its class and, for a repeated layer, the path of the layer it equals."""
+
+    path: str
+    class_name: str
+    like: str | None = None
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What capture knows of a model: the decode graph, its modules, and the configuration it was built from.
+
+    In `graph` the first layer of each distinct structure is spelled out; each further one is a single op `layer` whose
+    attribute `like` names the layer it was proven equal to.
+    """
+
+    model_name: str
+    config: Mapping[str, Any]
+    graph: Graph
+    modules: Mapping[str, ModuleInfo]
+    parameter_specs: Mapping[str, TensorSpec]
+    tied: Mapping[str, str]
+    batch: int
+    max_seq_len: int

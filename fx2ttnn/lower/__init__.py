@@ -1,0 +1,297 @@
+"""Apply the rule tables to a plan: every operation becomes ttnn calls with every argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fx2ttnn.ir import Op, Ref
+from fx2ttnn.lower.expressions import ExpressionError, evaluate
+from fx2ttnn.lower.rules import Rule, RuleCall, RuleError, load_rules
+from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory, Parameter, Tensor
+from fx2ttnn.lower.vocabulary import DRAM, Vocabulary
+from fx2ttnn.plan import Plan
+
+BLOCK_SIZE = 64  # tokens of a page of the KV cache, as vLLM serves Galaxy (peers.md 7a)
+
+
+def lower(plan: Plan, rules: tuple[Rule, ...] | None = None) -> Lowered:
+    """The ttnn graph of `plan`. Ops that no row takes are listed in `unsupported`, all of them."""
+    return _Engine(plan, load_rules() if rules is None else rules).run()
+
+
+class _Engine:
+    def __init__(self, plan: Plan, rules: tuple[Rule, ...]):
+        self.plan = plan
+        self.by_op: dict[str, list[Rule]] = {}
+        for rule in rules:
+            if rule.mode in (plan.mode, "any"):
+                self.by_op.setdefault(rule.op, []).append(rule)
+        self.scope = Vocabulary(plan.target, plan.precision).scope() | {
+            "parts": self._parts,
+            "axis_of": lambda x, dim: x.axes_of(dim)[0],
+            "mesh": plan.target.mesh_shape,
+            "block_size": BLOCK_SIZE,
+            "max_seq_len": plan.capture.max_seq_len,
+            "batch": plan.capture.batch,
+            "with_axes": _with_axes,
+            "pages_per_user": -(-plan.capture.max_seq_len // BLOCK_SIZE),
+            "rank": lambda x: len(plan.graph.specs[self._value(x)].shape),
+        }
+        self.calls: list[Call] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.versions: dict[str, list[str]] = {}  # value -> names of the tensors that hold it, in different layouts
+        self.python: dict[str, str] = {}  # tensor -> Python name
+        self.parameters: dict[str, Parameter] = {}
+        self.owners: dict[str, str] = {}
+        self.states: dict[str, str] = {}
+        self.unsupported: list[tuple[Op, str]] = []
+        self.inputs: list[str] = []
+
+    def run(self) -> Lowered:
+        for value in self.plan.graph.inputs:
+            self._add(value, value, self._planned(value, "uint32", "ROW_MAJOR", DRAM))
+            self.inputs.append(value)
+        missing: set[str] = set()
+        for op in self.plan.graph.ops:
+            if missing & set(op.inputs):
+                missing |= set(op.outputs)
+                if op.name not in self.by_op:
+                    self.unsupported.append((op, "no row in lowering_rules/ for this operation"))
+                continue
+            before = len(self.unsupported)
+            self._op(op)
+            if len(self.unsupported) > before:
+                missing |= set(op.outputs)
+        outputs = tuple(self.versions[v][-1] for v in self.plan.graph.outputs if v in self.versions)
+        return Lowered(
+            tuple(self.calls),
+            self.tensors,
+            self.parameters,
+            self.owners,
+            tuple(self.inputs),
+            outputs,
+            self.states,
+            tuple(self.unsupported),
+        )
+
+    # -- one operation -------------------------------------------------------------------------------------------------
+
+    def _op(self, op: Op) -> None:
+        candidates = self.by_op.get(op.name, [])
+        if not candidates:
+            self.unsupported.append((op, "no row in lowering_rules/ for this operation"))
+            return
+        fitting, refused = [], []
+        for rule in candidates:
+            scope = self._operands(op, rule)
+            failed = next((text for text in rule.when if not self._evaluate(text, scope, rule)), None)
+            (refused.append(f"{rule.where} wants {failed}") if failed else fitting.append((rule, scope)))
+        if not fitting:
+            self.unsupported.append((op, "; ".join(refused)))
+            return
+        rule, scope = max(fitting, key=lambda item: item[0].specificity)
+        try:
+            self._apply(op, rule, scope)
+        except ValueError as error:
+            self.unsupported.append((op, f"{rule.where}: {error}"))
+
+    def _operands(self, op: Op, rule: Rule) -> dict[str, Any]:
+        """The op's arguments under the names that the row gives them, and its attributes."""
+        planned = [self._planned(v, self.plan.precision.activations, "TILE", DRAM) for v in op.outputs]
+        scope = dict(self.scope) | {"op": op.attrs, "result": planned[0], "results": planned}
+        for position, name in enumerate(rule.operands):
+            argument = op.args[position] if position < len(op.args) else None
+            scope[name] = self._operand(argument)
+        return scope
+
+    def _operand(self, argument: Any) -> Any:
+        if isinstance(argument, tuple) and argument and isinstance(argument[0], Ref):
+            return tuple(argument)
+        if isinstance(argument, Ref) and argument in self.versions:
+            return self.tensors[self.versions[argument][-1]]
+        return argument
+
+    def _apply(self, op: Op, rule: Rule, scope: dict[str, Any]) -> None:
+        for name, text in rule.layout.items():
+            if isinstance(scope[name], Tensor):
+                scope[name] = self._in_layout(op, scope[name], self._evaluate(text, scope, rule), rule)
+        for name, spec in rule.parameters.items():
+            value = op.args[rule.operands.index(name)] if name in rule.operands and rule.operands.index(name) < len(op.args) else ()
+            if name in rule.operands and not value:
+                scope[name] = None
+                continue
+            scope[name] = self._parameter(op, rule, name, value, spec, scope)
+        for name, spec in rule.states.items():
+            scope[name] = self._state(op, rule, name, spec, scope)
+        for call in rule.calls:
+            self._call(op, rule, call, scope)
+        for value, name in zip(op.outputs, rule.results, strict=True):
+            self.versions[value] = [scope[name].name]
+
+    def _call(self, op: Op, rule: Rule, call: RuleCall, scope: dict[str, Any]) -> None:
+        args = tuple(self._argument(text, scope, rule) for text in call.args)
+        kwargs = {k: self._argument(text, scope, rule) for k, text in call.kwargs.items()}
+        kwargs = {k: v for k, v in kwargs.items() if v is not None}
+        outputs, names = [], []
+        for name, spec in call.out.items():
+            tensor = self._output(op, rule, name, spec, scope)
+            self.tensors[tensor.name] = tensor
+            scope[name] = tensor
+            python = self._python_name(op, spec.get("name", name), scope)
+            self.python[tensor.name] = python
+            outputs.append(tensor.name)
+            names.append(python)
+        writes = tuple(scope[name].name for name in call.writes)
+        self.calls.append(
+            Call(call.ttnn, args, kwargs, tuple(outputs), tuple(names), op, rule.where, rule.why.strip(), call.pcc, writes)
+        )
+
+    def _output(self, op: Op, rule: Rule, name: str, spec: Mapping[str, str], scope: Mapping[str, Any]) -> Tensor:
+        dtype = self._evaluate(spec.get("dtype", "precision.activations"), scope, rule)
+        layout = spec.get("layout", "TILE")
+        memory = self._evaluate(spec["memory"], scope, rule)
+        if name in rule.results and "shape" not in spec:
+            value = op.outputs[rule.results.index(name)]
+            return replace(self._planned(value, dtype, layout, memory), name=value)
+        first = scope[rule.operands[0]]
+        axes = self._evaluate(spec["axes"], scope, rule) if "axes" in spec else first.axes
+        shape = tuple(self._evaluate(spec["shape"], scope, rule))
+        stem = op.outputs[rule.results.index(name)] if name in rule.results else f"{op.outputs[0]}.{name}"
+        return Tensor(stem, shape, dtype, layout, memory, axes)
+
+    def _python_name(self, op: Op, name: str, scope: Mapping[str, Any]) -> str:
+        if name.startswith("@"):
+            return op.attrs[name[1:]]
+        if name.startswith("="):
+            return self.python[scope[name[1:]].name]
+        if name == "leaf":  # the words of the module whose weight it is: q_proj, k_proj, v_proj -> qkv
+            leaves = [n.rsplit(".", 2)[-2] for v in op.inputs if (n := self.plan.graph.parameters.get(v, "")).endswith(".weight")]
+            return "".join(leaf.removesuffix("_proj") for leaf in leaves)
+        return name
+
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    def _planned(self, value: str, dtype: str, layout: str, memory: Memory) -> Tensor:
+        """The device tensor of a planned value."""
+        order = self.plan.orders[value]
+        place = self.plan.placements[value]
+        axes = tuple(a if isinstance(a, str) else order.index(a) for a in place.axes)
+        return Tensor(value, self.plan.device_shape(value), dtype, layout, memory, axes)
+
+    def _add(self, value: str, python: str, tensor: Tensor) -> None:
+        self.tensors[tensor.name] = tensor
+        self.versions[value] = [tensor.name]
+        self.python[tensor.name] = python
+
+    def _in_layout(self, op: Op, x: Tensor, memory: Memory, rule: Rule) -> Tensor:
+        """A tensor that holds the same value in `memory`: one that exists, or a new one by way of the `reshard` row."""
+        if x.memory == memory:
+            return x
+        value = self._value(x)
+        for name in self.versions[value]:
+            if self.tensors[name].memory == memory:
+                return self.tensors[name]
+        reshard = self.by_op["reshard"][0]
+        moved = replace(x, name=f"{value}.{len(self.versions[value])}", memory=memory)
+        self.tensors[moved.name] = moved
+        self.python[moved.name] = self.python[x.name]
+        self.versions[value].append(moved.name)
+        (call,) = reshard.calls
+        made = Op("reshard", (Ref(x.name),), (moved.name,), {}, op.module, op.sources)
+        scope = {"x": x, "memory": memory}
+        args = tuple(self._argument(text, scope, reshard) for text in call.args)
+        self.calls.append(
+            Call(call.ttnn, args, {}, (moved.name,), (self.python[x.name],), made, reshard.where, f"{rule.where} asks for it", call.pcc)
+        )
+        return moved
+
+    def _value(self, x: Tensor) -> str:
+        """The planned value that tensor `x` holds."""
+        return next(v for v, names in self.versions.items() if x.name in names)
+
+    def _parameter(self, op: Op, rule: Rule, name: str, value: Any, spec: Mapping[str, Any], scope: dict[str, Any]) -> Tensor:
+        values = value if isinstance(value, tuple) else (value,) if value else ()
+        sources = tuple(self.plan.graph.parameters[v] for v in values)
+        key = ".".join((op.outputs[0], name))
+        scope["parameter"] = self._placed(values) if values else None
+        dtype = self._evaluate(spec["dtype"], scope, rule)
+        axes = self._evaluate(spec["axes"], scope, rule) if "axes" in spec else ("R",) * len(self.plan.target.mesh_shape)
+        tensor = Tensor(
+            key,
+            tuple(self._evaluate(spec["shape"], scope, rule)),
+            dtype,
+            spec.get("layout", "TILE"),
+            self._evaluate(spec["memory"], scope, rule),
+            axes,
+        )
+        arguments = {k: self._evaluate(text, scope, rule) for k, text in spec.get("arguments", {}).items()}
+        self.parameters[key] = Parameter(self._python_name(op, spec.get("attribute", name), scope), spec["transform"], sources, tensor, arguments)
+        self.owners[key] = op.module
+        self.tensors[key] = tensor
+        return tensor
+
+    def _placed(self, values: tuple[str, ...]) -> dict[str, Any]:
+        """Sizes and placement of a weight, for expressions: per chip, summed over fused weights."""
+        from fx2ttnn.plan.device_shape import local_shape
+
+        mesh = self.plan.target.mesh_shape
+        shapes = [local_shape(self.plan.graph.specs[v], self.plan.placements[v], mesh) for v in values]
+        return {
+            "n": sum(s[0] for s in shapes),
+            "k": shapes[0][-1],
+            "axes": self.plan.placements[values[0]].axes,
+            "shape": shapes[0],
+            "parts": self._count(self.plan.placements[values[0]].axes_of(0)),
+        }
+
+    def _count(self, axes: tuple[int, ...]) -> int:
+        n = 1
+        for axis in axes:
+            n *= self.plan.target.mesh_shape[axis]
+        return n
+
+    def _state(self, op: Op, rule: Rule, name: str, spec: Mapping[str, str], scope: dict[str, Any]) -> Tensor:
+        """A run-time tensor: one for the model, or one for each layer."""
+        key = name if spec["scope"] == "model" else f"{op.outputs[0]}.{name}"
+        tensor = Tensor(
+            key,
+            tuple(self._evaluate(spec["shape"], scope, rule)),
+            self._evaluate(spec["dtype"], scope, rule),
+            spec.get("layout", "TILE"),
+            self._evaluate(spec.get("memory", "DRAM"), scope, rule),
+            self._evaluate(spec["axes"], scope, rule),
+        )
+        if self.tensors.setdefault(key, tensor) != tensor:
+            raise ValueError(f"state {name!r} is needed as {tensor} and as {self.tensors[key]}")
+        self.states[key] = spec["scope"]
+        self.python[key] = name
+        return tensor
+
+    # -- expressions ---------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, text: str, scope: Mapping[str, Any], rule: Rule) -> Any:
+        try:
+            return evaluate(text, scope)
+        except (ExpressionError, AttributeError, TypeError, KeyError, IndexError) as error:
+            raise RuleError(f"{rule.where}: {text!r}: {error}") from error
+
+    def _argument(self, text: str, scope: Mapping[str, Any], rule: Rule) -> Any:
+        found = self._evaluate(text, scope, rule)
+        if isinstance(found, Tensor):
+            return Ref(found.name)
+        if isinstance(found, list):
+            return tuple(found)
+        return found
+
+    def _parts(self, x: Tensor, dim: int) -> int:
+        """Number of chips that share device dim `dim` of `x`."""
+        return self._count(x.axes_of(dim))
+
+
+def _with_axes(axes: tuple[str | int, ...], axis: int, entry: str | int) -> tuple[str | int, ...]:
+    return tuple(entry if i == axis else a for i, a in enumerate(axes))
+
+
+__all__ = ["Call", "Construct", "Enum", "Lowered", "Memory", "Parameter", "Tensor", "lower"]

@@ -1,0 +1,142 @@
+"""The ttnn graph: device tensors, where they lie on a chip, and calls with every argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from fx2ttnn.ir import Op, Ref
+
+Range = tuple[tuple[int, int], tuple[int, int]]  # first and last core (x, y), both included
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where a tensor lies on a chip. `shard` is (rows, columns) of elements; `cores` the rectangles that hold shards, in order."""
+
+    buffer: str  # "L1" or "DRAM"
+    kind: str = "interleaved"  # or "width", "height"
+    shard: tuple[int, int] | None = None
+    cores: tuple[Range, ...] = ()
+
+    @property
+    def core_count(self) -> int:
+        return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in self.cores)
+
+
+@dataclass(frozen=True)
+class Enum:
+    """A name of the ttnn package, such as `ttnn.bfloat16`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Construct:
+    """A configuration object: the ttnn class and its arguments."""
+
+    name: str
+    kwargs: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor on the mesh: one chip's logical shape, and for each mesh axis how chips along it differ.
+
+    `axes` is a placement in dims of the device tensor: `"R"` same data, `"P"` summands, an int the dim that is split.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    memory: Memory
+    axes: tuple[str | int, ...] = ("R", "R")
+
+    def axes_of(self, dim: int) -> tuple[int, ...]:
+        """Mesh axes that split device dim `dim` (negative counts from the end)."""
+        return tuple(i for i, a in enumerate(self.axes) if a == dim % len(self.shape) and not isinstance(a, str))
+
+    @property
+    def mesh_dims(self) -> tuple[int | None, ...]:
+        """`dims` of a ttnn mesh mapper."""
+        return tuple(None if isinstance(a, str) else a for a in self.axes)
+
+    @property
+    def width(self) -> int:
+        return self.shape[-1]
+
+    @property
+    def rows(self) -> int:
+        return self.shape[-2]
+
+    @property
+    def tiles(self) -> int:
+        """Width in tiles."""
+        return -(-self.shape[-1] // 32)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A tensor made from the checkpoint (or from nothing, for constants) when a module is built.
+
+    `transform` names a method of the emitted `Weights`; `sources` are checkpoint names; `arguments` go to the transform.
+    """
+
+    attribute: str
+    transform: str
+    sources: tuple[str, ...]
+    tensor: Tensor
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ttnn call. `args` and `kwargs` hold `Ref`s to tensors, `Memory`, `Construct`, `Enum` or plain literals.
+
+    `names` are the Python names its outputs get, `rule` is `file:line` of the row that made it, `op` the planned operation.
+    """
+
+    function: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[str, ...]
+    names: tuple[str, ...]
+    op: Op
+    rule: str
+    why: str
+    pcc: float
+    writes: tuple[str, ...] = ()  # tensors changed in place
+
+    @property
+    def inputs(self) -> tuple[Ref, ...]:
+        flat = [*self.args, *self.kwargs.values()]
+        return tuple(a for a in flat if isinstance(a, Ref))
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The ttnn graph of one mode: calls in order, every tensor, and the parameters of each module path."""
+
+    calls: tuple[Call, ...]
+    tensors: Mapping[str, Tensor]
+    parameters: Mapping[str, Parameter]
+    owners: Mapping[str, str]  # parameter value -> module path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    states: Mapping[str, str]  # tensor -> scope of the run-time state it is: "model" (page_table) or "layer" (key_cache)
+    unsupported: tuple[tuple[Op, str], ...] = ()  # ops that no row takes, and why
+
+    def __str__(self) -> str:
+        lines = []
+        for call in self.calls:
+            outs = ", ".join(f"{o}: {self.tensors[o].dtype}{list(self.tensors[o].shape)}" for o in call.outputs)
+            args = ", ".join([*map(str, call.args), *(f"{k}={v}" for k, v in call.kwargs.items())])
+            lines.append(f"{outs} = {call.function}({args})  # {call.op.module} {call.rule}")
+        return "\n".join(lines) + "\n"
+
+
+def elements(tensor: Tensor) -> int:
+    return prod(tensor.shape)

@@ -1,0 +1,169 @@
+"""The words that rule tables use for layouts and program configurations. They depend on sizes and the target, on no model.
+
+In the tables an operand is a `Tensor` (one chip's part); `home(x)` is where a hidden state of that width lives between ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor
+from fx2ttnn.plan.device_shape import TILE, tiles
+from fx2ttnn.plan.precision import Precision
+from fx2ttnn.targets import Target
+
+MAX_HOME_CORES = 32  # more cores shorten an elementwise op little, and each needs at least a tile
+LINKS = 4  # Ethernet links to a neighbour that a collective uses (galaxy_handwritten.md 2.1)
+LANDING_BYTES = 128 * 1024  # of a core's L1 that one activation may take
+MATMUL_BLOCK = 8  # largest in0_block_w in tiles: bounds the circular buffer of weights in L1
+
+L1 = Memory("L1")
+DRAM = Memory("DRAM")
+
+
+def remap(axes: tuple[str | int, ...], old: tuple[str | int, ...], new: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """A placement in other dims: each dim of `old` becomes that of `new`."""
+    table = dict(zip(old, new, strict=True))
+    return tuple(table.get(a, a) for a in axes)
+
+
+def evenly_sharded(x: Tensor) -> bool:
+    """Width sharded in L1 with no shard partly empty."""
+    memory = x.memory
+    return memory.kind == "width" and memory.shard is not None and memory.shard[1] * memory.core_count == x.width
+
+
+class Vocabulary:
+    """Layout functions for one target and precision."""
+
+    def __init__(self, target: Target, precision: Precision):
+        self.target, self.precision = target, precision
+        self.grid = target.grid
+
+    def scope(self) -> dict[str, Any]:
+        """Names for expressions."""
+        words: dict[str, Callable[..., Any]] = {
+            "home": self.home,
+            "users_on_cores": self.users_on_cores,
+            "heads_on_cores": self.heads_on_cores,
+            "dram_width_sharded": self.dram_width_sharded,
+            "dram_sharded_matmul": self.dram_sharded_matmul,
+            "sharded_norm": self.sharded_norm,
+            "one_core": self.one_core,
+            "landing": self.landing,
+            "matmul_output": self.matmul_output,
+            "topology": self.topology,
+            "links": lambda axis: LINKS,
+            "activation": lambda name: Enum(f"ttnn.UnaryOpType.{name.upper()}"),
+            "remap": remap,
+            "has": lambda attrs, name: attrs.get(name) is not None,
+            "get": lambda attrs, name: attrs.get(name),
+            "tiles": tiles,
+            "enum": Enum,
+            "min": min,
+            "max": max,
+            "len": len,
+            "evenly_sharded": evenly_sharded,
+            "compute_kernel": self.compute_kernel,
+        }
+        return {**words, "L1": L1, "DRAM": DRAM, "target": self.target, "precision": self.precision, "true": True, "false": False}
+
+    def rectangle(self, cores: int) -> tuple[int, int] | None:
+        """Widest x, y with x * y == cores that fits the grid."""
+        for x in range(min(self.grid[0], cores), 0, -1):
+            if cores % x == 0 and cores // x <= self.grid[1]:
+                return x, cores // x
+        return None
+
+    def first_cores(self, count: int) -> tuple[Range, ...]:
+        """The first `count` cores in row-major order, as rectangles."""
+        columns = self.grid[0]
+        if count > columns * self.grid[1]:
+            raise ValueError(f"{count} cores are more than the grid's {columns * self.grid[1]}")
+        full, rest = divmod(count, columns)
+        whole = (((0, 0), (columns - 1, full - 1)),) if full else ()
+        return whole + ((((0, full), (rest - 1, full)),) if rest else ())
+
+    def home(self, x: Tensor | int) -> Memory:
+        """L1, width sharded over the most cores (up to 32) that divide the width into whole tiles and form a rectangle."""
+        width = x if isinstance(x, int) else x.width
+        count = tiles(width)
+        for cores in range(min(MAX_HOME_CORES, count), 0, -1):
+            box = self.rectangle(cores)
+            if box and count % cores == 0:
+                return Memory("L1", "width", (TILE, count // cores * TILE), (((0, 0), (box[0] - 1, box[1] - 1)),))
+        raise ValueError(f"no core grid for a width of {width}")
+
+    def landing(self, width: int) -> Memory:
+        """Where a collective puts a hidden state: home, or interleaved DRAM where home would take too much of each core's L1."""
+        try:
+            memory = self.home(width)
+        except ValueError:
+            return DRAM
+        return memory if memory.shard and memory.shard[1] * TILE * 2 <= LANDING_BYTES else DRAM
+
+    def matmul_output(self, x: Tensor, width: int) -> Memory:
+        """Where a DRAM sharded matmul leaves its output: on the first cores, as many as hold its input, the last one perhaps part full."""
+        cores = x.memory.core_count
+        return Memory("L1", "width", (TILE, -(-tiles(width) // cores) * TILE), self.first_cores(cores))
+
+    def topology(self, axis: int) -> Enum:
+        """Ring where the mesh axis closes on the torus."""
+        ring = self.target.torus and self.target.mesh_shape[axis] > 2
+        return Enum("ttnn.Topology.Ring" if ring else "ttnn.Topology.Linear")
+
+    def users_on_cores(self, x: Tensor) -> Memory:
+        """Heads [1, users, heads, D]: one user to a core, its heads the rows of the shard."""
+        _, users, heads, dim = x.shape
+        return Memory("L1", "height", (tiles(heads) * TILE, dim), self.first_cores(users))
+
+    def heads_on_cores(self, heads: int, dim: int) -> Memory:
+        """Width sharded with one head to a core."""
+        return Memory("L1", "width", (TILE, dim), self.first_cores(heads))
+
+    def one_core(self, width: int) -> Memory:
+        """Width sharded on a single core."""
+        return Memory("L1", "width", (TILE, width), (((0, 0), (0, 0)),))
+
+    def dram_width_sharded(self, k: int, n: int) -> Memory:
+        """A weight [K, N] with its columns over the DRAM banks, in whole tiles."""
+        banks = self.target.dram_banks
+        return Memory("DRAM", "width", (k, tiles(-(-tiles(n) // banks) * TILE) * TILE), (((0, 0), (banks - 1, 0)),))
+
+    def dram_sharded_matmul(self, x: Tensor, n: int) -> Construct:
+        """Program of a matmul whose weight streams from DRAM banks and whose input is width sharded over L1."""
+        cores = x.memory.core_count
+        per_core = tiles(x.width) // cores
+        block = max(b for b in range(1, MATMUL_BLOCK + 1) if per_core % b == 0)
+        return Construct(
+            "ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig",
+            (("in0_block_w", block), ("per_core_M", tiles(x.rows)), ("per_core_N", -(-tiles(n) // cores))),
+        )
+
+    def sharded_norm(self, x: Tensor) -> Construct:
+        """Program of a layer norm over a width sharded input."""
+        ((x0, y0), (x1, y1)) = x.memory.cores[0]
+        block = tiles(x.memory.shard[1]) if x.memory.shard else tiles(x.width)
+        return Construct(
+            "ttnn.LayerNormShardedMultiCoreProgramConfig",
+            (
+                ("compute_with_storage_grid_size", (x1 - x0 + 1, y1 - y0 + 1)),
+                ("subblock_w", max(b for b in range(1, 5) if block % b == 0)),
+                ("block_h", tiles(x.rows)),
+                ("block_w", block),
+                ("inplace", False),
+            ),
+        )
+
+    def compute_kernel(self, fidelity: str, fp32: bool = True) -> Construct:
+        """Math fidelity, accumulation in float32."""
+        return Construct(
+            "ttnn.WormholeComputeKernelConfig",
+            (
+                ("math_fidelity", Enum(f"ttnn.MathFidelity.{fidelity}")),
+                ("math_approx_mode", False),
+                ("fp32_dest_acc_en", fp32),
+                ("packer_l1_acc", True),
+            ),
+        )

@@ -1,0 +1,217 @@
+"""Decide how every value lies on the mesh, and put collectives where it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+
+from fx2ttnn.errors import UserError
+from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref
+from fx2ttnn.plan.cost import op_seconds, step_seconds
+from fx2ttnn.plan.device_shape import device_shape, orders
+from fx2ttnn.plan.memory import check_dram, dram_per_chip
+from fx2ttnn.plan.precision import PRECISIONS, Precision
+from fx2ttnn.plan.search import Choice, Move, Search, Solution
+from fx2ttnn.plan.segments import Segment, layer_counts, rename, segments, without_folded
+from fx2ttnn.targets import Target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The model graph with collectives as ops, where each value lies, and what that is predicted to cost.
+
+    `seconds` holds the predicted time of each op, by its first output; `orders` the device dims of each activation.
+    """
+
+    capture: Capture
+    target: Target
+    precision: Precision
+    mode: str
+    graph: Graph
+    placements: Mapping[str, Placement]
+    orders: Mapping[str, tuple[int | None, ...]]
+    seconds: Mapping[str, float]
+    segments: tuple[Segment, ...]
+    residual: Placement
+    dram: Mapping[str, int]
+
+    def device_shape(self, value: str) -> tuple[int, ...]:
+        """Shape of one chip's part of `value`, as ttnn sees it."""
+        return device_shape(self.graph.specs[value], self.placements[value], self.target.mesh_shape, self.orders[value])
+
+    def __str__(self) -> str:
+        lines = [f"mode {self.mode} on {self.target.name}, residual {self.residual}, predicted {sum(self.seconds.values()) * 1e6:.1f} us"]
+        for op in self.graph.ops:
+            outs = ", ".join(f"{o} {self.placements.get(o)}" for o in op.outputs)
+            ins = ", ".join(f"{v} {self.placements.get(v)}" for v in op.inputs)
+            lines.append(f"  {op.name}({ins}) -> {outs}  # {op.module} {self.seconds.get(op.outputs[0], 0) * 1e6:.1f} us")
+        return "\n".join(lines) + "\n"
+
+
+def plan(capture: Capture, target: Target, precision: str = "performance", mode: str = "decode") -> Plan:
+    """Place the recognised `capture` on `target`; raises UserError where its weights and cache do not fit."""
+    graph = without_folded(capture.graph)
+    free = frozenset({*graph.inputs, *(out for op in graph.ops if op.name == "position_table" for out in op.outputs)})
+    parts = segments(graph, free, layer_counts(capture.graph))
+    order = orders(graph)
+    search = Search(graph, order, free, target, PRECISIONS[precision])
+    best: tuple[float, Placement, list[Solution]] | None = None
+    for residual in _residual_placements(target):
+        solutions = _solve(search, parts, residual, graph)
+        if solutions is None:
+            continue
+        total = sum(part.count * s.seconds for part, s in zip(parts, solutions, strict=True))
+        if best is None or total < best[0]:
+            best = (total, residual, solutions)
+    if best is None:
+        raise UserError(f"no placement of the model on {target.name} was found: try a target with fewer chips")
+    _, residual, solutions = best
+    built = _Builder(graph, order, target, PRECISIONS[precision], residual)
+    for part, solution in zip(parts, solutions, strict=True):
+        built.segment(part, solution)
+    result = built.finish(capture, mode, parts)
+    dram = dram_per_chip(result.capture, result.placements, result.graph, target, result.precision)
+    check_dram(dram, target, capture)
+    return replace(result, dram=dram)
+
+
+def _residual_placements(target: Target) -> list[Placement]:
+    """Ways in which the hidden state may lie between layers: whole, split by users, or split by hidden size, for each axis."""
+    return [Placement(p) for p in product(*[("R", 0, 2) if n > 1 else ("R",) for n in target.mesh_shape])]
+
+
+def _solve(search: Search, parts: tuple[Segment, ...], residual: Placement, graph: Graph) -> list[Solution] | None:
+    found = []
+    for part in parts:
+        given = dict.fromkeys(part.reads, residual)
+        wanted = {v: None if v in graph.outputs else residual for v in part.writes}
+        solution = search.solve(part.ops, given, wanted) if _divides(search, residual, part) else None
+        if solution is None:
+            return None
+        found.append(solution)
+    return found
+
+
+def _divides(search: Search, residual: Placement, part: Segment) -> bool:
+    from fx2ttnn.plan.device_shape import split_count, whole_tiles
+
+    for value in (*part.reads, *(w for w in part.writes if w not in search.graph.outputs)):
+        for dim, size in enumerate(search.graph.specs[value].shape):
+            n = split_count(residual, dim, search.mesh)
+            if size % n or (n > 1 and dim == 2 and not whole_tiles(size // n)):
+                return False
+    return True
+
+
+_SUFFIX = {"all_reduce": "reduced", "reduce_scatter": "scattered", "all_gather": "gathered", "mesh_partition": "partitioned"}
+
+
+class _Builder:
+    """Turns solutions into one graph with collectives in it."""
+
+    def __init__(self, graph: Graph, order: Mapping[str, tuple], target: Target, precision: Precision, residual: Placement):
+        self.graph, self.target, self.precision, self.residual = graph, target, precision, residual
+        self.orders = dict(order)
+        self.specs = dict(graph.specs)
+        self.placements: dict[str, Placement] = {}
+        self.names: dict[tuple[str, Placement], str] = {}
+        self.seconds: dict[str, float] = {}
+        self.ops: list[Op] = []
+        self.tables: dict[tuple[str, Placement], str] = {}
+
+    def segment(self, part: Segment, solution: Solution) -> None:
+        """Append the ops of a solved segment."""
+        for value in part.reads:
+            self._place(value, value, self.residual)
+        early: dict[str, list[Move]] = {}  # partial sums are completed where they arise
+        made = {out for choice in solution.choices for out in choice.outputs_names}
+        for move in [m for c in solution.choices for m in c.moves] + list(solution.final):
+            if PARTIAL in move.start.axes and move.value in made:
+                early.setdefault(move.value, []).append(move)
+        for choice in solution.choices:
+            for move in choice.moves:
+                if move not in early.get(move.value, ()):
+                    self._move(move, choice.op.module)
+            self._op(choice)
+            for out in choice.op.outputs:
+                for move in early.get(out, ()):
+                    self._move(move, choice.op.module)
+        for move in solution.final:
+            if move not in early.get(move.value, ()):
+                self._move(move, _outer(part))
+
+    def _op(self, choice: Choice) -> None:
+        renamed = {}
+        for value, placement in zip(choice.op.inputs, choice.inputs, strict=True):
+            if value in self.graph.parameters:
+                self.placements[value] = placement
+            elif (value, placement) in self.names:
+                renamed[value] = self.names[value, placement]
+            else:  # a model input or a position table: it lies as its readers want it
+                renamed[value] = self._free(value, placement)
+        self.ops.append(replace(choice.op, args=rename(choice.op.args, renamed)))
+        for value, placement in zip(choice.op.outputs, choice.outputs, strict=True):
+            self._place(value, value, placement)
+        self.seconds[choice.op.outputs[0]] = op_seconds(
+            choice.op, self.graph, choice.inputs, choice.outputs, self.target, self.precision
+        )
+
+    def _free(self, value: str, placement: Placement) -> str:
+        """Name of the free value that lies as `placement`: the value itself for the first, a copy for any further placement."""
+        if (value, placement) not in self.tables:
+            taken = sum(v == value for v, _ in self.tables)
+            name = value if not taken else f"{value}_{taken + 1}"
+            self.tables[value, placement] = name
+            self.placements[name] = placement
+            self.specs[name] = self.graph.specs[value]
+            self.orders[name] = self.orders[value]
+        return self.tables[value, placement]
+
+    def _move(self, move: Move, module: str) -> None:
+        name, here = self.names[move.value, move.start], move.start
+        for step in move.steps:
+            if (move.value, step.after) not in self.names:
+                out = self._fresh(f"{move.value}_{_SUFFIX[step.name]}")
+                self.specs[out] = self.graph.specs[move.value]
+                self.orders[out] = self.orders[move.value]
+                attrs = {"axis": step.axis} | ({} if step.dim is None else {"dim": step.dim})
+                self.ops.append(Op(step.name, (Ref(name),), (out,), attrs, module, ()))
+                self.seconds[out] = step_seconds(step, self.graph.specs[move.value], here, self.target, self.precision)
+                self._place(move.value, out, step.after)
+            name, here = self.names[move.value, step.after], step.after
+
+    def _place(self, value: str, name: str, placement: Placement) -> None:
+        self.names[value, placement] = name
+        self.placements[name] = placement
+
+    def _fresh(self, stem: str) -> str:
+        name, n = stem, 1
+        while name in self.specs:
+            n += 1
+            name = f"{stem}_{n}"
+        return name
+
+    def finish(self, capture: Capture, mode: str, parts: tuple[Segment, ...]) -> Plan:
+        """The plan: position tables first, then the segments, then the folded layers for the record."""
+        tables = []
+        for op in self.graph.ops:
+            if op.name == "position_table":
+                for (value, placement), name in list(self.tables.items()):
+                    if value == op.outputs[0]:
+                        ids = self._free(op.args[0], placement)
+                        tables.append(replace(op, args=(Ref(ids),), outputs=(name,)))
+                        self.seconds[name] = self.target.op_seconds + self.target.op_gap_seconds
+        outputs = []
+        for value in self.graph.outputs:
+            names = [n for (v, p), n in self.names.items() if v == value and PARTIAL not in p.axes]
+            outputs.append(names[-1])
+        inputs = tuple(name for (value, _), name in self.tables.items() if value in self.graph.inputs)
+        graph = replace(self.graph, ops=(*tables, *self.ops), specs=self.specs, inputs=inputs, outputs=tuple(outputs))
+        return Plan(
+            capture, self.target, self.precision, mode, graph, self.placements, self.orders, self.seconds, parts, self.residual, {}
+        )
+
+
+def _outer(part: Segment) -> str:
+    return part.layer or part.ops[-1].module

@@ -1,0 +1,63 @@
+"""How a logical value becomes the 4-D tensor that ttnn's transformer ops expect.
+
+decode: [B, S=1, X] -> [1, S, B, X] (users are the rows of a tile); [B, H, S, D] and [B, S, H, D] -> [S, B, H, D].
+"""
+
+from __future__ import annotations
+
+from fx2ttnn.ir import Graph, Op, Placement, TensorSpec
+
+TILE = 32
+TOKENS_SECOND = {"attention"}  # ops whose 4-D result is [B, S, H, D]; all others give [B, H, S, D]
+
+
+def device_order(spec: TensorSpec, producer: Op | None) -> tuple[int | None, ...]:
+    """For each dim of the device tensor the logical dim it comes from, or None for a dim of 1."""
+    rank = len(spec.shape)
+    if rank == 4:
+        return (1, 0, 2, 3) if producer is not None and producer.name in TOKENS_SECOND else (2, 0, 1, 3)
+    if rank == 3 and producer is not None and producer.name == "position_table":
+        return (None, 0, 1, 2)  # [1, B, S, X]: lines up with heads [S, B, H, D]
+    if rank == 3:
+        return (None, 1, 0, 2)
+    if rank == 2:
+        return (None, None, 1, 0)
+    raise ValueError(f"no device shape for a value of rank {rank}")
+
+
+def orders(graph: Graph) -> dict[str, tuple[int | None, ...]]:
+    """`device_order` of every activation of `graph` that has one."""
+    producers = graph.producers()
+    return {
+        v: device_order(s, producers.get(v))
+        for v, s in graph.specs.items()
+        if v not in graph.parameters and v not in graph.constants and 2 <= len(s.shape) <= 4
+    }
+
+
+def split_count(placement: Placement, dim: int, mesh: tuple[int, ...]) -> int:
+    """Number of parts that `dim` is split into."""
+    n = 1
+    for axis in placement.axes_of(dim):
+        n *= mesh[axis]
+    return n
+
+
+def local_shape(spec: TensorSpec, placement: Placement, mesh: tuple[int, ...]) -> tuple[int, ...]:
+    """Logical shape of one chip's part."""
+    return tuple(-(-size // split_count(placement, dim, mesh)) for dim, size in enumerate(spec.shape))
+
+
+def device_shape(spec: TensorSpec, placement: Placement, mesh: tuple[int, ...], order: tuple[int | None, ...]) -> tuple[int, ...]:
+    """Shape of one chip's part as ttnn sees it."""
+    local = local_shape(spec, placement, mesh)
+    return tuple(1 if d is None else local[d] for d in order)
+
+
+def whole_tiles(size: int) -> bool:
+    return size % TILE == 0
+
+
+def tiles(size: int) -> int:
+    """`size` in tiles, rounded up."""
+    return -(-size // TILE)

@@ -1,0 +1,53 @@
+"""DRAM that weights and KV cache take on each chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from fx2ttnn.errors import UserError
+from fx2ttnn.ir import Capture, Graph, Placement
+from fx2ttnn.plan.device_shape import local_shape
+from fx2ttnn.plan.precision import Precision
+from fx2ttnn.plan.segments import layer_counts, layer_of
+from fx2ttnn.targets import Target
+
+
+def dram_per_chip(
+    capture: Capture, placements: Mapping[str, Placement], graph: Graph, target: Target, precision: Precision
+) -> dict[str, int]:
+    """Bytes per chip for `weights`, `embedding` and `cache`, over all layers of the model (parameters not padded to banks)."""
+    copies = layer_counts(capture.graph)
+    embeddings = {op.inputs[1] for op in graph.ops if op.name == "embedding"}
+    found = {"weights": 0.0, "embedding": 0.0, "cache": 0.0}
+    for value, name in graph.parameters.items():
+        if value not in placements:
+            continue
+        spec = graph.specs[value]
+        role = "weights" if len(spec.shape) > 1 and value not in embeddings else "small"
+        size = prod(local_shape(spec, placements[value], target.mesh_shape)) * precision.bytes_of(role)
+        found["embedding" if value in embeddings else "weights"] += size * copies.get(layer_of(name) or "", 1)
+    for op in graph.ops:
+        if op.name == "update_cache":
+            count = copies.get(layer_of(op.module) or "", 1)
+            for out in op.outputs:
+                size = prod(local_shape(graph.specs[out], placements[out], target.mesh_shape))
+                found["cache"] += size * precision.bytes_of("cache") * count
+    return {k: int(v) for k, v in found.items()}
+
+
+def check_dram(dram: Mapping[str, int], target: Target, capture: Capture) -> None:
+    """UserError with what would help, where weights and cache exceed the chip's DRAM."""
+    total = sum(dram.values())
+    if total <= target.dram_bytes:
+        return
+    parts = ", ".join(f"{k} {v / 1e9:.2f} GB" for k, v in dram.items())
+    fixed = total - dram["cache"]
+    help_ = "use a target with more chips"
+    if fixed < target.dram_bytes and dram["cache"]:
+        fits = int((target.dram_bytes - fixed) / dram["cache"] * capture.max_seq_len) // 64 * 64
+        help_ = f"a --max-seq-len of {fits} would fit, or a target with more chips" if fits else help_
+    raise UserError(
+        f"{capture.model_name} needs {total / 1e9:.2f} GB of DRAM on each chip of {target.name} ({parts}), "
+        f"which has {target.dram_bytes / 1e9:.0f} GB: {help_}"
+    )

@@ -1,0 +1,29 @@
+"""Data types by role. A role is what a value is for; rules ask for roles, never for a type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BYTES = {"bfloat16": 2.0, "bfloat8_b": 1088 / 1024, "bfloat4_b": 576 / 1024, "float32": 4.0, "int32": 4.0, "uint32": 4.0}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """ttnn data type of each role, and the math fidelity of matmuls."""
+
+    name: str
+    weights: str
+    cache: str
+    activations: str = "bfloat16"
+    small: str = "bfloat16"  # norms, biases, embeddings, tables
+    fidelity: str = "HiFi2"
+
+    def bytes_of(self, role: str) -> float:
+        """Bytes for each element of a role's type; a block of 1024 bfloat8_b values takes 1088 bytes."""
+        return BYTES[getattr(self, role)]
+
+
+PRECISIONS = {
+    "performance": Precision("performance", weights="bfloat8_b", cache="bfloat8_b"),
+    "accuracy": Precision("accuracy", weights="bfloat16", cache="bfloat16", fidelity="HiFi4"),
+}

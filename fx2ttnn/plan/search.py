@@ -1,0 +1,173 @@
+"""The cheapest way to split a sequence of ops over the mesh: dynamic programming over the placements of live values.
+
+Ops are visited in order. A state says how each value that is still needed lies (it may lie in several ways, once it was
+moved); for each state every strategy of the next op is tried, the collectives its inputs need are added, and of all
+ways into a state the cheapest is kept. The result is the optimum of the cost model, up to the cap on states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from fx2ttnn.ir import Graph, Op, Placement
+from fx2ttnn.plan.collectives import Step, steps_between
+from fx2ttnn.plan.cost import op_seconds, step_seconds
+from fx2ttnn.plan.device_shape import local_shape, split_count, whole_tiles
+from fx2ttnn.plan.precision import Precision
+from fx2ttnn.plan.strategies import strategies
+from fx2ttnn.targets import Target
+
+MAX_STATES = 400
+
+
+@dataclass(frozen=True)
+class Move:
+    """Value `value` is moved from placement `start` by `steps`."""
+
+    value: str
+    start: Placement
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one op runs: the moves of its inputs before it, and the placements it then reads and writes."""
+
+    op: Op
+    moves: tuple[Move, ...]
+    inputs: tuple[Placement, ...]
+    outputs: tuple[Placement, ...]
+
+    @property
+    def outputs_names(self) -> tuple[str, ...]:
+        return self.op.outputs
+
+
+@dataclass(frozen=True)
+class Solution:
+    seconds: float
+    choices: tuple[Choice, ...]
+    final: tuple[Move, ...]
+
+
+State = frozenset  # of (value, Placement)
+
+
+class Search:
+    """Searches segments of one graph for one target and precision."""
+
+    def __init__(self, graph: Graph, orders: Mapping[str, tuple], free: frozenset[str], target: Target, precision: Precision):
+        self.graph, self.orders, self.free = graph, orders, free
+        self.target, self.precision = target, precision
+        self.mesh = target.mesh_shape
+
+    def solve(self, ops: tuple[Op, ...], given: Mapping[str, Placement], wanted: Mapping[str, Placement | None]) -> Solution | None:
+        """Cheapest choices for `ops`, when the values `given` lie so, and those `wanted` must at the end.
+
+        None as a wanted placement: any that is no partial sum. Returns None where no sequence of choices works.
+        """
+        last_use = {v: i for i, op in enumerate(ops) for v in op.inputs}
+        last_use.update(dict.fromkeys(wanted, len(ops)))
+        states: dict[State, tuple[float, tuple[Choice, ...]]] = {State(given.items()): (0.0, ())}
+        for index, op in enumerate(ops):
+            options = self._options(op)
+            found: dict[State, tuple[float, tuple[Choice, ...]]] = {}
+            for state, (seconds, choices) in states.items():
+                for inputs, outputs, cost in options:
+                    moved = self._moves(op, inputs, state)
+                    if moved is None:
+                        continue
+                    moves, move_cost = moved
+                    total = seconds + cost + move_cost
+                    here = set(state) | {(m.value, m.steps[-1].after) for m in moves} | set(zip(op.outputs, outputs, strict=True))
+                    after = State((v, p) for v, p in here if last_use.get(v, -1) > index)
+                    if after not in found or total < found[after][0]:
+                        found[after] = (total, (*choices, Choice(op, moves, inputs, outputs)))
+            states = dict(sorted(found.items(), key=lambda item: item[1][0])[:MAX_STATES])
+        return self._finish(states, wanted)
+
+    def _finish(self, states, wanted: Mapping[str, Placement | None]) -> Solution | None:
+        best: Solution | None = None
+        for state, (seconds, choices) in states.items():
+            final: list[Move] = []
+            for value, goal in wanted.items():
+                goals = [goal] if goal else self._whole(value, state)
+                options = [m for g in goals if (m := self._cheapest_move(value, g, state))]
+                if not options:
+                    break
+                move, cost = min(options, key=lambda option: option[1])
+                seconds += cost
+                final += [move] if move.steps else []
+            else:
+                if best is None or seconds < best.seconds:
+                    best = Solution(seconds, choices, tuple(final))
+        return best
+
+    def _whole(self, value: str, state: State) -> list[Placement]:
+        """Placements of `value` in `state` without partial sums, each made whole if it has some."""
+        found = [p for v, p in state if v == value]
+        return [Placement(tuple("R" if a == "P" else a for a in p.axes)) for p in found]
+
+    def _options(self, op: Op) -> list[tuple[tuple[Placement, ...], tuple[Placement, ...], float]]:
+        """Every allowed combination of one strategy for each mesh axis, with the op's own time."""
+        found = []
+        ways = [strategies(self.graph, op) if n > 1 else strategies(self.graph, op)[:1] for n in self.mesh]
+        for combination in product(*ways):
+            inputs = tuple(Placement(tuple(s.inputs[i] for s in combination)) for i in range(len(op.inputs)))
+            outputs = tuple(Placement(tuple(s.outputs[i] for s in combination)) for i in range(len(op.outputs)))
+            if self._allowed(op, inputs, outputs):
+                found.append((inputs, outputs, op_seconds(op, self.graph, inputs, outputs, self.target, self.precision)))
+        return found
+
+    def _allowed(self, op: Op, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...]) -> bool:
+        """Whether every split divides: heads and users evenly, hidden sizes into whole tiles, fused weights unit by unit."""
+        for value, placement in zip((*op.inputs, *op.outputs), (*inputs, *outputs), strict=True):
+            spec = self.graph.specs[value]
+            if value in self.graph.parameters and len(spec.shape) == 1:
+                pass  # follows the value it is added to or multiplied with
+            for dim, size in enumerate(spec.shape):
+                n = split_count(placement, dim, self.mesh)
+                if n == 1:
+                    continue
+                if size % n and not (value in self.graph.parameters and dim == 0 and op.attrs.get("units")):
+                    return False
+                contracted = value in op.inputs and dim == len(spec.shape) - 1
+                if contracted and not whole_tiles(local_shape(spec, placement, self.mesh)[dim]):
+                    return False
+        if op.name == "linear":
+            n = split_count(outputs[0], 2, self.mesh)
+            return all(unit % n == 0 for unit in op.attrs.get("units", ()))
+        return True
+
+    def _moves(self, op: Op, inputs: tuple[Placement, ...], state: State) -> tuple[tuple[Move, ...], float] | None:
+        moves: dict[tuple[str, Placement], Move] = {}
+        total = 0.0
+        for value, goal in zip(op.inputs, inputs, strict=True):
+            if value in self.graph.parameters or value in self.free or (value, goal) in moves:
+                continue
+            found = self._cheapest_move(value, goal, state)
+            if found is None:
+                return None
+            move, cost = found
+            if move.steps:
+                moves[value, goal] = move
+                total += cost
+        return tuple(moves.values()), total
+
+    def _cheapest_move(self, value: str, goal: Placement, state: State) -> tuple[Move, float] | None:
+        best: tuple[Move, float] | None = None
+        for name, start in sorted(state, key=str):
+            if name != value:
+                continue
+            steps = steps_between(self.graph.specs[value], self.orders[value], start, goal, self.mesh)
+            if steps is None:
+                continue
+            cost, here = 0.0, start
+            for step in steps:
+                cost += step_seconds(step, self.graph.specs[value], here, self.target, self.precision)
+                here = step.after
+            if best is None or cost < best[1]:
+                best = (Move(value, start, steps), cost)
+        return best

@@ -1,0 +1,77 @@
+"""The graph cut at layer boundaries: what stands before the layers, each distinct layer, what stands behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from fx2ttnn.ir import Graph, Op, Ref
+
+_LAYER = re.compile(r"^(.*?\.\d+)(?:\.|$)")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive ops; `layer` is the path of the layer they are, `count` how many layers of the model equal it (1 for the rest)."""
+
+    ops: tuple[Op, ...]
+    layer: str | None
+    count: int
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+def layer_of(module: str) -> str | None:
+    """`model.layers.3.mlp.up_proj` -> `model.layers.3`; None outside the layers."""
+    found = _LAYER.match(module)
+    return found[1] if found else None
+
+
+def layer_counts(graph: Graph) -> dict[str, int]:
+    """How many layers of the model each spelled-out layer stands for, itself included."""
+    counts: dict[str, int] = {}
+    for op in graph.ops:
+        layer = op.attrs["like"] if op.name == "layer" else layer_of(op.module)
+        if layer and (op.name == "layer" or layer not in counts):
+            counts[layer] = counts.get(layer, 0) + 1
+    return counts
+
+
+def without_folded(graph: Graph) -> Graph:
+    """The graph without its folded layers: what reads one of them reads the last layer before it that is spelled out."""
+    same: dict[str, str] = {}
+    ops = []
+    for op in graph.ops:
+        if op.name == "layer":
+            same[op.outputs[0]] = same.get(op.inputs[0], op.inputs[0])
+        else:
+            ops.append(replace(op, args=rename(op.args, same)))
+    return replace(graph.with_ops(tuple(ops)), outputs=tuple(same.get(v, v) for v in graph.outputs))
+
+
+def rename(args: tuple, names: Mapping[str, str]) -> tuple:
+    """Arguments with values renamed."""
+    return tuple(
+        rename(a, names) if isinstance(a, tuple) else Ref(names[a]) if isinstance(a, Ref) and a in names else a for a in args
+    )
+
+
+def segments(graph: Graph, free: frozenset[str], counts: Mapping[str, int]) -> tuple[Segment, ...]:
+    """Cut a graph without folded layers. Values in `free` (model inputs, position tables) do not count as crossing a boundary."""
+    groups: list[tuple[str | None, list[Op]]] = []
+    for op in graph.ops:
+        if op.name != "position_table":
+            layer = layer_of(op.module)
+            if not groups or groups[-1][0] != layer:
+                groups.append((layer, []))
+            groups[-1][1].append(op)
+    users = graph.users()
+    found = []
+    for layer, ops in groups:
+        inside = {out for op in ops for out in op.outputs}
+        reads = dict.fromkeys(v for op in ops for v in op.inputs if v not in inside and v not in free and v not in graph.parameters)
+        ids = {id(op) for op in ops}
+        writes = [v for v in inside if v in graph.outputs or any(id(user) not in ids for user in users.get(v, ()))]
+        found.append(Segment(tuple(ops), layer, counts.get(layer or "", 1), tuple(reads), tuple(sorted(writes))))
+    return tuple(found)

@@ -1,0 +1,121 @@
+"""The ways an operation can run split over one mesh axis.
+
+A strategy says, for one axis, how each input must lie and how each output then lies: `"R"` the same on every chip, `"P"` a
+sum over the chips, an int the dim that is split. It is a fact about the operation's maths; what the strategies cost and
+which is taken is decided in `search`. Adding an operation means adding a function here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fx2ttnn.ir import Graph, Op
+
+Entry = str | int
+R, P = "R", "P"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Entries of an axis for `op.inputs` and `op.outputs`."""
+
+    inputs: tuple[Entry, ...]
+    outputs: tuple[Entry, ...]
+
+
+_TABLE: dict[str, Callable[[Graph, Op], list[Strategy]]] = {}
+
+
+def strategy_for(*names: str) -> Callable:
+    def register(function: Callable[[Graph, Op], list[Strategy]]) -> Callable:
+        _TABLE.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def strategies(graph: Graph, op: Op) -> list[Strategy]:
+    """All strategies of `op`; an op that the table does not know runs whole on every chip."""
+    everywhere = Strategy((R,) * len(op.inputs), (R,) * len(op.outputs))
+    return [everywhere, *_TABLE.get(op.name, lambda graph, op: [])(graph, op)]
+
+
+@strategy_for("linear")
+def linear(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, S, K], weights [N, K], biases [N]."""
+    weights = sum(len(graph.specs[v].shape) == 2 for v in op.inputs[1:])
+    biases = len(op.inputs) - 1 - weights
+    split_n = Strategy((R, *(0,) * weights, *(0,) * biases), (2,))
+    # A bias is part of the sum, so it lies on one chip and the others hold zero.
+    split_k = Strategy((2, *(1,) * weights, *(P,) * biases), (P,))
+    split_users = Strategy((0, *(R,) * (weights + biases)), (0,))
+    return [split_n, split_k, split_users]
+
+
+@strategy_for("rms_norm")
+def norm(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, S, H], or heads [B, H, S, D]: split anywhere but over the normalised dim, or over it with an exchange of statistics."""
+    rank = len(graph.specs[op.inputs[0]].shape)
+    vectors = len(op.inputs) - 1
+    apart = [Strategy((d, *(R,) * vectors), (d,)) for d in range(rank - 1)]
+    if rank == 3:
+        apart.append(Strategy((2, *(0,) * vectors), (2,)))
+    return apart
+
+
+@strategy_for("embedding")
+def embedding(graph: Graph, op: Op) -> list[Strategy]:
+    """ids [B, S], weight [V, H]."""
+    return [Strategy((R, 1), (2,)), Strategy((0, R), (0,))]
+
+
+@strategy_for("create_qkv_heads")
+def create_qkv_heads(graph: Graph, op: Op) -> list[Strategy]:
+    """qkv [B, S, N] -> heads [B, H, S, D]. The op can also pick some of the users, so R -> S0 costs nothing."""
+    return [Strategy((2,), (1, 1, 1)), Strategy((0,), (0, 0, 0)), Strategy((R,), (0, 0, 0))]
+
+
+@strategy_for("split_heads")
+def split_heads(graph: Graph, op: Op) -> list[Strategy]:
+    """[B, S, H * D] -> [B, H, S, D]."""
+    return [Strategy((2,), (1,)), Strategy((0,), (0,))]
+
+
+@strategy_for("concat_heads")
+def concat_heads(graph: Graph, op: Op) -> list[Strategy]:
+    """[B, S, H, D] -> [B, S, H * D]."""
+    return [Strategy((2,), (2,)), Strategy((0,), (0,))]
+
+
+@strategy_for("rotary")
+def rotary(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, H, S, D], cos and sin [B, S, D]."""
+    return [Strategy((1, R, R), (1,)), Strategy((0, 0, 0), (0,))]
+
+
+@strategy_for("update_cache")
+def update_cache(graph: Graph, op: Op) -> list[Strategy]:
+    """Keys and values [B, Hkv, 1, D] -> the caches [B, Hkv, L, D]."""
+    return [Strategy((1, 1), (1, 1)), Strategy((0, 0), (0, 0))]
+
+
+@strategy_for("attention")
+def attention(graph: Graph, op: Op) -> list[Strategy]:
+    """q [B, H, S, D], caches [B, Hkv, L, D] -> [B, S, H, D]."""
+    sinks = len(op.inputs) - 3
+    return [Strategy((1, 1, 1, *(0,) * sinks), (2,)), Strategy((0, 0, 0, *(R,) * sinks), (0,))]
+
+
+@strategy_for("position_table")
+def position_table(graph: Graph, op: Op) -> list[Strategy]:
+    return [Strategy((0,), (0,))]
+
+
+@strategy_for("add", "gated", "silu", "gelu", "mul")
+def elementwise(graph: Graph, op: Op) -> list[Strategy]:
+    """Operands of one shape: split alike."""
+    shapes = {graph.specs[v].shape for v in op.inputs}
+    if len(shapes) != 1:
+        return []
+    return [Strategy((d,) * len(op.inputs), (d,)) for d in range(len(shapes.pop()))]

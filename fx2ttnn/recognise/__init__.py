@@ -1,0 +1,82 @@
+"""From ATen ops to the operations of a transformer: linear, rms_norm, rotary, attention, …"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fx2ttnn.ir import Capture, Graph, Op, Ref, TensorSpec
+from fx2ttnn.recognise.heads import fuse_projections
+from fx2ttnn.recognise.match import match
+from fx2ttnn.recognise.patterns import PATTERNS, move_transpose_before_norm, new_spec
+from fx2ttnn.recognise.tables import tabulate_positions
+
+
+def recognise(capture: Capture) -> Capture:
+    """The capture with its graph in terms of transformer operations; ops that no pattern knows stay as they are."""
+    graph = tabulate_positions(capture.graph)
+    graph = apply_patterns(graph)
+    graph = fuse_projections(graph)
+    return replace(capture, graph=graph)
+
+
+def apply_patterns(graph: Graph) -> Graph:
+    """Rewrite with the pattern table until nothing changes."""
+    changed = True
+    while changed:
+        graph, changed = _one_pass(graph)
+    return without_dead_code(graph)
+
+
+def _one_pass(graph: Graph) -> tuple[Graph, bool]:
+    producers = graph.producers()
+    ops: list[Op] = []
+    specs: dict[str, TensorSpec] = {}
+    changed = False
+    for op in graph.ops:
+        rewritten = _rewrite(graph, op, producers)
+        changed |= rewritten is not None
+        for new in rewritten or [op]:
+            specs |= new_spec(graph, new, op.outputs[0])
+            producers.update(dict.fromkeys(new.outputs, new))
+            ops.append(new)
+    return without_dead_code(graph.with_ops(tuple(ops), specs)), changed
+
+
+def _rewrite(graph: Graph, op: Op, producers: dict[str, Op]) -> list[Op] | None:
+    if not op.name.startswith("aten."):
+        return None
+    if moved := move_transpose_before_norm(graph, op, producers):
+        return moved
+    for pattern in PATTERNS:
+        found = match(pattern.expression, Ref(op.outputs[0]), producers, {})
+        if found is None:
+            continue
+        extra = pattern.accept(graph, op, found) if pattern.accept else {}
+        if extra is None:
+            continue
+        attrs = {name: found[name] for name in pattern.attrs} | extra
+        args = tuple(found[name] for name in pattern.args)
+        return [Op(pattern.name, args, op.outputs, attrs, op.module, _sources(op, set(args), producers))]
+    return None
+
+
+def _sources(op: Op, stop: set[str], producers: dict[str, Op]) -> tuple[str, ...]:
+    """FX nodes between the bound inputs `stop` and `op`, all of which the new op stands for."""
+    found: dict[str, None] = {}
+    todo = [op]
+    while todo:
+        here = todo.pop()
+        found |= dict.fromkeys(here.sources)
+        todo += [producers[v] for v in here.inputs if v not in stop and v in producers]
+    return tuple(found)
+
+
+def without_dead_code(graph: Graph) -> Graph:
+    """Drop ops whose results nobody reads. Cache updates are read by the attention that follows them."""
+    live = set(graph.outputs)
+    kept: list[Op] = []
+    for op in reversed(graph.ops):
+        if live & set(op.outputs):
+            live |= set(op.inputs)
+            kept.append(op)
+    return graph.with_ops(tuple(reversed(kept)))

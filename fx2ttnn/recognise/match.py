@@ -1,0 +1,101 @@
+"""A pattern is an expression over captured ops; matching it binds its variables.
+
+`A.mul(x, A.rsqrt(y))` builds a pattern; `var("x")` binds a value, `const("eps")` a constant. Operands of commutative ops
+match in either order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fx2ttnn.ir import Op, Ref
+
+COMMUTATIVE = {"add", "mul", "maximum", "minimum"}
+Bindings = dict[str, Any]
+_SAME = {"reshape": "view", "_unsafe_view": "view"}
+
+
+@dataclass(frozen=True)
+class Var:
+    """Binds a value (`Ref`), or with `constant` anything that is not one; `test` may refuse a candidate."""
+
+    name: str
+    constant: bool = False
+    test: Callable[[Any], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """Matches an op by its name without namespace and overload. `names` may hold alternatives; `bind` records which it was."""
+
+    names: frozenset[str]
+    args: tuple[Any, ...]
+    bind: str | None = None
+
+
+class _Builder:
+    def __getattr__(self, name: str) -> Callable[..., Node]:
+        return lambda *args: Node(frozenset({name.rstrip("_")}), args)
+
+
+A = _Builder()
+
+
+def var(name: str) -> Var:
+    """A variable that binds a value."""
+    return Var(name)
+
+
+def const(name: str, test: Callable[[Any], bool] | None = None) -> Var:
+    """A variable that binds a constant."""
+    return Var(name, constant=True, test=test)
+
+
+def one_of(names: set[str], *args: Any, bind: str) -> Node:
+    """A node that may be any of `names`; the one found is bound to `bind`."""
+    return Node(frozenset(names), args, bind)
+
+
+def base_name(op_name: str) -> str:
+    """`aten.mul.Tensor` -> `mul`; a recognised op's name is its own base name. Reshapes are all `view`."""
+    parts = op_name.split(".")
+    name = parts[1] if parts[0] == "aten" else parts[0]
+    return _SAME.get(name, name)
+
+
+def match(pattern: Any, value: Any, producers: Mapping[str, Op], found: Bindings) -> Bindings | None:
+    """Bindings under which `pattern` equals `value`, extending `found`; None if there are none."""
+    if isinstance(pattern, Var):
+        if pattern.name in found:
+            return found if found[pattern.name] == value else None
+        fits = isinstance(value, Ref) != pattern.constant and (pattern.test is None or pattern.test(value))
+        return {**found, pattern.name: value} if fits else None
+    if isinstance(pattern, tuple):
+        if not isinstance(value, tuple) or len(value) != len(pattern):
+            return None
+        return _match_all(pattern, value, producers, found)
+    if not isinstance(pattern, Node):
+        return found if pattern == value and isinstance(value, Ref) is False else None
+    op = producers.get(value) if isinstance(value, Ref) else None
+    if op is None or len(op.outputs) != 1 or base_name(op.name) not in pattern.names:
+        return None
+    if pattern.bind:
+        found = {**found, pattern.bind: base_name(op.name)}
+    orders = [pattern.args]
+    if len(pattern.args) == 2 and pattern.names <= COMMUTATIVE:
+        orders.append(pattern.args[::-1])
+    for args in orders:
+        if len(args) == len(op.args) and (bound := _match_all(args, op.args, producers, found)) is not None:
+            return bound
+    return None
+
+
+def _match_all(patterns: tuple, values: tuple, producers: Mapping[str, Op], found: Bindings) -> Bindings | None:
+    bound: Bindings | None = found
+    for pattern, value in zip(patterns, values, strict=True):
+        bound = match(pattern, value, producers, bound)
+        if bound is None:
+            return None
+    return bound

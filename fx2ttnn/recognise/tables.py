@@ -1,0 +1,64 @@
+"""What depends on nothing but the positions is a table: computed once for every position, looked up at each step.
+
+This covers rotary embeddings of every kind without knowing any of them.
+"""
+
+from __future__ import annotations
+
+from fx2ttnn.ir import Graph, Op, Ref
+from fx2ttnn.recognise.match import base_name
+
+POSITIONS = "position_ids"
+
+
+def tabulate_positions(graph: Graph) -> Graph:
+    """Replace each value that is read by the rest of the model and depends only on positions and constants by a `position_table`.
+
+    The op's attribute `table` is the graph that computes one row for each position; its output is [B, S, ...].
+    """
+    if POSITIONS not in graph.inputs:
+        return graph
+    free = {POSITIONS, *graph.constants}
+    inside: dict[str, Op] = {}
+    for op in graph.ops:
+        if op.inputs and all(v in free for v in op.inputs):
+            free |= set(op.outputs)
+            inside |= dict.fromkeys(op.outputs, op)
+    for op in reversed(graph.ops):  # a last unsqueeze belongs to the op that reads the table
+        if op.outputs[0] in inside and base_name(op.name) == "unsqueeze" and not _read_inside(op, inside):
+            del inside[op.outputs[0]]
+    rest = [op for op in graph.ops if op.outputs[0] not in inside]
+    wanted = dict.fromkeys(v for op in rest for v in op.inputs if v in inside)
+    tables: list[Op] = []
+    for value in wanted:
+        stem = _stem(value, inside, {op.attrs["stem"] for op in tables})
+        attrs = {"stem": stem, "table": _slice(graph, value, inside)}
+        tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, inside[value].module, inside[value].sources))
+    return graph.with_ops((*tables, *rest))
+
+
+def _read_inside(op: Op, inside: dict[str, Op]) -> bool:
+    return any(op.outputs[0] in other.inputs for other in inside.values())
+
+
+def _slice(graph: Graph, value: str, inside: dict[str, Op]) -> Graph:
+    """The part of `graph` that computes `value`."""
+    needed: set[str] = {value}
+    ops = []
+    for op in reversed(graph.ops):
+        if needed & set(op.outputs) and op.outputs[0] in inside:
+            needed |= set(op.inputs)
+            ops.append(op)
+    constants = {name: tensor for name, tensor in graph.constants.items() if name in needed}
+    specs = {name: graph.specs[name] for name in needed}
+    return Graph(value, (POSITIONS,), (value,), tuple(reversed(ops)), specs, {}, constants)
+
+
+def _stem(value: str, inside: dict[str, Op], taken: set[str]) -> str:
+    """A name for the table: the last op that is no scaling or cast (`cos`, `sin`), numbered where it is taken."""
+    op = inside[value]
+    while base_name(op.name) in ("mul", "to", "_to_copy", "unsqueeze", "view") and op.args[0] in inside:
+        op = inside[op.args[0]]
+    stem = base_name(op.name)
+    names = [stem, *(f"{stem}_{n}" for n in range(2, len(taken) + 3))]
+    return next(name for name in names if name not in taken)

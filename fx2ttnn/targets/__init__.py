@@ -1,0 +1,66 @@
+"""Target machines as data: one TOML file per machine, one per kind of chip."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fx2ttnn.errors import UserError
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Target:
+    """A mesh of chips. Bandwidths in bytes/s, FLOP rates in FLOP/s, times in seconds, sizes in bytes, all per chip."""
+
+    name: str
+    mesh_shape: tuple[int, int]
+    torus: bool
+    arch: str
+    board: str
+    board_serial: int
+    ethernet_channels: int
+    grid: tuple[int, int]
+    dram_banks: int
+    dram_bytes: int
+    dram_bandwidth: float
+    dram_bandwidth_measured: float
+    l1_bytes: int
+    l1_usable_bytes: int
+    link_bandwidth: float
+    flops_lofi: float
+    flops_hifi2: float
+    flops_hifi4: float
+    op_seconds: float
+    op_gap_seconds: float
+    collective_seconds: float
+    hop_seconds: float
+
+    @property
+    def chips(self) -> int:
+        return self.mesh_shape[0] * self.mesh_shape[1]
+
+
+def names() -> list[str]:
+    """Names of the known targets."""
+    return sorted(path.stem for path in _HERE.glob("*.toml"))
+
+
+def load(name: str) -> Target:
+    """The target called `name`; raises UserError with the known names for any other."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"unknown target {name!r}: known are {', '.join(names())}{hint}")
+    machine = _read(_HERE / f"{name}.toml")
+    chip = _read(_HERE / "chips" / f"{machine.pop('chip')}.toml")
+    fields = {**chip, **machine}
+    return Target(name=name, **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text())
