@@ -153,7 +153,7 @@ class Capture:
     """What capture knows of a model: the decode graph, its modules, and the configuration it was built from.
 
     In `graph` the first layer of each distinct structure is spelled out; each further one is a single op `layer` whose
-    attribute `like` names the layer it was proven equal to.
+    attribute `like` names the layer it was proven equal to. `batch` rows are traced; `users` of them are in use.
     """
 
     model_name: str
@@ -164,3 +164,4 @@ class Capture:
     tied: Mapping[str, str]
     batch: int
     max_seq_len: int
+    users: int = 0

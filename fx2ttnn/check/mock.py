@@ -180,14 +180,41 @@ def null_kernel() -> bytes:
     names_at = strings_at + 1
     sections_at = (names_at + len(names) + 3) // 4 * 4
 
-    def section(name: bytes, kind: int, flags: int, address: int, at: int, size: int, link: int = 0, info: int = 0, entry: int = 0) -> bytes:
-        return struct.pack("<10I", names.index(b"\0" + name + b"\0") + 1, kind, flags, address, at, size, link, info, 4, entry)
+    def section(
+        name: bytes,
+        kind: int,
+        flags: int,
+        address: int,
+        at: int,
+        size: int,
+        link: int = 0,
+        info: int = 0,
+        entry: int = 0,
+    ) -> bytes:
+        return struct.pack(
+            "<10I", names.index(b"\0" + name + b"\0") + 1, kind, flags, address, at, size, link, info, 4, entry
+        )
 
     def segment(at: int, address: int, load: int, size: int, flags: int) -> bytes:
         return struct.pack("<8I", 1, at, address, load, size, size, flags, 4)
 
     header = b"\x7fELF\x01\x01\x01" + b"\0" * 9
-    header += struct.pack("<HHIIIIIHHHHHH", 2, 243, 1, text_address, header_size, sections_at, 0, header_size, segment_size, 2, section_size, 7, 6)
+    header += struct.pack(
+        "<HHIIIIIHHHHHH",
+        2,
+        243,
+        1,
+        text_address,
+        header_size,
+        sections_at,
+        0,
+        header_size,
+        segment_size,
+        2,
+        section_size,
+        7,
+        6,
+    )
     body = header + segment(text_at, text_address, text_address, len(text), 5)
     body += segment(data_at, data_address, text_address + len(text), len(data), 6)  # loaded right behind the text
     body += text + data + rela + symbols + b"\0" + names

@@ -13,6 +13,7 @@ import jinja2
 
 from fx2ttnn.emit.code import COLLECTIVES, Names, Source, Writer
 from fx2ttnn.emit.configs import Configs, literal
+from fx2ttnn.emit.manifest import manifest
 from fx2ttnn.emit.model import model_context
 from fx2ttnn.emit.op_tests import op_test_files
 from fx2ttnn.emit.module_tests import module_test_files
@@ -43,6 +44,8 @@ def emit(plan: Plan, lowered: Lowered, folder: Path) -> None:
     _format(folder)
     report = folder / "report"
     report.mkdir(exist_ok=True)
+    modules = manifest(root, lowered, writer, layer_paths(plan))
+    (report / "modules.json").write_text(json.dumps(modules, indent=1) + "\n")
     (report / "provenance.json").write_text(json.dumps(provenance(folder, root, writer), indent=1) + "\n")
 
 
@@ -73,6 +76,7 @@ def _module_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, conf
         title=title,
         target=plan.target,
         batch=capture.batch,
+        users=capture.users,
         max_seq_len=capture.max_seq_len,
         page_size=BLOCK_SIZE,
         pages_per_user=-(-capture.max_seq_len // BLOCK_SIZE),

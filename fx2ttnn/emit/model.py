@@ -76,8 +76,8 @@ def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
     """Expression that puts one input of the decode step on the mesh."""
     tensor = lowered.tensors[value]
     host = {
-        "page_table": "page_table",
-        "current_pos": "positions",
+        "page_table": "decode_rows(page_table, 0)",
+        "current_pos": "decode_rows(positions, -1)",
         "position_ids": "decode_tokens(positions.clamp(min=0))",
     }.get(value.split(".")[0].rstrip("_0123456789") if value not in ("page_table", "current_pos") else value, "decode_tokens(tokens)")
     return f"to_mesh({prefix}mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"

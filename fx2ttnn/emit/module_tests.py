@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 from fx2ttnn.emit.code import Writer
 from fx2ttnn.emit.model import prepare
 from fx2ttnn.emit.units import Unit
+from fx2ttnn.lower import BLOCK_SIZE
 from fx2ttnn.lower.values import Lowered
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
@@ -19,6 +21,8 @@ def module_test_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, 
     tables = [u for u in root.children if not u.children and all(v in lowered.inputs for v in u.inputs) and _is_table(u)]
     representatives = [u for u in root.children if layer_of(u.path) == u.path]
     caches = {v: t for v, t in lowered.tensors.items() if lowered.states.get(v) == "layer"}
+    cache = next(iter(caches.values()))
+    pages = -(-plan.capture.max_seq_len // BLOCK_SIZE)
     files = {
         "tests/modules/__init__.py": "",
         "tests/model/__init__.py": "",
@@ -28,7 +32,8 @@ def module_test_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, 
             layers_path=representatives[0].path.rsplit(".", 1)[0],
             page_table_dims=lowered.tensors["page_table"].mesh_dims,
             users_per_chip=lowered.tensors["page_table"].shape[0],
-            cache=next(iter(caches.values())),
+            cache=cache,
+            cache_users=cache.shape[0] // pages * prod(plan.target.mesh_shape[a] for a in cache.axes_of(0)),
         ),
         "tests/model/test_decode.py": render("model_test.py.j2", class_name=root.class_name),
     }
@@ -38,7 +43,7 @@ def module_test_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, 
         if unit.class_name in done:
             continue
         done.add(unit.class_name)
-        by_file.setdefault(unit.file, []).append(_test(unit, lowered, writer, producers, tables))
+        by_file.setdefault(unit.file, []).append(_test(unit, plan, lowered, writer, producers, tables))
     for file, tests in by_file.items():
         imports = sorted({pair for t in tests for pair in t["imports"]})
         files[f"tests/modules/test_{file}.py"] = render("module_test.py.j2", tests=tests, imports=imports, file=file)
@@ -56,7 +61,7 @@ def _is_table(unit: Unit) -> bool:
     return all(call.op.name == "position_table" for call in unit.all_calls())
 
 
-def _test(unit: Unit, lowered: Lowered, writer: Writer, producers: Mapping[str, Unit], tables: list[Unit]) -> dict[str, Any]:
+def _test(unit: Unit, plan: Plan, lowered: Lowered, writer: Writer, producers: Mapping[str, Unit], tables: list[Unit]) -> dict[str, Any]:
     """Statements of one test: build the module, and for every step feed it what Hugging Face's module got."""
     imports = {(unit.file, unit.class_name)}
     build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
@@ -97,7 +102,8 @@ def _test(unit: Unit, lowered: Lowered, writer: Writer, producers: Mapping[str, 
     for index, (name, value) in enumerate(outputs):
         expected = f"step.after[{unit.path!r}][{index}]"
         dims = lowered.tensors[value].mesh_dims
-        compare.append(f"assert_pcc(from_mesh(mesh_device, {name}, {dims}), {expected}, cfg.PCC)")
+        users = ", ".join([":"] * plan.orders[value.split(".")[0]].index(0) + [": cfg.BATCH"])
+        compare.append(f"assert_pcc(from_mesh(mesh_device, {name}, {dims})[{users}], {expected}, cfg.PCC)")
     return {
         "name": unit.class_name.lower() if unit.class_name.islower() else _snake(unit.class_name),
         "path": unit.path,
@@ -111,9 +117,7 @@ def _test(unit: Unit, lowered: Lowered, writer: Writer, producers: Mapping[str, 
 
 def _prepare(value: str, lowered: Lowered) -> str:
     text = prepare(value, lowered, prefix="")
-    return text.replace("(positions", "(step.positions").replace(", positions", ", step.positions").replace(
-        "(tokens", "(step.tokens"
-    ).replace(", page_table", ", reference.page_table")
+    return text.replace("(positions", "(step.positions").replace("(tokens", "(step.tokens").replace("(page_table", "(reference.page_table")
 
 
 def _snake(name: str) -> str:

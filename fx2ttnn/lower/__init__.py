@@ -35,6 +35,7 @@ class _Engine:
             "block_size": BLOCK_SIZE,
             "max_seq_len": plan.capture.max_seq_len,
             "batch": plan.capture.batch,
+            "users": plan.capture.users,
             "with_axes": _with_axes,
             "pages_per_user": -(-plan.capture.max_seq_len // BLOCK_SIZE),
             "rank": lambda x: len(plan.graph.specs[self._value(x)].shape),

@@ -114,6 +114,7 @@ class _Builder:
         self.graph, self.target, self.precision, self.residual = graph, target, precision, residual
         self.orders = dict(order)
         self.specs = dict(graph.specs)
+        self.parameters = dict(graph.parameters)
         self.placements: dict[str, Placement] = {}
         self.names: dict[tuple[str, Placement], str] = {}
         self.seconds: dict[str, float] = {}
@@ -145,7 +146,7 @@ class _Builder:
         renamed = {}
         for value, placement in zip(choice.op.inputs, choice.inputs, strict=True):
             if value in self.graph.parameters:
-                self.placements[value] = placement
+                renamed[value] = self._parameter(value, placement)
             elif (value, placement) in self.names:
                 renamed[value] = self.names[value, placement]
             else:  # a model input or a position table: it lies as its readers want it
@@ -156,6 +157,15 @@ class _Builder:
         self.seconds[choice.op.outputs[0]] = op_seconds(
             choice.op, self.graph, choice.inputs, choice.outputs, self.target, self.precision
         )
+
+    def _parameter(self, value: str, placement: Placement) -> str:
+        """Name of the parameter that lies as `placement`: a tied weight may be stored twice, once for each of its uses."""
+        name = value
+        while self.placements.setdefault(name, placement) != placement:
+            name += "_again"
+            self.parameters[name] = self.graph.parameters[value]
+            self.specs[name] = self.graph.specs[value]
+        return name
 
     def _free(self, value: str, placement: Placement) -> str:
         """Name of the free value that lies as `placement`: the value itself for the first, a copy for any further placement."""
@@ -207,7 +217,7 @@ class _Builder:
             names = [n for (v, p), n in self.names.items() if v == value and PARTIAL not in p.axes]
             outputs.append(names[-1])
         inputs = tuple(name for (value, _), name in self.tables.items() if value in self.graph.inputs)
-        graph = replace(self.graph, ops=(*tables, *self.ops), specs=self.specs, inputs=inputs, outputs=tuple(outputs))
+        graph = replace(self.graph, ops=(*tables, *self.ops), specs=self.specs, parameters=self.parameters, inputs=inputs, outputs=tuple(outputs))
         return Plan(
             capture, self.target, self.precision, mode, graph, self.placements, self.orders, self.seconds, parts, self.residual, {}
         )

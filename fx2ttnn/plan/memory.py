@@ -31,7 +31,8 @@ def dram_per_chip(
         if op.name == "update_cache":
             count = copies.get(layer_of(op.module) or "", 1)
             for out in op.outputs:
-                size = prod(local_shape(graph.specs[out], placements[out], target.mesh_shape))
+                rows, *rest = local_shape(graph.specs[out], placements[out], target.mesh_shape)
+                size = min(rows, capture.users) * prod(rest)
                 found["cache"] += size * precision.bytes_of("cache") * count
     return {k: int(v) for k, v in found.items()}
 

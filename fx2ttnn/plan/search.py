@@ -134,7 +134,8 @@ class Search:
                 if size % n and not (value in self.graph.parameters and dim == 0 and op.attrs.get("units")):
                     return False
                 contracted = value in op.inputs and dim == len(spec.shape) - 1
-                if contracted and not whole_tiles(local_shape(spec, placement, self.mesh)[dim]):
+                rows = dim == 0 and len(spec.shape) == 3 and op.name != "rotary"  # users are the rows of a tile
+                if (contracted or rows) and not whole_tiles(local_shape(spec, placement, self.mesh)[dim]):
                     return False
         if op.name == "linear":
             n = split_count(outputs[0], 2, self.mesh)

@@ -39,6 +39,7 @@ class Target:
     op_gap_seconds: float
     collective_seconds: float
     hop_seconds: float
+    max_batch: int
 
     @property
     def chips(self) -> int:

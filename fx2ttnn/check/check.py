@@ -1,0 +1,111 @@
+"""From a package to what ttnn says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fx2ttnn.check import process
+from fx2ttnn.check.package import Package, checkpoint_shapes, read_package
+from fx2ttnn.check.result import CheckResult, Dram, Finding, LayerTotals, ModuleReport, Totals
+
+TIMEOUT = 120.0  # seconds for one module; a decoder layer of 30 operations takes less than one
+
+
+def check(package: Path, timeout: float = TIMEOUT) -> CheckResult:
+    """Run every module of an emitted package under ttnn on a mock of its target; `timeout` in seconds for each.
+
+    Raises UserError where `package` is no package.
+    """
+    read = read_package(Path(package))
+    outcome = process.run(read, checkpoint_shapes(read), timeout)
+    modules = tuple(_report(read, number, outcome) for number in range(len(read.modules)))
+    by_class = {m.class_name: m for m in modules}
+    dram = _dram(by_class, modules, outcome.layers)
+    return CheckResult(
+        model=read.model,
+        target=read.target.name,
+        batch=read.batch,
+        max_seq_len=read.max_seq_len,
+        l1_usable_bytes=read.target.l1_usable_bytes,
+        dram_bytes=read.target.dram_bytes,
+        modules=modules,
+        layers=_layers(by_class, outcome.layers),
+        step=_step(by_class, modules, outcome.layers),
+        dram=dram,
+        findings=(*(Finding(**f) for f in outcome.findings), *_too_much_dram(read, dram)),
+    )
+
+
+def _report(package: Package, number: int, outcome: process.Outcome) -> ModuleReport:
+    entry = package.modules[number]
+    found: dict[str, Any] = dict(outcome.reports.get(number, {}))
+    findings = [Finding(**f) for f in found.pop("findings", [])]
+    if number not in outcome.reports:
+        findings.append(Finding("error", "not run: the mesh could not be opened"))
+    peak = found.get("peak_l1_bytes")
+    if peak is not None and peak > package.target.l1_usable_bytes:
+        message = f"needs {peak} bytes of L1 on a core, of which {package.target.l1_usable_bytes} are usable"
+        findings.append(Finding("memory", message, f"{entry['file']}.py"))
+    ops = found.pop("device_ops", None)
+    return ModuleReport(
+        path=entry["path"],
+        file=f"{entry['file']}.py",
+        class_name=entry["class"],
+        count=entry["count"],
+        is_layer=entry["class"] in outcome.layers,
+        device_ops=None if ops is None else tuple(ops),
+        findings=tuple(findings),
+        **found,
+    )
+
+
+def _layers(by_class: Mapping[str, ModuleReport], layers: Sequence[str]) -> tuple[LayerTotals, ...]:
+    found = []
+    for name in dict.fromkeys(layers):
+        module = by_class.get(name)
+        if module is not None and module.device_ops is not None:
+            totals = Totals(len(module.device_ops), module.collectives or 0)
+            found.append(LayerTotals(name, layers.count(name), totals))
+    return tuple(found)
+
+
+def _step(
+    by_class: Mapping[str, ModuleReport], modules: Sequence[ModuleReport], layers: Sequence[str]
+) -> Totals | None:
+    """The whole step: the model that was run has only the first layers, one more of a class adds what one of it does."""
+    model = _model(modules)
+    rest = [by_class.get(name) for name in layers[_prefix(layers) :]]
+    if model.device_ops is None or any(m is None or m.device_ops is None for m in rest):
+        return None
+    ops = [*model.device_ops, *(op for m in rest if m and m.device_ops for op in m.device_ops)]
+    collectives = (model.collectives or 0) + sum((m.collectives or 0) for m in rest if m)
+    return Totals(len(ops), collectives)
+
+
+def _dram(by_class: Mapping[str, ModuleReport], modules: Sequence[ModuleReport], layers: Sequence[str]) -> Dram | None:
+    """Likewise the memory: the model that was run, and for each further layer one of its class."""
+    model = _model(modules)
+    parts = [model, *(by_class.get(name) for name in layers[_prefix(layers) :])]
+    sizes = [(m.weights_bytes, m.cache_bytes) if m else (None, None) for m in parts]
+    if any(weights is None or cache is None for weights, cache in sizes):
+        return None
+    return Dram(sum(weights or 0 for weights, _ in sizes), sum(cache or 0 for _, cache in sizes))
+
+
+def _too_much_dram(package: Package, dram: Dram | None) -> list[Finding]:
+    limit = package.target.dram_bytes
+    if dram is None or dram.total_bytes <= limit:
+        return []
+    parts = f"weights {dram.weights_bytes}, KV cache {dram.cache_bytes}"
+    return [Finding("memory", f"needs {dram.total_bytes} bytes of DRAM on a chip ({parts}), which has {limit}")]
+
+
+def _model(modules: Sequence[ModuleReport]) -> ModuleReport:
+    return next(m for m in modules if m.path == "")
+
+
+def _prefix(layers: Sequence[str]) -> int:
+    """How many of the first layers the model had: enough to have every class of layer once (as in runner.py)."""
+    return 1 + max((layers.index(name) for name in set(layers)), default=-1)

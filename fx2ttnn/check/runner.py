@@ -1,0 +1,181 @@
+"""The process that runs a package's modules under the real ttnn on a mock mesh: `python -m fx2ttnn.check.runner JOB`.
+
+It is expected to die: whatever it finds it appends at once to the events file, one JSON object a line, and
+faulthandler writes the Python stack of a crash. process.py starts it, reads both and starts it again behind the module
+that killed it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import ttnn
+
+from fx2ttnn.check import allocate, measure
+from fx2ttnn.check.locate import locate, package_frames
+from fx2ttnn.check.messages import plain_message
+from fx2ttnn.check.specs import Specs
+
+NAME = "checked_package"  # the name under which the package is imported, whatever its folder is called
+OPENING = -1  # in place of a module's number
+
+
+class Runner:
+    """One run over the modules of a job."""
+
+    def __init__(self, job: dict[str, Any], say: Callable[..., None]):
+        self._say = say
+        self._folder = Path(job["folder"])
+        self._modules: Sequence[dict[str, Any]] = job["modules"]
+        self._provenance = job["provenance"]
+        self._files = {f"{entry['file']}.py" for entry in self._modules}
+        self._state = {k: torch.empty(v, dtype=torch.bfloat16, device="meta") for k, v in job["shapes"].items()}
+        self._found: list[dict[str, Any]] = []
+
+    def run(self, todo: Sequence[int]) -> None:
+        """Open the mesh and check the modules `todo`; says an event before and after each."""
+        self._say(event="start", index=OPENING)
+        opened = self._guarded(self._open)
+        self._say(event="opened", findings=self._found, layers=self._layers if opened else [])
+        if not opened:
+            return
+        for index in todo:
+            self._found = []
+            self._say(event="start", index=index)
+            self._say(event="module", index=index, **self._check(self._modules[index]), findings=self._found)
+            gc.collect()  # a refused call may leave tensors in a cycle, and their L1 taken
+
+    def _open(self) -> bool:
+        _import_package(self._folder)
+        self._cfg = importlib.import_module(f"{NAME}.model_config")
+        mesh = importlib.import_module(f"{NAME}.mesh")
+        weights = importlib.import_module(f"{NAME}.weights")
+        classes = importlib.import_module(f"{NAME}.model").LAYER_CLASSES
+        self._layers = [c.__name__ for c in classes]
+        self._device = mesh.open_mesh()
+        self._weights = weights.Weights(self._device, self._state)
+        self._specs = Specs(self._device, self._cfg, mesh.to_mesh)
+        return True
+
+    def _check(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Build one module, run it for what ttnn refuses, run it again for its L1."""
+        report: dict[str, Any] = {"device_ops": None, "peak_l1_bytes": None, "weights_bytes": None, "cache_bytes": None}
+        before = measure.dram_in_use(self._device)
+        unit = self._guarded(lambda: self._build(entry))
+        if unit is None:
+            return report
+        report["weights_bytes"] = measure.dram_in_use(self._device) - before
+        feed = self._feed_model if entry["path"] == "" else self._feed
+        report["cache_bytes"] = self._guarded(lambda: self._cache_bytes(unit, entry, feed))
+        forward = unit.decode_forward if entry["path"] == "" else unit.forward
+
+        def accepted() -> list[str]:
+            arguments = feed(unit, entry)
+            output, trace = measure.captured(ttnn.graph.RunMode.NORMAL, lambda: forward(**arguments))
+            for message in self._specs.mismatches(entry["outputs"], output):
+                self._found.append({"kind": "mismatch", "message": message, "file": f"{entry['file']}.py"})
+            return measure.device_ops(trace)
+
+        def peak() -> int:
+            # The inputs are made inside, so that they count.
+            run = lambda: forward(**feed(unit, entry))  # noqa: E731
+            return measure.peak_l1(measure.captured(ttnn.graph.RunMode.NO_DISPATCH, run)[1])
+
+        report["device_ops"] = self._guarded(accepted)
+        if report["device_ops"] is not None:
+            report["peak_l1_bytes"] = self._guarded(peak, kind="measurement")
+        return report
+
+    def _build(self, entry: dict[str, Any]) -> Any:
+        cls = getattr(importlib.import_module(f"{NAME}.{entry['file']}"), entry["class"])
+        if entry["path"] == "":
+            return cls(self._device, self._weights, num_layers=self.prefix)
+        return cls(self._device, self._weights.at(entry["path"]))
+
+    @property
+    def prefix(self) -> int:
+        """How many of the first layers the model must have so that every class of layer is among them."""
+        return 1 + max(self._layers.index(name) for name in set(self._layers))
+
+    def _cache_bytes(self, unit: Any, entry: dict[str, Any], feed: Callable[..., Any]) -> int:
+        """DRAM that the KV cache of one module takes on a chip."""
+        before = measure.dram_in_use(self._device)
+        if entry["path"] == "":
+            cache = unit.allocate_kv_cache()
+        else:
+            cache = [self._specs.make(spec) for spec in entry["inputs"] if spec["kind"] == "layer_state"]
+        taken = measure.dram_in_use(self._device) - before
+        del cache
+        return taken
+
+    def _feed(self, unit: Any, entry: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a module's forward."""
+        return {spec["name"]: self._specs.make(spec) for spec in entry["inputs"]}
+
+    def _feed_model(self, unit: Any, entry: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of the model's decode_forward, made as a caller makes them."""
+        users = torch.zeros(self._cfg.BATCH, dtype=torch.int32)
+        inputs = unit.prepare_decode_inputs(users, users, unit.page_table())
+        return {**inputs, "kv_cache": unit.allocate_kv_cache()}
+
+    def _guarded(self, work: Callable[[], Any], kind: str | None = None) -> Any:
+        """What `work` gives; None and a finding if it raises."""
+        try:
+            return work()
+        except Exception as error:
+            self._found.append(self._finding(error, kind))
+            traceback.clear_frames(error.__traceback__)  # they hold tensors, and with them L1
+            return None
+
+    def _finding(self, error: Exception, kind: str | None) -> dict[str, Any]:
+        stack = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
+        frames = package_frames(stack, self._folder)
+        text = str(error)
+        by_ttnn = text.startswith("TT_") or "ttnn" in Path(stack[-1][0]).parts
+        message = plain_message(text if by_ttnn else f"{type(error).__name__}: {text}")
+        where = locate(frames, self._folder, self._files, self._provenance)
+        return {"kind": kind or ("refusal" if by_ttnn else "error"), "message": message, **where}
+
+
+def _import_package(folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location(
+        NAME, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot import {folder}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[NAME] = module
+    spec.loader.exec_module(module)
+
+
+def main(job_file: str) -> None:
+    """Do the job of a file that process.py wrote."""
+    job = json.loads(Path(job_file).read_text())
+    with open(job["events"], "a") as events, open(job["stack"], "w") as stack:
+        faulthandler.enable(stack, all_threads=False)
+
+        def say(**event: Any) -> None:
+            if event["event"] == "start":  # in the log, too: what follows belongs to this module
+                print(f"{job['marker']}{event['index']}", flush=True)
+            events.write(json.dumps(event) + "\n")
+            events.flush()
+
+        allocate.install()
+        Runner(job, say).run(job["todo"])
+        say(event="end")
+        sys.stdout.flush()
+        os._exit(0)  # nothing of a mock needs closing, and a fault at exit would say nothing of the package
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,158 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fx2ttnn import pipeline, targets
+from fx2ttnn.errors import UserError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+
+BAD_INPUT, UNSUPPORTED, REFUSED, INTERRUPTED = 2, 3, 4, 130
+
+Model = Annotated[str, typer.Argument(help="A built-in name, a folder with config.json, or a hub id.")]
+TargetName = Annotated[str, typer.Option("--target", help="The machine: see `fx2ttnn targets`.")]
+Batch = Annotated[int, typer.Option(help="Users of a decode step.")]
+MaxSeqLen = Annotated[int | None, typer.Option(help="Tokens that the KV cache holds for each user.")]
+Precision = Annotated[str, typer.Option(help="performance: bfloat8_b weights and cache; accuracy: bfloat16.")]
+Layers = Annotated[int | None, typer.Option(help="Compile only the first N layers.")]
+
+
+@app.command("compile")
+def compile_command(
+    model: Model,
+    target: TargetName = "galaxy",
+    batch: Batch = 32,
+    max_seq_len: MaxSeqLen = None,
+    precision: Precision = "performance",
+    layers: Layers = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the package.")] = None,
+    dump: Annotated[Path | None, typer.Option(help="Write each stage's value as text into this folder.")] = None,
+) -> None:
+    """Compile a model to a ttnn package. Exit code 3: some operations are unsupported; their report is written, no package."""
+    folder = output or pipeline.default_out(model, target)
+    pipeline.check_replaceable(folder)
+    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers)
+    with _stages() as progress:
+        compiled = pipeline.compile_model(options, dump, progress)
+        progress("emit")
+        if compiled.complete:
+            pipeline.write_package(compiled, folder)
+        else:
+            with pipeline.replacing(folder) as fresh:
+                compiled.coverage.write(fresh / "report")
+    _summary(compiled, folder)
+    if not compiled.complete:
+        for op, why in compiled.lowered.unsupported:
+            err.print(f"unsupported: {op.name} in {op.module or 'the model'}: {why}", markup=False)
+        err.print(f"no package: the report with drafts of {len(compiled.coverage.issues)} issues is in {folder / 'report'}")
+        raise typer.Exit(UNSUPPORTED)
+
+
+@app.command("check")
+def check_command(package: Annotated[Path, typer.Argument(help="Folder of an emitted package.")]) -> None:
+    """Run every module under the real ttnn on a mock cluster. Exit code 4: ttnn refused something."""
+    from fx2ttnn.check import check
+    from fx2ttnn.check.render import render
+
+    with err.status("running the package under ttnn on a mock cluster"):
+        result = check(package)
+    (package / "report" / "check.json").write_text(json.dumps(result.to_json(), indent=1) + "\n")
+    out.print(render(result))
+    if not result.ok:
+        raise typer.Exit(REFUSED)
+
+
+@app.command("profile")
+def profile_command(
+    model: Model,
+    target: TargetName = "galaxy",
+    batch: Batch = 32,
+    max_seq_len: MaxSeqLen = None,
+    precision: Precision = "performance",
+    layers: Layers = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the profile here.")] = None,
+) -> None:
+    """Census of operations and shapes, parameters, FLOPs, bytes, and a predicted roofline for the target."""
+    from fx2ttnn.profile import profile
+    from fx2ttnn.profile.render import render
+
+    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers)
+    with _stages() as progress:
+        compiled = pipeline.compile_model(options, None, progress)
+    found = profile(compiled.recognised, compiled.plan.target, precision, compiled.plan)
+    for table in render(found):
+        out.print(table)
+    if json_file:
+        json_file.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+
+
+@app.command("targets")
+def targets_command() -> None:
+    """List the machines that fx2ttnn compiles for."""
+    table = Table("target", "mesh", "torus", "chip", "DRAM a chip")
+    for name in targets.names():
+        t = targets.load(name)
+        rows, columns = t.mesh_shape
+        table.add_row(name, f"{rows}x{columns}", "yes" if t.torus else "no", t.arch, f"{t.dram_bytes / 1e9:.0f} GB")
+    out.print(table)
+
+
+@contextmanager
+def _stages() -> Iterator[pipeline.Progress]:
+    """A progress bar that names the stage under way."""
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=err, transient=True) as bar, pipeline.interruptible():
+            task = bar.add_task("", total=len(pipeline.STAGES))
+            yield lambda stage: bar.update(task, description=stage, completed=pipeline.STAGES.index(stage))
+    except KeyboardInterrupt:
+        err.print("fx2ttnn: interrupted; nothing was written", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
+    plan, coverage = compiled.plan, compiled.coverage
+    written = "package" if compiled.complete else "report only"
+    gigabytes = {k: f"{v / 1e9:.2f} GB" for k, v in plan.dram.items()}
+    total = sum(s * plan_count for s, plan_count in _op_seconds(plan))
+    table = Table(show_header=False, title=f"{plan.capture.model_name} on {plan.target.name}", title_justify="left")
+    rows: list[tuple[str, Any]] = [
+        ("coverage", f"{coverage.percent:.0f} % of {coverage.to_json()['captured_ops']} captured operations"),
+        ("ttnn calls", f"{sum(coverage.calls().values())} in the decode step, {len(coverage.distinct)} distinct, each with a test"),
+        ("hidden state on the mesh", str(plan.residual)),
+        ("DRAM on each chip", f"weights {gigabytes['weights']}, embedding {gigabytes['embedding']}, KV cache {gigabytes['cache']}"),
+        ("predicted decode step", f"{total * 1e3:.2f} ms (a cost model, not a measurement; figures in fx2ttnn/targets/)"),
+        (written, str(folder)),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    out.print(table)
+
+
+def _op_seconds(plan: Any) -> list[tuple[float, int]]:
+    from fx2ttnn.plan.segments import layer_counts, layer_of
+
+    counts = layer_counts(plan.capture.graph)
+    return [(plan.seconds.get(op.outputs[0], 0.0), counts.get(layer_of(op.module) or "", 1)) for op in plan.graph.ops]
+
+
+def main() -> None:
+    """Entry point: bad input is one message and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        err.print(f"fx2ttnn: {error}", markup=False, highlight=False)
+        sys.exit(BAD_INPUT)

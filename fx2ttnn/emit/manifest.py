@@ -1,0 +1,58 @@
+"""report/modules.json: the emitted classes with what goes in and out of each, for check and other tools."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from fx2ttnn.emit.code import Writer
+from fx2ttnn.emit.units import Unit
+from fx2ttnn.lower.values import Lowered
+from fx2ttnn.plan.segments import layer_of
+
+
+def manifest(root: Unit, lowered: Lowered, writer: Writer, layers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One entry for each distinct class, children before parents, the model last; `count` is how often the model has it."""
+    counts = Counter(layers.values())
+    rows: dict[str, dict[str, Any]] = {}
+
+    def visit(unit: Unit) -> None:
+        for child in unit.children:
+            visit(child)
+        layer = layer_of(unit.path)
+        count = counts[layer] if layer else 1
+        if unit.class_name in rows:
+            rows[unit.class_name]["count"] += count
+            return
+        rows[unit.class_name] = {
+            "path": unit.path,
+            "file": unit.file,
+            "class": unit.class_name,
+            "layer": layer_of(unit.path) == unit.path and bool(unit.path),
+            "count": count,
+            "inputs": [_tensor(v, lowered, writer) for v in unit.inputs],
+            "outputs": [_tensor(v, lowered, writer) for v in unit.outputs],
+        }
+
+    visit(root)
+    return list(rows.values())
+
+
+def _tensor(value: str, lowered: Lowered, writer: Writer) -> dict[str, Any]:
+    tensor = lowered.tensors[value]
+    return {
+        "name": writer.preferred[value],
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "layout": tensor.layout,
+        "memory_config": writer.configs.expression(tensor.memory),
+        "mesh_dims": list(tensor.mesh_dims),
+        "kind": _kind(value, lowered),
+    }
+
+
+def _kind(value: str, lowered: Lowered) -> str:
+    if value in lowered.states:
+        return f"{lowered.states[value]}_state"
+    return "input" if value in lowered.inputs else "activation"

@@ -1,0 +1,185 @@
+"""The stages in order: from a model's name to a package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fx2ttnn import targets
+from fx2ttnn.errors import UserError
+from fx2ttnn.ir import Capture
+from fx2ttnn.lower.values import Lowered
+from fx2ttnn.plan import Plan
+from fx2ttnn.report.coverage import Coverage
+
+STAGES = ("load", "capture", "recognise", "plan", "lower", "report", "emit")
+MARKER = "report/coverage.json"  # a folder that has it was written by us and may be replaced
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compile is asked for. `layers` shortens the model; None keeps it whole."""
+
+    model: str
+    target: str = "galaxy"
+    batch: int = 32
+    max_seq_len: int | None = None
+    precision: str = "performance"
+    layers: int | None = None
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The value of every stage; `plan`, `lowered` and `coverage` are of the decode step."""
+
+    capture: Capture
+    recognised: Capture
+    plan: Plan
+    lowered: Lowered
+    coverage: Coverage
+
+    @property
+    def complete(self) -> bool:
+        """Whether every operation of the model has its ttnn calls."""
+        return not self.lowered.unsupported
+
+
+def compile_model(options: Options, dump: Path | None = None, progress: Progress = lambda stage: None) -> Compiled:
+    """Run all stages but emit. Raises UserError for bad input; unsupported operations are in the result."""
+    from fx2ttnn.lower import ttnn_api
+
+    ttnn_api.start()  # reads ttnn's signatures while the model is loaded, the first time
+    target = targets.load(options.target)
+    check_batch(options.batch, target)
+    check_precision(options.precision)
+    progress("load")
+    from fx2ttnn.capture import capture_decode, load_config
+
+    config = load_config(options.model, options.layers)
+    length = options.max_seq_len or min(4096, getattr(config, "max_position_embeddings", 4096))
+    progress("capture")
+    # A decode step holds a whole tile of rows; the users fill the first of them and the other rows idle.
+    capture = replace(capture_decode(config, batch=target.max_batch, max_seq_len=length), users=options.batch)
+    _dump(dump, "1_capture.txt", capture.graph)
+    progress("recognise")
+    from fx2ttnn.recognise import recognise
+
+    recognised = recognise(capture)
+    _dump(dump, "2_recognise.txt", recognised.graph)
+    progress("plan")
+    from fx2ttnn.plan import plan
+
+    planned = plan(recognised, target, options.precision)
+    _dump(dump, "3_plan.txt", planned)
+    progress("lower")
+    from fx2ttnn.lower import lower
+
+    lowered = lower(planned)
+    _dump(dump, "4_lower.txt", lowered)
+    progress("report")
+    from fx2ttnn.report.coverage import coverage
+
+    found = coverage(planned, lowered)
+    _dump(dump, "5_coverage.md", found.markdown())
+    return Compiled(capture, recognised, planned, lowered, found)
+
+
+def check_batch(batch: int, target: targets.Target) -> None:
+    """UserError unless 1 to 32 users: the rows of a tile, which a decode step holds on every chip."""
+    if not 1 <= batch <= target.max_batch:
+        raise UserError(f"batch {batch} is outside 1 to {target.max_batch}, what a decode step on {target.name} holds in one tile")
+
+
+def check_precision(name: str) -> None:
+    """UserError unless `name` is a precision we have."""
+    from fx2ttnn.plan.precision import PRECISIONS
+
+    if name not in PRECISIONS:
+        raise UserError(f"unknown precision {name!r}: known are {', '.join(PRECISIONS)}")
+
+
+def write_package(compiled: Compiled, out: Path) -> None:
+    """Emit the package into `out`, whole or not at all."""
+    from fx2ttnn.emit import emit
+
+    with replacing(out) as fresh:
+        emit(compiled.plan, compiled.lowered, fresh)
+        compiled.coverage.write(fresh / "report")
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A fresh folder that takes the place of `out` when the block ends well, and is gone when it does not.
+
+    Raises UserError where `out` holds files that are not of a package.
+    """
+    check_replaceable(out)
+    with _as_user_error(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        with _as_user_error(out):
+            yield fresh
+            fresh.chmod(0o755)
+            if out.exists():
+                old = fresh.with_name(fresh.name + ".old")
+                out.rename(old)
+                fresh.rename(out)
+                shutil.rmtree(old)
+            else:
+                fresh.rename(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check_replaceable(out: Path) -> None:
+    """UserError where something other than an earlier package or an empty folder stands at `out`."""
+    if out.is_dir():
+        if any(out.iterdir()) and not (out / MARKER).exists():
+            raise UserError(f"{out} exists and holds files that fx2ttnn did not write: choose another folder with -o")
+    elif out.exists() or out.is_symlink():
+        raise UserError(f"{out} exists and is not a folder: choose another folder with -o")
+
+
+@contextmanager
+def _as_user_error(out: Path) -> Iterator[None]:
+    """File-system failures as a message: a full disk, no permission."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}; nothing was written") from error
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM ends a compile as Ctrl-C does, so that nothing is left half-written."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _dump(folder: Path | None, name: str, value: object) -> None:
+    if folder is not None:
+        with _as_user_error(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(str(value))
+
+
+def default_out(model: str, target: str) -> Path:
+    """`generated/<model>_<target>` with the model's name as an identifier."""
+    stem = Path(model.rstrip(os.sep)).name.removesuffix(".json")
+    name = "".join(c if c.isalnum() else "_" for c in stem.lower()).strip("_") or "model"
+    return Path("generated") / f"{name}_{target}"

@@ -1,0 +1,86 @@
+"""What a decode step computes and moves, and how fast it can be on a target. Nothing here ran on a device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import networkx as nx
+
+from fx2ttnn.ir import Capture
+from fx2ttnn.plan import Plan
+from fx2ttnn.plan.precision import PRECISIONS
+from fx2ttnn.profile.census import Row, census
+from fx2ttnn.profile.graph import op_graph, to_dot, to_json
+from fx2ttnn.profile.predicted import Predicted, predicted
+from fx2ttnn.profile.roofline import Roofline, rooflines
+from fx2ttnn.profile.totals import Totals, totals
+from fx2ttnn.targets import Target
+
+NOTE = "Predicted from shapes and the figures named under rests_on; nothing ran on a device. The KV cache is taken as full."
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The profile of one step for `batch` users with a full cache of `max_seq_len` positions; `step` only with a plan."""
+
+    model: str
+    target: str
+    chips: int
+    precision: str
+    batch: int
+    max_seq_len: int
+    totals: Totals
+    census: tuple[Row, ...]
+    graph: nx.DiGraph
+    rooflines: tuple[Roofline, ...]
+    step: Predicted | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values. Times in seconds, sizes in bytes; a census row's FLOPs and bytes are of one run."""
+        return {
+            "model": self.model,
+            "target": self.target,
+            "chips": self.chips,
+            "precision": self.precision,
+            "batch": self.batch,
+            "max_seq_len": self.max_seq_len,
+            "totals": asdict(self.totals),
+            "census": [row.to_dict() for row in self.census],
+            "predicted": {
+                "note": NOTE,
+                "lower_bounds": [bound.to_dict() for bound in self.rooflines],
+                "step": self.step.to_dict() if self.step else None,
+            },
+            "graph": to_json(self.graph),
+        }
+
+    def to_json(self) -> str:
+        """The same input gives the same text."""
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    def to_dot(self) -> str:
+        """The graph as Graphviz text."""
+        return to_dot(self.graph)
+
+
+def profile(capture: Capture, target: Target, precision: str = "performance", plan: Plan | None = None) -> Profile:
+    """Profile the recognised `capture` on `target`. ValueError for a plan that is of another target or precision."""
+    if plan is not None and (plan.target, plan.precision.name) != (target, precision):
+        raise ValueError(f"the plan is for {plan.target.name} at {plan.precision.name}, the profile for {target.name} at {precision}")
+    types = PRECISIONS[precision]
+    rows = census(capture.graph, types)
+    return Profile(
+        model=capture.model_name,
+        target=target.name,
+        chips=target.chips,
+        precision=precision,
+        batch=capture.batch,
+        max_seq_len=capture.max_seq_len,
+        totals=totals(capture, rows, types),
+        census=rows,
+        graph=op_graph(capture, types),
+        rooflines=rooflines(capture, target, types, plan),
+        step=predicted(plan) if plan else None,
+    )

@@ -1,0 +1,156 @@
+"""What one op computes and moves: FLOPs and bytes, from the shapes of its values.
+
+A FLOP is one addition or multiplication; any other function of an element (rsqrt, exp, silu) counts as one too. Formulas,
+with x [.., K] of R rows (all dims but the last), query [B, H, S, D], key [B, Hkv, L, D] and value [B, Hkv, L, Dv]:
+
+| op | FLOPs | why |
+|---|---|---|
+| linear, weight [N, K] | 2 R N K, and R N for a bias | a dot product of K terms is K multiplications and K additions |
+| matmul [.., M, K] x [.., K, N] | 2 K for each element of the result | the same |
+| attention | 2 B H S L (D + Dv), which is 4 B H S L D for Dv = D | query x key and probabilities x value; the softmax is left out, as is usual (PaLM, arXiv:2204.02311, appendix B) |
+| rms_norm | 4 for each element | square, sum, times 1 / rms, times weight |
+| layer_norm | 7 for each element | sum, less mean, square, sum, times 1 / sigma, times weight, plus bias |
+| rotary | 3 for each element | x cos + rotated x sin |
+| gated | 2 for each element | activation, product |
+| embedding, position_table, update_cache, heads, collectives | 0 | they only move |
+| any other, such as a plain ATen op | 1 for each element of its largest activation | views: 0 |
+
+L is the whole cache, `max_seq_len`, or the window of sliding-window attention: every figure is that of a full cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from fx2ttnn.ir import Graph, Op
+from fx2ttnn.plan.precision import Precision
+
+Shape = tuple[int, ...]
+
+PER_ELEMENT = {"rms_norm": 4, "layer_norm": 7, "rotary": 3, "gated": 2}  # FLOPs for each element of the first output
+MOVES = {"embedding", "position_table", "update_cache", "split_heads", "concat_heads", "create_qkv_heads"} | {
+    "all_reduce", "all_gather", "reduce_scatter", "mesh_partition"
+}  # fmt: skip
+VIEWS = {"view", "reshape", "transpose", "permute", "t", "unsqueeze", "squeeze", "expand", "slice", "select", "chunk", "split"} | {
+    "alias", "detach", "contiguous", "clone", "to", "_to_copy", "cat"
+}  # fmt: skip
+MATMULS = {"matmul", "mm", "bmm"}
+LOOKUPS = {"embedding", "position_table"}  # of a table they read the rows they give, no more
+ID_BYTES = 4  # token ids and positions are uint32 on the device
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one run of an op. Bytes: parameters and tables read, activations read and written, KV cache read and written."""
+
+    flops: int
+    parameter_bytes: float
+    activation_bytes: float
+    cache_bytes: float
+
+    @property
+    def bytes(self) -> float:
+        return self.parameter_bytes + self.activation_bytes + self.cache_bytes
+
+    @property
+    def dram_bytes(self) -> float:
+        """Bytes that must come from or go to DRAM: activations of a decode step stay in L1."""
+        return self.parameter_bytes + self.cache_bytes
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs for each byte moved; 0 for an op that moves nothing."""
+        return self.flops / self.bytes if self.bytes else 0.0
+
+
+class Meter:
+    """Measures ops of one graph at a precision. `shape` gives the shape of a value; by default that in the whole model."""
+
+    def __init__(self, graph: Graph, precision: Precision, shape: Callable[[str], Shape] | None = None):
+        self._graph, self._precision = graph, precision
+        self._shape = shape or (lambda value: graph.specs[value].shape)
+        self._cached = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
+        self._weights = _weights(graph)
+
+    def work(self, op: Op) -> Work:
+        """FLOPs and bytes of one run of `op`."""
+        if all(value in self._weights for value in (*op.inputs, *op.outputs)):
+            return Work(0, 0.0, 0.0, 0.0)  # a view of a parameter
+        return Work(self._flops(op), self._parameter_bytes(op), self._activation_bytes(op), self._cache_bytes(op))
+
+    def _numel(self, value: str) -> int:
+        return prod(self._shape(value))
+
+    def _flops(self, op: Op) -> int:
+        name = base_name(op)
+        if name == "linear":
+            return self._linear(op)
+        if name == "attention":
+            return self._attention(op)
+        if name in MATMULS:
+            return 2 * self._numel(op.outputs[0]) * self._shape(op.inputs[0])[-1]
+        if name in PER_ELEMENT:
+            return PER_ELEMENT[name] * self._numel(op.outputs[0])
+        if name in MOVES or (name in VIEWS and op.name.startswith("aten.")):
+            return 0
+        return max(self._numel(value) for value in (*op.inputs, *op.outputs))
+
+    def _linear(self, op: Op) -> int:
+        rows = prod(self._shape(op.inputs[0])[:-1])
+        operands = [self._shape(value) for value in op.inputs[1:]]
+        return sum(rows * prod(shape) * (2 if len(shape) > 1 else 1) for shape in operands)
+
+    def _attention(self, op: Op) -> int:
+        key_dim, value_dim = (self._shape(value)[-1] for value in op.inputs[1:3])
+        return 2 * prod(self._shape(op.inputs[0])[:-1]) * self._context(op) * (key_dim + value_dim)
+
+    def _context(self, op: Op) -> int:
+        """Positions that an attention reads."""
+        length = self._shape(op.inputs[1])[2]
+        return min(length, op.attrs.get("sliding_window") or length)
+
+    def _parameter_bytes(self, op: Op) -> float:
+        if op.name in LOOKUPS:
+            return self._numel(op.outputs[0]) * self._precision.bytes_of("small")
+        return sum(self._numel(v) * self._precision.bytes_of(role(self._shape(v))) for v in op.inputs if v in self._weights)
+
+    def _activation_bytes(self, op: Op) -> float:
+        values = [v for v in (*op.inputs, *op.outputs) if v not in self._weights and v not in self._cached]
+        return sum(self._numel(v) * self._element_bytes(v) for v in values)
+
+    def _element_bytes(self, value: str) -> float:
+        is_id = "int" in self._graph.specs[value].dtype
+        return ID_BYTES if is_id else self._precision.bytes_of("activations")
+
+    def _cache_bytes(self, op: Op) -> float:
+        if op.name == "update_cache":
+            elements = sum(self._numel(value) for value in op.inputs)
+        else:
+            elements = sum(self._read_of_cache(op, value) for value in op.inputs if value in self._cached)
+        return elements * self._precision.bytes_of("cache")
+
+    def _read_of_cache(self, op: Op, value: str) -> int:
+        batch, heads, length, dim = self._shape(value)
+        return batch * heads * dim * (self._context(op) if op.name == "attention" else length)
+
+
+def base_name(op: Op) -> str:
+    """`aten.mul.Tensor` -> `mul`; other names as they are."""
+    return op.name.split(".")[1] if op.name.startswith("aten.") else op.name
+
+
+def role(shape: Shape) -> str:
+    """Role (see plan/precision.py) of a parameter that is no lookup table: matrices are weights, vectors are small."""
+    return "weights" if len(shape) > 1 else "small"
+
+
+def _weights(graph: Graph) -> set[str]:
+    """Parameters, constants and their views."""
+    found = {*graph.parameters, *graph.constants}
+    for op in graph.ops:
+        is_view = op.name.startswith("aten.") and base_name(op) in VIEWS
+        if is_view and op.inputs and all(value in found for value in op.inputs):
+            found |= set(op.outputs)
+    return found

@@ -1,0 +1,1 @@
+"""What a compile covered: in the terminal, as markdown and as JSON."""

@@ -1,0 +1,145 @@
+"""Coverage: each captured operation, what it was recognised as, the rule row that took it, and the ttnn calls it became."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fx2ttnn.emit.distinct import distinct_calls
+from fx2ttnn.ir import Op
+from fx2ttnn.lower.values import Lowered
+from fx2ttnn.plan import Plan
+from fx2ttnn.plan.segments import layer_counts, layer_of
+from fx2ttnn.report.issue import issue_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recognised operation of the spelled-out graph. `captured` are its FX nodes, `layers` how many layers have it."""
+
+    op: str
+    module: str
+    captured: tuple[str, ...]
+    shapes: str
+    rules: tuple[str, ...]
+    ttnn: tuple[str, ...]
+    layers: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The whole report. Percentages count captured operations of the whole model."""
+
+    model: str
+    target: str
+    mode: str
+    rows: tuple[Row, ...]
+    distinct: tuple[dict[str, Any], ...]
+    issues: tuple[str, ...]
+
+    @property
+    def percent(self) -> float:
+        """Share of the model's captured operations that have ttnn calls, in percent."""
+        total = sum(len(r.captured) * r.layers for r in self.rows)
+        done = sum(len(r.captured) * r.layers for r in self.rows if not r.problem)
+        return 100 * done / total if total else 100.0
+
+    def calls(self) -> Counter[str]:
+        """ttnn calls of the whole model by operation."""
+        found: Counter[str] = Counter()
+        for row in self.rows:
+            for call in row.ttnn:
+                found[call] += row.layers
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the same for the same model."""
+        return {
+            "model": self.model,
+            "target": self.target,
+            "mode": self.mode,
+            "percent": round(self.percent, 2),
+            "captured_ops": sum(len(r.captured) * r.layers for r in self.rows),
+            "ttnn_calls": dict(sorted(self.calls().items())),
+            "distinct_calls": list(self.distinct),
+            "rows": [vars(row) for row in self.rows],
+            "unsupported": [vars(row) for row in self.rows if row.problem],
+        }
+
+    def markdown(self) -> str:
+        """The report as text."""
+        lines = [
+            f"# Coverage of {self.model} on {self.target}, {self.mode}",
+            "",
+            f"{self.percent:.1f} % of {sum(len(r.captured) * r.layers for r in self.rows)} captured operations have ttnn calls: "
+            f"{sum(self.calls().values())} calls in the whole model, {len(self.distinct)} distinct.",
+            "",
+            "| operation | module | captured | layers | rule rows | ttnn calls |",
+            "|---|---|---|---|---|---|",
+        ]
+        for r in self.rows:
+            done = ", ".join(r.ttnn) if not r.problem else f"**unsupported**: {r.problem}"
+            lines.append(f"| {r.op} {r.shapes} | {r.module} | {len(r.captured)} | {r.layers} | {', '.join(r.rules)} | {done} |")
+        lines += ["", "## Distinct calls", "", "Each has one test in tests/ops.", "", "| ttnn | first used in | uses | rule row |", "|---|---|---|---|"]
+        lines += [f"| {d['ttnn']} | {d['module']} | {d['uses']} | {d['rule']} |" for d in self.distinct]
+        for text in self.issues:
+            lines += ["", text]
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """coverage.json and coverage.md in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "coverage.json").write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        (folder / "coverage.md").write_text(self.markdown())
+
+
+def coverage(plan: Plan, lowered: Lowered) -> Coverage:
+    """Coverage of a lowered plan."""
+    counts = layer_counts(plan.capture.graph)
+    problems = {op.outputs[0]: why for op, why in lowered.unsupported}
+    by_op: dict[str, list] = {}
+    for call in lowered.calls:
+        by_op.setdefault(_key(call.op), []).append(call)
+    rows = []
+    for op in plan.graph.ops:
+        calls = by_op.get(_key(op), [])
+        problem = problems.get(op.outputs[0], "")
+        if not calls and not problem:
+            problem = "reads the result of an unsupported operation"
+        rows.append(
+            Row(
+                op.name,
+                op.module,
+                op.sources,
+                _shapes(op, plan),
+                tuple(dict.fromkeys(c.rule for c in calls)),
+                tuple(c.function for c in calls),
+                counts.get(layer_of(op.module) or "", 1),
+                problem,
+            )
+        )
+    for call in lowered.calls:  # moves between layouts are nobody's captured operation
+        if call.op.name == "reshard":
+            layers = counts.get(layer_of(call.op.module) or "", 1)
+            rows.append(Row("reshard", call.op.module, (), "", (call.rule,), (call.function,), layers))
+    distinct = [_distinct(first, group, counts) for first, group in distinct_calls(lowered)]
+    issues = tuple(issue_text(op, why, plan) for op, why in lowered.unsupported)
+    return Coverage(plan.capture.model_name, plan.target.name, plan.mode, tuple(rows), tuple(distinct), issues)
+
+
+def _distinct(first: Any, group: list, counts: Mapping[str, int]) -> dict[str, Any]:
+    uses = sum(counts.get(layer_of(c.op.module) or "", 1) for c in group)
+    return {"ttnn": first.function, "module": first.op.module, "uses": uses, "rule": first.rule}
+
+
+def _key(op: Op) -> str:
+    return f"{op.name}:{op.outputs[0]}"
+
+
+def _shapes(op: Op, plan: Plan) -> str:
+    return ", ".join(str(list(plan.graph.specs[v].shape)) for v in op.inputs if v not in plan.graph.parameters)
