@@ -99,6 +99,15 @@ def profile_command(
         json_file.write_text(json.dumps(found.to_json(), indent=1) + "\n")
 
 
+@app.command("report")
+def report_command(package: Annotated[Path, typer.Argument(help="Folder of an emitted package.")]) -> None:
+    """Show a package's coverage: each captured operation, the rule row that took it and the ttnn calls it became."""
+    from fx2ttnn.report.render import read, render
+
+    for table in render(read(package)):
+        out.print(table)
+
+
 @app.command("targets")
 def targets_command() -> None:
     """List the machines that fx2ttnn compiles for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def _json_list(path: Path) -> list[dict[str, Any]]:
     return data
 
 
-def _check_fields(entry: Any, fields: dict[str, type], where: str) -> None:
+def _check_fields(entry: Any, fields: Mapping[str, type], where: str) -> None:
     for name, kind in fields.items():
         if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
             raise UserError(f"{where}: expected the field {name!r} to be a {kind.__name__}")

@@ -10,6 +10,7 @@ from typing import Any
 from fx2ttnn.check.device_ops import count_collectives
 
 STATEMENT = "accepted by ttnn's host code on a mock {target}; not run on silicon"
+NOT_ACCEPTED = {"refusal", "error", "crash", "timeout"}
 MEANING = {
     "device_ops": "device operations in the order of execution, as ttnn's graph capture names them",
     "collectives": "those of the device operations that move data between chips (fx2ttnn/check/device_ops.py)",
@@ -119,7 +120,10 @@ class CheckResult:
     def statement(self) -> str:
         """What this check is worth, in words."""
         words = STATEMENT.format(target=self.target)
-        return words if self.ok else f"not {words}"
+        if self.ok:
+            return words
+        found = {f.kind for f in self.distinct_findings}
+        return f"not {words}" if found & NOT_ACCEPTED else f"{words}; but not as planned"
 
     @property
     def distinct_findings(self) -> dict[Finding, tuple[str, ...]]:

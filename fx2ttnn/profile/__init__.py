@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from fx2ttnn.ir import Capture
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.precision import PRECISIONS
 from fx2ttnn.profile.census import Row, census
-from fx2ttnn.profile.graph import op_graph, to_dot, to_json
+from fx2ttnn.profile.graph import node_link, op_graph, to_dot
 from fx2ttnn.profile.predicted import Predicted, predicted
 from fx2ttnn.profile.roofline import Roofline, rooflines
 from fx2ttnn.profile.totals import Totals, totals
@@ -37,8 +36,11 @@ class Profile:
     rooflines: tuple[Roofline, ...]
     step: Predicted | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values. Times in seconds, sizes in bytes; a census row's FLOPs and bytes are of one run."""
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`, the same for the same input.
+
+        Times in seconds, sizes in bytes; a census row's FLOPs and bytes are of one run.
+        """
         return {
             "model": self.model,
             "target": self.target,
@@ -47,18 +49,14 @@ class Profile:
             "batch": self.batch,
             "max_seq_len": self.max_seq_len,
             "totals": asdict(self.totals),
-            "census": [row.to_dict() for row in self.census],
+            "census": [row.to_json() for row in self.census],
             "predicted": {
                 "note": NOTE,
-                "lower_bounds": [bound.to_dict() for bound in self.rooflines],
-                "step": self.step.to_dict() if self.step else None,
+                "lower_bounds": [bound.to_json() for bound in self.rooflines],
+                "step": self.step.to_json() if self.step else None,
             },
-            "graph": to_json(self.graph),
+            "graph": node_link(self.graph),
         }
-
-    def to_json(self) -> str:
-        """The same input gives the same text."""
-        return json.dumps(self.to_dict(), indent=1) + "\n"
 
     def to_dot(self) -> str:
         """The graph as Graphviz text."""
@@ -68,7 +66,9 @@ class Profile:
 def profile(capture: Capture, target: Target, precision: str = "performance", plan: Plan | None = None) -> Profile:
     """Profile the recognised `capture` on `target`. ValueError for a plan that is of another target or precision."""
     if plan is not None and (plan.target, plan.precision.name) != (target, precision):
-        raise ValueError(f"the plan is for {plan.target.name} at {plan.precision.name}, the profile for {target.name} at {precision}")
+        raise ValueError(
+            f"the plan is for {plan.target.name} at {plan.precision.name}, not {target.name} at {precision}"
+        )
     types = PRECISIONS[precision]
     rows = census(capture.graph, types)
     return Profile(

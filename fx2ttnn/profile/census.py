@@ -35,7 +35,7 @@ class Row:
         """FLOPs of all runs."""
         return self.count * self.work.flops
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "op": self.op,
             "inputs": list(self.inputs),

@@ -51,7 +51,7 @@ def _connect(result: nx.DiGraph, op: Op, made_by: dict[str, str], specs: dict[st
             result.add_edge(*ends, values={**passing, str(value): specs[value]})
 
 
-def to_json(graph: nx.DiGraph) -> dict[str, Any]:
+def node_link(graph: nx.DiGraph) -> dict[str, Any]:
     """networkx's node-link form, which `networkx.node_link_graph(data, edges="edges")` reads."""
     return nx.node_link_data(graph, edges="edges")
 

@@ -41,7 +41,7 @@ class Predicted:
         """Seconds of all runs of a census row in one step."""
         return sum(self.by_value.get(value, 0.0) for value in row.values)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "step_seconds": self.seconds,
             "tokens_per_second_per_user": self.tokens_per_second_per_user,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -12,17 +12,10 @@ from fx2ttnn.profile.figures import Figure
 from fx2ttnn.profile.roofline import EVEN
 
 
-def show(profile: Profile, console: Console | None = None, rows: int = 20) -> None:
-    """Print the profile; `rows` limits the census."""
-    (console or Console()).print(render(profile, rows))
-
-
-def render(profile: Profile, rows: int = 20) -> RenderableType:
-    """All tables of a profile."""
-    parts: list[RenderableType] = [_totals(profile), _census(profile, rows), _rooflines(profile)]
-    if profile.step:
-        parts.append(_step(profile))
-    return Group(*parts, _rests_on(profile), NOTE)
+def render(profile: Profile, rows: int = 20) -> tuple[RenderableType, ...]:
+    """The tables of a profile, and what its predictions are; `rows` limits the census."""
+    step = (_step(profile),) if profile.step else ()
+    return (_totals(profile), _census(profile, rows), _rooflines(profile), *step, _rests_on(profile), NOTE)
 
 
 def _totals(profile: Profile) -> Table:
@@ -33,9 +26,9 @@ def _totals(profile: Profile) -> Table:
         "layers": str(sizes.layers),
         "parameters": f"{sizes.parameters / 1e9:.3f} billion",
         "parameters as bfloat16": _bytes(sizes.checkpoint_bytes),
-        f"parameters at {profile.precision}": f"{_bytes(sizes.device_bytes)}, {_bytes(sizes.device_bytes / profile.chips)} a chip if spread evenly",
+        f"parameters at {profile.precision}": _spread(sizes.device_bytes, profile.chips),
         "KV cache per token": _bytes(sizes.cache_bytes_per_token),
-        "KV cache, full": f"{_bytes(sizes.cache_bytes)}, {_bytes(sizes.cache_bytes / profile.chips)} a chip if spread evenly",
+        "KV cache, full": _spread(sizes.cache_bytes, profile.chips),
         "FLOPs per token, full cache": _flops(sizes.flops_per_token),
         "FLOPs per step": _flops(sizes.flops_per_step),
     }
@@ -49,8 +42,8 @@ def _census(profile: Profile, limit: int) -> Table:
     total = sum(times) or 1.0
     order = sorted(range(len(times)), key=lambda i: -times[i])[:limit]
     basis = "predicted time in a step" if profile.step else "least time in a step, spread evenly, measured bandwidth"
-    caption = f"{len(order)} of {len(times)} distinct ops by {basis}, collectives not counted; FLOPs and bytes are of one run over the whole mesh"
-    table = Table(title="Op census", caption=caption)
+    shown = f"{len(order)} of {len(times)} distinct ops by {basis}, collectives not counted"
+    table = Table(title="Op census", caption=f"{shown}; FLOPs and bytes are of one run over the whole mesh")
     for name in ("op", "inputs", "outputs", "module"):
         table.add_column(name, overflow="fold")
     for name in ("count", "FLOPs", "parameters", "activations", "cache", "FLOP/byte", "share"):
@@ -78,7 +71,7 @@ def _times(profile: Profile) -> list[float]:
 
 
 def _rooflines(profile: Profile) -> Table:
-    table = Table(title="Roofline: predicted least time of a step, if all overlaps (in brackets: if no two ops overlap)")
+    table = Table(title="Roofline: predicted least time of a step (in brackets: if no two ops overlap)")
     for name in ("work", "DRAM bandwidth"):
         table.add_column(name)
     for name in ("DRAM", "compute", "links", "step at least", "tokens/s/user at most"):
@@ -87,7 +80,8 @@ def _rooflines(profile: Profile) -> Table:
     for bound in profile.rooflines:
         times = map(_time, (bound.dram_seconds, bound.compute_seconds, bound.link_seconds))
         step = f"{_time(bound.seconds)} ({_time(bound.serial_seconds)})"
-        table.add_row(bound.split, bound.bandwidth, *times, step, f"{bound.tokens_per_second_per_user:.1f}", bound.bound_by)
+        speed = f"{bound.tokens_per_second_per_user:.1f}"
+        table.add_row(bound.split, bound.bandwidth, *times, step, speed, bound.bound_by)
     return table
 
 
@@ -119,6 +113,10 @@ def _short(spec: str) -> str:
 
 def _time(seconds: float) -> str:
     return f"{seconds * 1e6:.1f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
+
+
+def _spread(size: float, chips: int) -> str:
+    return f"{_bytes(size)}, {_bytes(size / chips)} a chip if spread evenly"
 
 
 def _bytes(size: float) -> str:

@@ -94,7 +94,7 @@ class Roofline:
         """At most; a step gives each user one token."""
         return 1 / self.seconds
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "split": self.split,
             "dram_bandwidth": self.bandwidth,
@@ -131,7 +131,8 @@ def _placed(plan: Plan, bandwidth: str) -> Roofline:
     target, counts = plan.target, plan_counts(plan)
     meter = Meter(plan.graph, plan.precision, lambda value: _local(plan, value))
     bounds = [
-        _bound(op, runs(op, counts), meter, target, plan.precision, bandwidth, 1, link_seconds(op, plan)) for op in plan.graph.ops
+        _bound(op, runs(op, counts), meter, target, plan.precision, bandwidth, link=link_seconds(op, plan))
+        for op in plan.graph.ops
     ]
     return Roofline(PLACED, bandwidth, tuple(bounds), _rests_on(target, plan.precision, bandwidth, ("link_bandwidth",)))
 
@@ -142,7 +143,14 @@ def plan_counts(plan: Plan) -> dict[str, int]:
 
 
 def _bound(
-    op: Op, count: int, meter: Meter, target: Target, precision: Precision, bandwidth: str, chips: int, link: float = 0.0
+    op: Op,
+    count: int,
+    meter: Meter,
+    target: Target,
+    precision: Precision,
+    bandwidth: str,
+    chips: int = 1,
+    link: float = 0.0,
 ) -> OpBound:
     work = meter.work(op)
     dram = work.dram_bytes / chips / getattr(target, BANDWIDTHS[bandwidth])
@@ -158,7 +166,8 @@ def link_seconds(op: Op, plan: Plan) -> float:
     if op.name not in _PASSES:
         return 0.0
     chips = plan.target.mesh_shape[op.attrs["axis"]]
-    whole = max(prod(_local(plan, value)) for value in (*op.inputs, *op.outputs)) * plan.precision.bytes_of("activations")
+    elements = max(prod(_local(plan, value)) for value in (*op.inputs, *op.outputs))
+    whole = elements * plan.precision.bytes_of("activations")
     links = 2 if plan.target.torus and chips > 2 else 1
     return _PASSES[op.name] * whole * (chips - 1) / chips / (links * plan.target.link_bandwidth)
 

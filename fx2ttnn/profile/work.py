@@ -114,7 +114,8 @@ class Meter:
     def _parameter_bytes(self, op: Op) -> float:
         if op.name in LOOKUPS:
             return self._numel(op.outputs[0]) * self._precision.bytes_of("small")
-        return sum(self._numel(v) * self._precision.bytes_of(role(self._shape(v))) for v in op.inputs if v in self._weights)
+        read = [(self._numel(v), role(self._shape(v))) for v in op.inputs if v in self._weights]
+        return sum(elements * self._precision.bytes_of(role_) for elements, role_ in read)
 
     def _activation_bytes(self, op: Op) -> float:
         values = [v for v in (*op.inputs, *op.outputs) if v not in self._weights and v not in self._cached]

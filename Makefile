@@ -1,0 +1,31 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv first.
+PYTHON := .venv/bin/python
+export TTNN_CONFIG_OVERRIDES ?=
+export LOGURU_LEVEL ?= WARNING
+export TT_METAL_LOGGER_LEVEL ?= FATAL
+
+.PHONY: demo test test-fast lint benchmark setup
+
+demo: setup  ## compile Qwen3-32B for the Galaxy, check it on a mock Galaxy, show the report
+	.venv/bin/fx2ttnn compile qwen3-32b --target galaxy -o build/qwen3_32b_galaxy
+	.venv/bin/fx2ttnn check build/qwen3_32b_galaxy
+	.venv/bin/fx2ttnn report build/qwen3_32b_galaxy
+
+test: setup  ## the whole test suite
+	$(PYTHON) -m pytest -q
+
+test-fast: setup
+	$(PYTHON) -m pytest -q -m "not slow"
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy fx2ttnn
+
+benchmark: setup
+	$(PYTHON) benchmarks/compile_time.py
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml setup.sh
+	./setup.sh

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes .venv with a Python 3.12: from PATH, or from pyenv's versions even if none of them is selected.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+works() { "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; }
+
+find_python() {
+  local candidate
+  for candidate in python3.12 python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.12*/bin/python; do
+    if command -v "$candidate" >/dev/null && works "$candidate"; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  echo "setup: no working Python 3.12 in PATH or in ${PYENV_ROOT:-$HOME/.pyenv}/versions (ttnn has wheels for 3.10 and 3.12 only)." >&2
+  echo "setup: install one, for example with 'pyenv install 3.12' or your system's python3.12 and python3.12-venv." >&2
+  return 1
+}
+
+python=$(find_python)
+works .venv/bin/python || { rm -rf .venv && "$python" -m venv .venv; }
+.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[dev]'
+touch .venv/ready
