@@ -49,6 +49,7 @@ class Runner:
         self._say(event="opened", findings=self._found, layers=self._layers if opened else [])
         if not opened:
             return
+        gc.freeze()  # the libraries' objects stay, and need not be looked through after each module
         for index in todo:
             self._found = []
             self._say(event="start", index=index)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from fx2ttnn.emit.code import COLLECTIVES, Names, Source, Writer
-from fx2ttnn.emit.configs import Configs, literal
+from fx2ttnn.emit.code import Source, Writer
+from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.manifest import manifest
 from fx2ttnn.emit.model import model_context
-from fx2ttnn.emit.op_tests import op_test_files
 from fx2ttnn.emit.module_tests import module_test_files
+from fx2ttnn.emit.op_tests import op_test_files
 from fx2ttnn.emit.position_tables import table_context
 from fx2ttnn.emit.provenance import provenance
 from fx2ttnn.emit.units import Unit, build
@@ -74,6 +75,7 @@ def _module_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, conf
     files["model_config.py"] = render(
         "model_config.py.j2",
         title=title,
+        title_doc=plain(title),
         target=plan.target,
         batch=capture.batch,
         users=capture.users,
@@ -163,10 +165,12 @@ def lowered_vocab(plan: Plan) -> int:
 
 
 def _format(folder: Path) -> None:
-    command = [sys.executable, "-m", "ruff", "format", "--quiet", "--no-cache", "--line-length", str(LINE_LENGTH), str(folder)]
-    done = subprocess.run([*command, "--isolated"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"the emitted code is not valid Python; this is a bug in fx2ttnn:\n{done.stderr}")
+    """Sort imports and drop unused ones, then format: templates need not know which of them a model uses."""
+    for command in (["check", "--fix-only", "--select", "F401,I"], ["format"]):
+        options = ["--quiet", "--isolated", "--no-cache", "--line-length", str(LINE_LENGTH)]
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, *options, str(folder)], capture_output=True, text=True)
+        if "No space left on device" in done.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if done.returncode:
+            raise RuntimeError(f"the emitted code is not valid Python; this is a bug in fx2ttnn:\n{done.stderr}")
 
-
-__all__ = ["COLLECTIVES", "Names", "emit", "literal", "Mapping"]

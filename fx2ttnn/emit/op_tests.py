@@ -75,8 +75,10 @@ def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, i
     """What to fill an input with: normal numbers, unless the operation gives them a meaning."""
     leaf = tensor.name.rsplit(".", 1)[-1]
     if leaf in ("page_table", "current_pos", "first_user", "stats", "gathered"):
-        kind = "stats" if leaf == "gathered" else leaf
-        return (kind, None) if kind != "stats" or "post" in call.function else (None, None)
+        if leaf in ("stats", "gathered"):
+            return ("stats", None) if "post" in call.function else (None, None)
+        pages = [lowered.tensors[a].shape[0] for a in call.args if isinstance(a, Ref) and a.endswith("_cache")]
+        return leaf, pages[0] if pages else None
     if tensor.dtype in ("uint32", "int32"):
         table = lowered.tensors[call.args[1]]
         return "ids", table.shape[-2]

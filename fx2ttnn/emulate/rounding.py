@@ -16,7 +16,7 @@ _STORED_AS = {
     "UINT16": torch.int32,
     "UINT8": torch.int32,
 }
-_CHUNK = 1 << 23  # elements that are rounded at once: bounds the float32 copies of a big weight
+_CHUNK = 1 << 22  # elements that are rounded at once: bounds the float32 copies of a big weight
 _SMALLEST = torch.finfo(torch.float32).tiny  # smaller numbers, the denormals, count as zero
 _TINY = 2.0**-100
 
@@ -46,9 +46,10 @@ def _round_blocks(value: torch.Tensor, bits: int) -> torch.Tensor:
     out = torch.empty(value.shape, dtype=torch.bfloat16)
 
     def fill(source: torch.Tensor, target: torch.Tensor) -> None:
-        if source.dim() > 2 and source.numel() > _CHUNK:  # flattened it would be a copy
-            for pair in zip(source, target, strict=True):
-                fill(*pair)
+        if source.dim() > 2 and source.numel() > _CHUNK:  # flattened as a whole it might be copied
+            step = max(1, _CHUNK * len(source) // source.numel())
+            for pair in zip(source.split(step), target.split(step), strict=True):
+                fill(*(part[0] if step == 1 else part for part in pair))
             return
         rows, step = source.reshape(-1, source.shape[-1]), max(1, _CHUNK // max(1, source.shape[-1]))
         for piece, place in zip(rows.split(step), target.view(rows.shape).split(step), strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -9,7 +11,7 @@ from rich.table import Table
 from fx2ttnn.profile import NOTE, Profile
 from fx2ttnn.profile.census import Row
 from fx2ttnn.profile.figures import Figure
-from fx2ttnn.profile.roofline import EVEN
+from fx2ttnn.profile.roofline import EVEN, Roofline
 
 
 def render(profile: Profile, rows: int = 20) -> tuple[RenderableType, ...]:
@@ -44,10 +46,10 @@ def _census(profile: Profile, limit: int) -> Table:
     basis = "predicted time in a step" if profile.step else "least time in a step, spread evenly, measured bandwidth"
     shown = f"{len(order)} of {len(times)} distinct ops by {basis}, collectives not counted"
     table = Table(title="Op census", caption=f"{shown}; FLOPs and bytes are of one run over the whole mesh")
-    for name in ("op", "inputs", "outputs", "module"):
-        table.add_column(name, overflow="fold")
-    for name in ("count", "FLOPs", "parameters", "activations", "cache", "FLOP/byte", "share"):
-        table.add_column(name, justify="right")
+    table.add_column("op, module", overflow="fold")
+    table.add_column("shapes", overflow="fold")
+    for name in ("runs", "FLOPs", "bytes", "FLOP/B", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
     for index in order:
         table.add_row(*_census_cells(profile.census[index]), f"{times[index] / total:.1%}")
     return table
@@ -55,10 +57,15 @@ def _census(profile: Profile, limit: int) -> Table:
 
 def _census_cells(row: Row) -> list[str]:
     more = f" and {len(row.modules) - 1} more" if len(row.modules) > 1 else ""
-    work = row.work
-    sizes = [_bytes(work.parameter_bytes), _bytes(work.activation_bytes), _bytes(work.cache_bytes)]
-    text = [row.op, "\n".join(map(_short, row.inputs)), "\n".join(map(_short, row.outputs)), row.modules[0] + more]
-    return [*map(escape, text), str(row.count), _flops(work.flops), *sizes, f"{work.intensity:.1f}"]
+    shapes = [*map(_short, row.inputs), *(f"->{_short(spec)}" for spec in row.outputs)]
+    text = [f"{row.op}\n{row.modules[0]}{more}", "\n".join(shapes)]
+    return [
+        *map(escape, text),
+        str(row.count),
+        _flops(row.work.flops),
+        _bytes(row.work.bytes),
+        f"{row.work.intensity:.1f}",
+    ]
 
 
 def _times(profile: Profile) -> list[float]:
@@ -71,17 +78,20 @@ def _times(profile: Profile) -> list[float]:
 
 
 def _rooflines(profile: Profile) -> Table:
-    table = Table(title="Roofline: predicted least time of a step (in brackets: if no two ops overlap)")
-    for name in ("work", "DRAM bandwidth"):
-        table.add_column(name)
-    for name in ("DRAM", "compute", "links", "step at least", "tokens/s/user at most"):
-        table.add_column(name, justify="right")
-    table.add_column("bound by")
+    table = Table("", title="Roofline: predicted least step time, most tokens/s/user")
     for bound in profile.rooflines:
-        times = map(_time, (bound.dram_seconds, bound.compute_seconds, bound.link_seconds))
-        step = f"{_time(bound.seconds)} ({_time(bound.serial_seconds)})"
-        speed = f"{bound.tokens_per_second_per_user:.1f}"
-        table.add_row(bound.split, bound.bandwidth, *times, step, speed, bound.bound_by)
+        table.add_column(f"{bound.split},\n{bound.bandwidth} DRAM", justify="right")
+    lines: dict[str, Callable[[Roofline], str]] = {
+        "DRAM": lambda bound: _time(bound.dram_seconds),
+        "compute": lambda bound: _time(bound.compute_seconds),
+        "links": lambda bound: _time(bound.link_seconds),
+        "all overlaps": lambda bound: _time(bound.seconds),
+        "no overlap": lambda bound: _time(bound.serial_seconds),
+        "t/s/user": lambda bound: f"{bound.tokens_per_second_per_user:.1f}",
+        "bound by": lambda bound: bound.bound_by,
+    }
+    for name, text in lines.items():
+        table.add_row(name, *map(text, profile.rooflines))
     return table
 
 
@@ -89,7 +99,7 @@ def _step(profile: Profile) -> Table:
     step = profile.step
     assert step is not None
     speed = step.tokens_per_second_per_user
-    title = f"Predicted step: {_time(step.seconds)}, {speed:.1f} tokens/s/user, {speed * profile.batch:.0f} tokens/s"
+    title = f"Predicted step: {_time(step.seconds)},\n{speed:.1f} tokens/s/user, {speed * profile.batch:.0f} tokens/s"
     table = Table("op", title=title)
     table.add_column("predicted time", justify="right")
     table.add_column("share", justify="right")
@@ -108,7 +118,7 @@ def _rests_on(profile: Profile) -> Table:
 
 
 def _short(spec: str) -> str:
-    return spec.removeprefix("float32")
+    return spec.removeprefix("float32").replace(" ", "")
 
 
 def _time(seconds: float) -> str:

@@ -21,7 +21,7 @@ from fx2ttnn.profile.figures import Figure, figures
 from fx2ttnn.profile.work import Meter
 from fx2ttnn.targets import Target
 
-EVEN, PLACED = "spread evenly", "as placed"
+EVEN, PLACED = "even split", "as placed"
 BANDWIDTHS = {"data sheet": "dram_bandwidth", "measured": "dram_bandwidth_measured"}
 # How often the bytes of the whole value pass a chip's links: an all-reduce is a reduce-scatter and an all-gather.
 _PASSES = {"all_gather": 1, "reduce_scatter": 1, "all_reduce": 2}

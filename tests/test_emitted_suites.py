@@ -1,0 +1,95 @@
+"""The emitted suites themselves are run, on the emulator; and they notice when an emitted line is wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fx2ttnn import pipeline
+
+# Qwen3-32B's decode step at real width on all 32 chips; smaller models for the machines that they fit.
+FULL_WIDTH = [("qwen3-32b", "galaxy", "performance"), ("qwen3-32b", "galaxy", "accuracy")]
+SMALL = [("qwen3-0.6b", "n150", "performance"), ("qwen3-0.6b", "galaxy", "performance"), ("llama-3.1-8b", "t3k", "performance")]
+
+
+def compiled(folder: Path, model: str, target: str, precision: str = "performance", **options: int) -> Path:
+    """A package of `model` below `folder`."""
+    out = folder / f"{pipeline.default_out(model, target).name}_{precision}"
+    pipeline.write_package(pipeline.compile_model(pipeline.Options(model, target, precision=precision, **options)), out)
+    return out
+
+
+def run_suite(package: Path, *selection: str) -> subprocess.CompletedProcess[str]:
+    """Run a package's own tests in a process of its own, as a user would."""
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(package / s) for s in selection or ("tests",))]
+    return subprocess.run(command, capture_output=True, text=True, cwd=package.parent, env=environment)
+
+
+def assert_passes(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "skipped" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "target", "precision"), FULL_WIDTH)
+def test_modules_equal_hugging_face_at_full_width(tmp_path: Path, model: str, target: str, precision: str) -> None:
+    """Attention, MLP, layer and logits: three steps, another position for every user, PCC 0.99 (bfp8) and 0.999 (bf16)."""
+    package = compiled(tmp_path, model, target, precision, max_seq_len=256)
+    assert_passes(run_suite(package, "tests/modules", "tests/model"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "target", "precision"), [FULL_WIDTH[0], *SMALL])
+def test_emitted_op_tests(tmp_path: Path, model: str, target: str, precision: str) -> None:
+    """Every distinct ttnn call against torch, on every chip."""
+    package = compiled(tmp_path, model, target, precision, max_seq_len=256)
+    assert_passes(run_suite(package, "tests/ops"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "target", "precision"), SMALL)
+def test_small_models_equal_hugging_face(tmp_path: Path, model: str, target: str, precision: str) -> None:
+    package = compiled(tmp_path, model, target, precision, max_seq_len=256)
+    assert_passes(run_suite(package, "tests/modules", "tests/model"))
+
+
+@pytest.mark.slow
+def test_fewer_users_than_rows(tmp_path: Path) -> None:
+    """Five users on a mesh that divides 32: some chips have none."""
+    package = compiled(tmp_path, "qwen3-0.6b", "galaxy", batch=5, max_seq_len=256)
+    assert_passes(run_suite(package))
+
+
+BREAKS = [
+    ("attention.py", "cluster_axis=0", "cluster_axis=1"),
+    ("attention.py", "scale=0.088", "scale=0.98"),
+    ("attention.py", "update_idxs_tensor=current_pos, page_table=page_table", "update_idxs_tensor=current_pos + 1, page_table=page_table"),
+    ("mlp.py", "UnaryOpType.SILU", "UnaryOpType.RELU"),
+    ("norm.py", "epsilon=1e-06", "epsilon=1e-01"),
+    ("decoder.py", "ttnn.add(hidden_states, down", "ttnn.add(down, down"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "line", "broken"), BREAKS, ids=[b[2][:30] for b in BREAKS])
+def test_a_broken_line_fails(tmp_path: Path, package_to_break: Path, file: str, line: str, broken: str) -> None:
+    """One wrong argument in one emitted line makes a test of the package fail."""
+    package = tmp_path / "broken"
+    shutil.copytree(package_to_break, package)
+    text = (package / file).read_text()
+    assert line in text
+    (package / file).write_text(text.replace(line, broken))
+    done = run_suite(package, "tests/modules")
+    assert done.returncode == 1
+    assert "failed" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def package_to_break(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("whole"), "qwen3-0.6b", "galaxy", max_seq_len=256)

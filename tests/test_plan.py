@@ -1,0 +1,417 @@
+"""Placements, collectives and strategies are right as mathematics; plans are consistent, deterministic and as good as known ones."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spmd import collective, distribute, lies
+from tiny import compiled, folder_of, random_model
+
+from fx2ttnn import pipeline, targets
+from fx2ttnn import plan as planning
+from fx2ttnn.capture import capture_decode, interpret, load_config
+from fx2ttnn.errors import UserError
+from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
+from fx2ttnn.plan import strategies as table
+from fx2ttnn.plan.collectives import steps_between
+from fx2ttnn.plan.device_shape import device_order, split_count
+from fx2ttnn.recognise import recognise
+
+MESHES = [(1, 1), (1, 2), (1, 8), (2, 4), (8, 4)]
+COLLECTIVES = {"all_reduce", "reduce_scatter", "all_gather", "mesh_partition"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors this small are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# -- placements and collectives --------------------------------------------------------------------------------------
+
+
+def test_a_dim_split_over_both_axes_is_split_over_axis_0_first():
+    chips = distribute(torch.arange(8), Placement((0, 0)), (2, 4))
+    assert [chips[row, column].item() for row in range(2) for column in range(4)] == list(range(8))
+
+
+def test_placement_says_what_it_splits():
+    placement = Placement((2, "P"))
+    assert (placement.axes_of(2), placement.partial_axes, str(placement)) == ((0,), (1,), "(S2, P)")
+    assert placement.on(1, 2) == Placement((2, 2))
+    assert split_count(placement.on(1, 2), 2, (8, 4)) == 32
+
+
+@st.composite
+def moves(draw):
+    """A shape, a mesh, and a placement to start from and one to end with."""
+    mesh = draw(st.sampled_from(MESHES))
+    rank = draw(st.sampled_from([3, 4]))
+    shape = tuple(draw(st.sampled_from([1, 4, 32, 64, 96, 256])) for _ in range(rank))
+    start = Placement(tuple(draw(st.sampled_from(["R", "P", *range(rank)])) for _ in mesh))
+    goal = Placement(tuple(draw(st.sampled_from(["R", *range(rank), entry])) for entry in start.axes))
+    for placement in (start, goal):
+        for dim, size in enumerate(shape):
+            if size % split_count(placement, dim, mesh):
+                shape = (*shape[:dim], size * 32, *shape[dim + 1 :])
+    return shape, mesh, start, goal
+
+
+@given(moves())
+@settings(max_examples=150, deadline=None)
+def test_steps_turn_the_start_into_the_goal(move):
+    """After each collective the data lies as the step says, and after the last as asked."""
+    shape, mesh, start, goal = move
+    spec = TensorSpec(shape)
+    steps = steps_between(spec, device_order(spec, None), start, goal, mesh)
+    if steps is None:
+        return
+    # The data may be smaller than the shape that was asked about: 32 divides by the chips of every mesh.
+    whole = torch.randint(-50, 50, [32 if _split(dim, start, goal) else 2 for dim in range(len(shape))], dtype=torch.int32)
+    chips = distribute(whole, start, mesh)
+    for step in steps:
+        chips = collective(chips, step.name, step.axis, step.dim)
+        assert lies(chips, whole, step.after, mesh)
+    assert (steps[-1].after if steps else start) == goal
+
+
+def _split(dim, start, goal):
+    return bool(start.axes_of(dim) or goal.axes_of(dim))
+
+
+@given(moves())
+@settings(max_examples=150, deadline=None)
+def test_whole_values_can_be_made_from_any_placement(move):
+    """To `R` everywhere there is always a way, unless rows or columns lie in parts of a tile."""
+    shape, mesh, start, _ = move
+    spec = TensorSpec(shape)
+    order = device_order(spec, None)
+    steps = steps_between(spec, order, start, Placement(("R", "R")), mesh)
+    parts = [size // split_count(start, dim, mesh) for dim, size in enumerate(shape)]
+    whole_tiles = all(parts[d] % 32 == 0 or not start.axes_of(d) for d in order[2:])
+    assert (steps is not None) or not whole_tiles
+
+
+def test_no_steps_where_nothing_changes():
+    spec, here = TensorSpec((32, 1, 256)), Placement((2, "P"))
+    assert steps_between(spec, device_order(spec, None), here, here, (8, 4)) == ()
+
+
+@pytest.mark.parametrize("start", [("R", "R"), (0, "R"), (2, 2)])
+def test_nothing_becomes_a_partial_sum(start):
+    spec = TensorSpec((32, 1, 1024))
+    assert steps_between(spec, device_order(spec, None), Placement(start), Placement(("P", "R")), (8, 4)) is None
+
+
+# -- strategies ------------------------------------------------------------------------------------------------------
+
+
+def _linear(x, weight, bias=None):
+    return F.linear(x, weight, bias)
+
+
+def _rotary(x, cos, sin):
+    first, second = x.chunk(2, dim=-1)
+    return x * cos.unsqueeze(1) + torch.cat((-second, first), dim=-1) * sin.unsqueeze(1)
+
+
+def _attention(q, k, v):
+    """[B, H, 1, D] over [B, Hkv, L, D] -> [B, 1, H, D]."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    return ((q @ k.transpose(-1, -2)).softmax(-1) @ v).transpose(1, 2)
+
+
+def _split_heads(x):
+    return x.unflatten(-1, (-1, 8)).transpose(1, 2)
+
+
+# op -> function of one chip, shapes of the values, and which of them are weights
+CASES = {
+    "linear": (_linear, [(4, 1, 16), (32, 16)], [1]),
+    "linear with bias": (_linear, [(4, 1, 16), (32, 16), (32,)], [1, 2]),
+    "rms_norm": (lambda x, w: F.rms_norm(x, w.shape, w), [(4, 1, 16), (16,)], [1]),
+    "rms_norm of heads": (lambda x, w: F.rms_norm(x, w.shape, w), [(4, 4, 1, 8), (8,)], [1]),
+    "embedding": (lambda ids, w: F.embedding(ids, w), [(4, 1), (64, 16)], [1]),
+    "split_heads": (_split_heads, [(4, 1, 32)], []),
+    "concat_heads": (lambda x: x.flatten(2), [(4, 1, 4, 8)], []),
+    "rotary": (_rotary, [(4, 4, 1, 8), (4, 1, 8), (4, 1, 8)], []),
+    "update_cache": (lambda k, v: (F.pad(k, (0, 0, 0, 5)), F.pad(v, (0, 0, 0, 5))), [(4, 4, 1, 8), (4, 4, 1, 8)], []),
+    "attention": (_attention, [(4, 8, 1, 8), (4, 4, 6, 8), (4, 4, 6, 8)], []),
+    "position_table": (lambda ids: ids.unsqueeze(-1).double().expand(-1, -1, 8).cos(), [(4, 1)], []),
+    "add": (torch.add, [(4, 1, 16), (4, 1, 16)], []),
+    "gated": (lambda gate, up: F.silu(gate) * up, [(4, 1, 16), (4, 1, 16)], []),
+    "mul": (torch.mul, [(4, 1, 16), (4, 1, 16)], []),
+    "silu": (F.silu, [(4, 1, 16)], []),
+    "gelu": (F.gelu, [(4, 1, 16)], []),
+}
+
+
+def _strategies(case):
+    function, shapes, weights = CASES[case]
+    specs = {f"v{i}": TensorSpec(shape) for i, shape in enumerate(shapes)}
+    outputs = ("out", "out_2") if case == "update_cache" else ("out",)
+    op = Op(case.split()[0], tuple(map(Ref, specs)), outputs)
+    graph = Graph("g", tuple(specs), outputs, (op,), specs, {f"v{i}": f"v{i}" for i in weights})
+    return table.strategies(graph, op)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_strategy_is_right(case):
+    """Split as the strategies of both axes say, every chip on its own computes its part of the whole result."""
+    torch.manual_seed(0)
+    function, shapes, _ = CASES[case]
+    indices = case in ("embedding", "position_table")
+    values = [torch.randint(0, 64, s) if indices and i == 0 else torch.randn(s, dtype=torch.double) for i, s in enumerate(shapes)]
+    whole = _outputs(function(*values))
+    mesh, tested = (2, 2), 0
+    for ways in product(_strategies(case), repeat=2):
+        inputs = [Placement(tuple(way.inputs[i] for way in ways)) for i in range(len(shapes))]
+        if case == "rms_norm" and inputs[0].axes_of(2):
+            continue  # the chips exchange statistics: no function of one chip
+        if any(s % split_count(p, d, mesh) for p, shape in zip(inputs, shapes, strict=True) for d, s in enumerate(shape)):
+            continue
+        chips = [distribute(v, p, mesh) for v, p in zip(values, inputs, strict=True)]
+        results = {at: _outputs(function(*(c[at] for c in chips))) for at in chips[0]}
+        for i, expected in enumerate(whole):
+            out = Placement(tuple(way.outputs[i] for way in ways))
+            assert lies({at: r[i] for at, r in results.items()}, expected, out, mesh), (inputs, out)
+        tested += 1
+    assert tested >= 4
+
+
+def _outputs(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+def test_every_strategy_is_tested():
+    elsewhere = {"create_qkv_heads"}  # below, in whole plans
+    assert set(table._TABLE) == {case.split()[0] for case in CASES} | elsewhere
+
+
+def test_an_unknown_op_runs_whole():
+    op = Op("aten.sort.default", (Ref("x"),), ("out",))
+    graph = Graph("g", ("x",), ("out",), (op,), {"x": TensorSpec((4, 1, 8))})
+    assert table.strategies(graph, op) == [table.Strategy(("R",), ("R",))]
+
+
+# -- whole plans -----------------------------------------------------------------------------------------------------
+
+
+def mesh_of(shape):
+    return replace(targets.load("galaxy"), mesh_shape=shape)
+
+
+RESIDUALS = [("R", "R"), ("R", 2), (2, "R"), (2, 2)]
+
+
+def planned(model, mesh, residual, monkeypatch):
+    """A plan whose hidden state is forced to lie as `residual`, so that small models too need collectives."""
+    monkeypatch.setattr(planning, "_residual_placements", lambda target: [Placement(residual)])
+    return planning.plan(_recognised(model), mesh_of(mesh))
+
+
+def _recognised(model):
+    config = load_config(str(folder_of(model)), layers=1)
+    return recognise(replace(capture_decode(config, batch=32, max_seq_len=16), users=32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("residual", RESIDUALS, ids=str)
+@pytest.mark.parametrize(("model", "mesh"), [("qwen3", (2, 4)), ("qwen2", (4, 2)), ("llama", (1, 4))])
+def test_the_chips_together_compute_the_model(model, mesh, residual, monkeypatch):
+    """Every op of the plan on every chip of a simulated mesh, collectives in between: the logits are the model's."""
+    if any(n == 1 and entry != "R" for n, entry in zip(mesh, residual, strict=True)):
+        pytest.skip("an axis of one chip splits nothing")
+    plan = planned(model, mesh, residual, monkeypatch)
+    weights = random_model(load_config(str(folder_of(model)), layers=1)).state_dict()
+    ids, positions = torch.randint(0, 512, (32, 1)), torch.randint(0, 16, (32, 1))
+    history = tuple(torch.randn(32, 4, 16, 64) for _ in "kv")
+    expected = reference(model, weights, ids, positions, history)
+    chips = simulate(plan, weights, {"input_ids": ids, "position_ids": positions}, history)
+    name = plan.graph.outputs[0]
+    assert lies(chips[name], expected, plan.placements[name], mesh, tolerance=1e-3 * expected.abs().max().item())
+
+
+def reference(model, weights, ids, positions, history):
+    """Logits of the captured graph, which other tests compare with Hugging Face's."""
+    graph = capture_decode(load_config(str(folder_of(model)), layers=1), batch=32, max_seq_len=16).graph
+    cache = {0: tuple(h.clone() for h in history)}
+    return interpret.run(graph, {"input_ids": ids, "position_ids": positions, **weights}, cache)[0]
+
+
+def simulate(plan, weights, inputs, history):
+    """Every value of the planned graph on every chip."""
+    mesh = plan.target.mesh_shape
+    chips = {}
+    for value, name in plan.graph.parameters.items():
+        if value in plan.placements:
+            chips[value] = distribute(weights[name], plan.placements[value], mesh)
+    for value in plan.graph.inputs:
+        chips[value] = distribute(inputs["input_ids" if value.startswith("input_ids") else "position_ids"], plan.placements[value], mesh)
+    for op in plan.graph.ops:
+        if op.name in COLLECTIVES:
+            chips[op.outputs[0]] = collective(chips[op.inputs[0]], op.name, op.attrs["axis"], op.attrs.get("dim"))
+            continue
+        for at in product(*map(range, mesh)):
+            for out, result in zip(op.outputs, _outputs(_on_chip(plan, op, at, chips, inputs, history)), strict=True):
+                chips.setdefault(out, {})[at] = result
+    return chips
+
+
+def _on_chip(plan, op, at, chips, inputs, history):
+    mesh, places = plan.target.mesh_shape, plan.placements
+    args = [[chips[v][at] for v in a] if isinstance(a, tuple) else chips[a][at] for a in op.args]
+    match op.name:
+        case "linear":
+            parts = [torch.cat(a) if isinstance(a, list) else a for a in args]
+            return F.linear(*parts)
+        case "create_qkv_heads":
+            dim = op.attrs["head_dim"]
+            kv = args[0].shape[-1] // dim * op.attrs["kv_heads"] // (op.attrs["heads"] + 2 * op.attrs["kv_heads"])
+            heads = [p.unflatten(-1, (-1, dim)).transpose(1, 2) for p in args[0].split([args[0].shape[-1] - 2 * kv * dim, kv * dim, kv * dim], -1)]
+            return tuple(_own_users(h, places[op.inputs[0]], places[op.outputs[0]], at, mesh) for h in heads)
+        case "rms_norm":
+            if axes := places[op.inputs[0]].axes_of(2):
+                squares = {k: v.pow(2).sum(-1, keepdim=True) for k, v in chips[op.inputs[0]].items()}
+                for axis in axes:
+                    squares = collective(squares, "all_reduce", axis)
+                size = plan.graph.specs[op.inputs[0]].shape[-1]
+                return args[0] * torch.rsqrt(squares[at] / size + op.attrs["eps"]) * args[1]
+            return F.rms_norm(args[0], args[1].shape, args[1], op.attrs["eps"])
+        case "update_cache":
+            place = places[op.outputs[0]]
+            caches = [distribute(h, place, mesh)[at].clone() for h in history]
+            at_row = _positions(inputs, place, mesh)[at][:, 0]
+            for cache, new in zip(caches, args, strict=True):
+                cache[torch.arange(len(at_row)), :, at_row] = new[:, :, 0]
+            return tuple(caches)
+        case "attention":
+            q, k, v = args
+            groups = q.shape[1] // k.shape[1]
+            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+            seen = torch.arange(k.shape[2]) <= _positions(inputs, places[op.inputs[0]], mesh)[at][:, None, :, None]
+            scores = (q @ k.transpose(-1, -2) * op.attrs["scaling"]).masked_fill(~seen, -torch.inf)
+            return (scores.softmax(-1) @ v).transpose(1, 2)
+        case "position_table":
+            return interpret.run(op.attrs["table"], {"position_ids": args[0]}, {})[0]
+        case _:
+            return CASES[op.name][0](*args)
+
+
+def _positions(inputs, placement, mesh):
+    """Positions of the users that each chip holds."""
+    users = Placement(tuple(0 if entry == 0 else "R" for entry in placement.axes))
+    return distribute(inputs["position_ids"], users, mesh)
+
+
+def _own_users(heads, before, after, at, mesh):
+    for axis, (old, new) in enumerate(zip(before.axes, after.axes, strict=True)):
+        if old == "R" and new == 0:
+            heads = heads.chunk(mesh[axis], 0)[at[axis]]
+    return heads
+
+
+def consistent(plan):
+    """Asserts that each op reads values made before it, lying in a way its mathematics allows."""
+    graph, made = plan.graph, {*plan.graph.inputs, *plan.graph.parameters}
+    for op in graph.ops:
+        assert set(op.inputs) <= made, f"{op} reads what no op made"
+        made |= set(op.outputs)
+        inputs = [plan.placements[v] for v in op.inputs]
+        outputs = [plan.placements[v] for v in op.outputs]
+        if op.name in COLLECTIVES:
+            axis = op.attrs["axis"]
+            assert [i for i, (a, b) in enumerate(zip(inputs[0].axes, outputs[0].axes, strict=True)) if a != b] == [axis]
+            continue
+        for axis, n in enumerate(plan.target.mesh_shape):
+            used = table.Strategy(tuple(p.axes[axis] for p in inputs), tuple(p.axes[axis] for p in outputs))
+            assert used in (table.strategies(graph, op) if n > 1 else table.strategies(graph, op)[:1]), f"{op}: {used}"
+    assert set(graph.outputs) <= made
+    assert all(not plan.placements[o].partial_axes for o in graph.outputs)
+    assert all(seconds > 0 for seconds in plan.seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [("qwen3", "n150"), ("qwen2", "n300"), ("llama", "t3k"), ("llama_tied", "galaxy"), ("qwen3_galaxy", "galaxy")],
+)
+def test_plan_is_consistent(model, target):
+    consistent(compiled(model, target).plan)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("residual", RESIDUALS, ids=str)
+def test_plan_with_any_residual_is_consistent(residual, monkeypatch):
+    plan = planned("qwen3", (2, 4), residual, monkeypatch)
+    consistent(plan)
+    assert plan.residual == Placement(residual)
+
+
+def test_plan_is_deterministic():
+    """Also where the two searches start from graphs of separate captures."""
+    again = planning.plan(compiled("qwen3_galaxy", "galaxy").recognised, targets.load("galaxy"))
+    assert str(again) == str(compiled("qwen3_galaxy", "galaxy").plan)
+
+
+@pytest.fixture(scope="module")
+def qwen3_32b():
+    return pipeline.compile_model(pipeline.Options("qwen3-32b", "galaxy")).plan
+
+
+@pytest.mark.slow
+def test_qwen3_32b_on_galaxy_lies_as_the_hand_written_model(qwen3_32b):
+    """The tensor-parallel plan that engineers chose for the same model and machine follows from the cost model."""
+    plan = qwen3_32b
+    by_op = {}
+    for op in plan.graph.ops:
+        by_op.setdefault(op.name, op)
+    place = plan.placements
+    assert plan.residual == Placement(("R", 2))  # hidden size over the 4 columns
+    assert place[by_op["attention"].inputs[0]] == Placement((1, 0))  # query heads over the rows, users over the columns
+    assert place[by_op["update_cache"].outputs[0]] == Placement((1, 0))
+    wqkv = by_op["linear"].inputs[1:]
+    assert len(wqkv) == 3
+    assert {place[w] for w in wqkv} == {Placement((0, 1))}  # [N, K]: N over the rows, K over the columns
+    names = {plan.graph.parameters[v].removeprefix("model.layers.0."): place[v] for v in plan.graph.parameters if v in place}
+    assert names["self_attn.o_proj.weight"] == Placement((1, 0))
+    assert names["model.embed_tokens.weight"] == Placement(("R", 1))
+    assert names["self_attn.q_norm.weight"] == Placement(("R", "R"))
+    assert plan.device_shape(by_op["attention"].inputs[0]) == (1, 8, 8, 128)  # 8 users, 8 heads
+    consistent(plan)
+
+
+@pytest.mark.slow
+def test_qwen3_32b_fits_the_chips_of_a_galaxy(qwen3_32b):
+    total = sum(qwen3_32b.dram.values())
+    parameters = 32.8e9 * 1088 / 1024 / 32  # bytes a chip if every weight were split over all chips
+    assert 0.9 * parameters < total < 12e9
+    assert qwen3_32b.dram["cache"] == 64 * 2 * 8 * 4096 * 128 * 1088 // 1024
+
+
+def test_too_large_a_model_names_the_way_out():
+    with pytest.raises(UserError, match=r"llama-3.3-70b needs .* GB .* n150 .*: use a target with more chips"):
+        pipeline.compile_model(pipeline.Options("llama-3.3-70b", "n150"))
+
+
+def test_too_long_a_cache_names_a_length_that_fits():
+    with pytest.raises(UserError, match=r"a --max-seq-len of (\d+) would fit") as error:
+        pipeline.compile_model(pipeline.Options("qwen3-8b", "n150", max_seq_len=40960))
+    length = int(str(error.value).split("--max-seq-len of ")[1].split()[0])
+    fitting = pipeline.compile_model(pipeline.Options("qwen3-8b", "n150", max_seq_len=length))
+    assert sum(fitting.plan.dram.values()) <= 12e9
+    with pytest.raises(UserError):
+        pipeline.compile_model(pipeline.Options("qwen3-8b", "n150", max_seq_len=length + 64))
+
+
+def test_fewer_users_need_less_cache():
+    full, one = compiled("llama", "n150"), compiled("llama", "n150", batch=1)
+    assert full.plan.dram["cache"] == 32 * one.plan.dram["cache"]
+    assert full.plan.dram["weights"] == one.plan.dram["weights"]

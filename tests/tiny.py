@@ -1,0 +1,96 @@
+"""Tiny models that have every part of a real one, and their compiles, made once for a test session."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fx2ttnn import pipeline
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "vocab_size": 512,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "qwen3": {**SIZES, "model_type": "qwen3"},
+    "llama": {**SIZES, "model_type": "llama"},
+    "llama_tied": {**SIZES, "model_type": "llama", "tie_word_embeddings": True},
+    "qwen2": {**SIZES, "model_type": "qwen2"},  # biases on query, key and value
+    # Wide enough that splitting it over a Galaxy pays: every collective and the split norm occur.
+    "qwen3_galaxy": {
+        **SIZES,
+        "model_type": "qwen3",
+        "num_hidden_layers": 64,
+        "hidden_size": 5120,
+        "intermediate_size": 25600,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 16384,
+        "max_position_embeddings": 8192,
+    },
+    # Multiplies and divides by constants: operations without a row today.
+    "granite": {**SIZES, "model_type": "granite", "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "logits_scaling": 2.0},
+}
+
+
+def write_config(folder: Path, fields: dict[str, Any]) -> Path:
+    """`folder` with a config.json of these fields."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(fields))
+    return folder
+
+
+@lru_cache(maxsize=None)
+def folder_of(model: str) -> Path:
+    """A folder with the config of one of `CONFIGS`; it is named `tiny_<model>`."""
+    return write_config(Path(tempfile.mkdtemp(prefix="fx2ttnn_tests_")) / f"tiny_{model}", CONFIGS[model])
+
+
+@lru_cache(maxsize=None)
+def compiled(model: str, target: str = "n150", batch: int = 32, max_seq_len: int = 128, precision: str = "performance"):
+    """All stages but emit for one of `CONFIGS`."""
+    return pipeline.compile_model(pipeline.Options(str(folder_of(model)), target, batch, max_seq_len, precision))
+
+
+@lru_cache(maxsize=None)
+def package(model: str, target: str = "n150") -> Path:
+    """The emitted package of one of `CONFIGS`."""
+    out = Path(tempfile.mkdtemp(prefix="fx2ttnn_tests_")) / "package"
+    pipeline.write_package(compiled(model, target), out)
+    return out
+
+
+@lru_cache(maxsize=None)
+def config_of(model: str):
+    """The transformers configuration of one of `CONFIGS`."""
+    from fx2ttnn.capture import load_config
+
+    return load_config(str(folder_of(model)))
+
+
+def random_model(config: Any) -> torch.nn.Module:
+    """Hugging Face's model with random weights, in float32; norms and biases are random too, ones and zeros would hide mistakes."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    for parameter in model.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape) * 0.2 + (parameter.data == 1))
+    return model
