@@ -151,6 +151,20 @@ def test_tied_head_is_one_parameter_and_two_device_tensors(tmp_path):
     assert untied.device_bytes == tied.device_bytes
 
 
+def test_idle_rows_neither_read_nor_fill_the_cache():
+    full = recognised("qwen3-32b")
+    one = profile(replace(full, users=1), targets.load("galaxy"))
+    all_of_them = profile(full, targets.load("galaxy"))
+    assert (one.batch, one.rows, all_of_them.batch) == (1, 32, 32)
+    assert one.totals.cache_bytes * 32 == all_of_them.totals.cache_bytes
+    assert one.totals.cache_bytes_per_token == all_of_them.totals.cache_bytes_per_token
+    assert one.totals.flops_per_token == all_of_them.totals.flops_per_token
+    works = [{row.op: row.work for row in p.census} for p in (one, all_of_them)]
+    assert works[0]["attention"].flops * 32 == works[1]["attention"].flops
+    assert works[0]["attention"].cache_bytes * 32 == works[1]["attention"].cache_bytes
+    assert works[0]["linear"] == works[1]["linear"]
+
+
 def without_modules(rows):
     return [replace(row, modules=(), values=()) for row in rows]
 

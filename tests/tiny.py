@@ -64,7 +64,7 @@ def folder_of(model: str) -> Path:
 
 
 @lru_cache(maxsize=None)
-def compiled(model: str, target: str = "n150", batch: int = 32, max_seq_len: int = 128, precision: str = "performance"):
+def compiled(model: str, target: str = "n150", batch: int = 32, max_seq_len: int | None = None, precision: str = "performance"):
     """All stages but emit for one of `CONFIGS`."""
     return pipeline.compile_model(pipeline.Options(str(folder_of(model)), target, batch, max_seq_len, precision))
 

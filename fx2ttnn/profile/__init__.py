@@ -14,7 +14,7 @@ from fx2ttnn.profile.census import Row, census
 from fx2ttnn.profile.graph import node_link, op_graph, to_dot
 from fx2ttnn.profile.predicted import Predicted, predicted
 from fx2ttnn.profile.roofline import Roofline, rooflines
-from fx2ttnn.profile.totals import Totals, totals
+from fx2ttnn.profile.totals import Totals, totals, users_of
 from fx2ttnn.targets import Target
 
 NOTE = "Predicted from shapes and the figures named under rests_on; nothing ran on a device. The KV cache is taken as full."
@@ -22,13 +22,17 @@ NOTE = "Predicted from shapes and the figures named under rests_on; nothing ran 
 
 @dataclass(frozen=True)
 class Profile:
-    """The profile of one step for `batch` users with a full cache of `max_seq_len` positions; `step` only with a plan."""
+    """The profile of one step for `batch` users with a full cache of `max_seq_len` positions; `step` only with a plan.
+
+    `rows` is what the step computes: the users, and idle rows up to a whole tile.
+    """
 
     model: str
     target: str
     chips: int
     precision: str
     batch: int
+    rows: int
     max_seq_len: int
     totals: Totals
     census: tuple[Row, ...]
@@ -47,6 +51,7 @@ class Profile:
             "chips": self.chips,
             "precision": self.precision,
             "batch": self.batch,
+            "rows": self.rows,
             "max_seq_len": self.max_seq_len,
             "totals": asdict(self.totals),
             "census": [row.to_json() for row in self.census],
@@ -70,13 +75,14 @@ def profile(capture: Capture, target: Target, precision: str = "performance", pl
             f"the plan is for {plan.target.name} at {plan.precision.name}, not {target.name} at {precision}"
         )
     types = PRECISIONS[precision]
-    rows = census(capture.graph, types)
+    rows = census(capture.graph, types, capture.users)
     return Profile(
         model=capture.model_name,
         target=target.name,
         chips=target.chips,
         precision=precision,
-        batch=capture.batch,
+        batch=users_of(capture),
+        rows=capture.batch,
         max_seq_len=capture.max_seq_len,
         totals=totals(capture, rows, types),
         census=rows,

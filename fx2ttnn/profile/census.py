@@ -51,9 +51,12 @@ class Row:
         }
 
 
-def census(graph: Graph, precision: Precision) -> tuple[Row, ...]:
-    """Rows of a recognised graph in order of first appearance; `graph` may hold folded layers."""
-    meter = Meter(graph, precision)
+def census(graph: Graph, precision: Precision, users: int = 0) -> tuple[Row, ...]:
+    """Rows of a recognised graph in order of first appearance; `graph` may hold folded layers.
+
+    `users` of the graph's batch rows are in use, all of them by default.
+    """
+    meter = Meter(graph, precision, users)
     counts = layer_counts(graph)
     rows: dict[tuple, Row] = {}
     for op in graph.ops:

@@ -20,7 +20,7 @@ def op_graph(capture: Capture, precision: Precision) -> nx.DiGraph:
     to the layer that stands for it.
     """
     graph = without_folded(capture.graph)
-    counts, meter = layer_counts(capture.graph), Meter(graph, precision)
+    counts, meter = layer_counts(capture.graph), Meter(graph, precision, capture.users)
     result = nx.DiGraph(name=f"{capture.model_name} {graph.name}")
     made_by = {value: value for value in graph.inputs}
     for value in graph.inputs:

@@ -120,7 +120,7 @@ def rooflines(capture: Capture, target: Target, precision: Precision, plan: Plan
 
 def _even(capture: Capture, target: Target, precision: Precision, bandwidth: str) -> Roofline:
     """Every chip does the same share of each op; nothing passes the links."""
-    meter, counts = Meter(capture.graph, precision), layer_counts(capture.graph)
+    meter, counts = Meter(capture.graph, precision, capture.users), layer_counts(capture.graph)
     ops = [op for op in capture.graph.ops if op.name != "layer"]
     bounds = [_bound(op, runs(op, counts), meter, target, precision, bandwidth, target.chips) for op in ops]
     return Roofline(EVEN, bandwidth, tuple(bounds), _rests_on(target, precision, bandwidth, ()))
@@ -129,7 +129,7 @@ def _even(capture: Capture, target: Target, precision: Precision, bandwidth: str
 def _placed(plan: Plan, bandwidth: str) -> Roofline:
     """Every chip does what the plan gave it."""
     target, counts = plan.target, plan_counts(plan)
-    meter = Meter(plan.graph, plan.precision, lambda value: _local(plan, value))
+    meter = Meter(plan.graph, plan.precision, plan.capture.users, lambda value: _local(plan, value))
     bounds = [
         _bound(op, runs(op, counts), meter, target, plan.precision, bandwidth, link=link_seconds(op, plan))
         for op in plan.graph.ops

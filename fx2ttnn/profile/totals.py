@@ -17,7 +17,7 @@ class Totals:
 
     `device_bytes`: parameters in the precision's data types; a head tied to the embedding is stored a second time, as the table
     and the matrix differ in type. `cache_bytes_per_token`: keys and values of one position of one user, in all layers.
-    FLOPs are those of a full cache.
+    FLOPs are those of a full cache; per step with rows that idle, per token without.
     """
 
     layers: int
@@ -34,20 +34,25 @@ class Totals:
 def totals(capture: Capture, rows: tuple[Row, ...], precision: Precision) -> Totals:
     """Totals of a recognised capture whose census is `rows`."""
     written = sum(row.count * row.work.cache_bytes for row in rows if row.op == "update_cache")
-    flops = sum(row.flops for row in rows)
     count = parameter_count(capture)
-    per_token = written / capture.batch
+    users = users_of(capture)
+    per_token = written / users
     return Totals(
         layers=sum(layer_counts(capture.graph).values()),
         parameters=count,
         checkpoint_bytes=int(count * BYTES["bfloat16"]),
         device_bytes=int(device_bytes(capture, precision)),
         cache_bytes_per_token=per_token,
-        cache_bytes=int(per_token * capture.batch * capture.max_seq_len),
-        flops_per_step=flops,
-        flops_per_token=flops // capture.batch,
+        cache_bytes=int(per_token * users * capture.max_seq_len),
+        flops_per_step=sum(row.flops for row in rows),
+        flops_per_token=sum(row.flops // (users if row.op == "attention" else capture.batch) for row in rows),
         activation_bytes_per_step=int(sum(row.count * row.work.activation_bytes for row in rows)),
     )
+
+
+def users_of(capture: Capture) -> int:
+    """How many of the rows of a step are in use: all where the capture does not say."""
+    return capture.users or capture.batch
 
 
 def parameter_count(capture: Capture) -> int:

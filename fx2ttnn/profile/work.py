@@ -15,7 +15,8 @@ with x [.., K] of R rows (all dims but the last), query [B, H, S, D], key [B, Hk
 | embedding, position_table, update_cache, heads, collectives | 0 | they only move |
 | any other, such as a plain ATen op | 1 for each element of its largest activation | views: 0 |
 
-L is the whole cache, `max_seq_len`, or the window of sliding-window attention: every figure is that of a full cache.
+L is the whole cache, `max_seq_len`, or the window of sliding-window attention: every figure is that of a full cache. A decode step
+holds a tile of rows, of which some may idle (see `Capture.users`): attention and the cache skip those, all other ops compute them.
 """
 
 from __future__ import annotations
@@ -66,10 +67,14 @@ class Work:
 
 
 class Meter:
-    """Measures ops of one graph at a precision. `shape` gives the shape of a value; by default that in the whole model."""
+    """Measures ops of one graph at a precision.
 
-    def __init__(self, graph: Graph, precision: Precision, shape: Callable[[str], Shape] | None = None):
-        self._graph, self._precision = graph, precision
+    `users` of the graph's rows are in use, all of them by default. `shape` gives the shape of a value; by default that in the whole
+    model.
+    """
+
+    def __init__(self, graph: Graph, precision: Precision, users: int = 0, shape: Callable[[str], Shape] | None = None):
+        self._graph, self._precision, self._users = graph, precision, users
         self._shape = shape or (lambda value: graph.specs[value].shape)
         self._cached = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
         self._weights = _weights(graph)
@@ -104,7 +109,12 @@ class Meter:
 
     def _attention(self, op: Op) -> int:
         key_dim, value_dim = (self._shape(value)[-1] for value in op.inputs[1:3])
-        return 2 * prod(self._shape(op.inputs[0])[:-1]) * self._context(op) * (key_dim + value_dim)
+        rows, *heads_and_tokens, _ = self._shape(op.inputs[0])
+        return 2 * self._used(rows) * prod(heads_and_tokens) * self._context(op) * (key_dim + value_dim)
+
+    def _used(self, rows: int) -> int:
+        """How many of `rows` are in use, on the fullest chip."""
+        return min(rows, self._users or rows)
 
     def _context(self, op: Op) -> int:
         """Positions that an attention reads."""
@@ -127,14 +137,15 @@ class Meter:
 
     def _cache_bytes(self, op: Op) -> float:
         if op.name == "update_cache":
-            elements = sum(self._numel(value) for value in op.inputs)
+            shapes = [self._shape(value) for value in op.inputs]
+            elements = sum(self._used(rows) * prod(rest) for rows, *rest in shapes)
         else:
             elements = sum(self._read_of_cache(op, value) for value in op.inputs if value in self._cached)
         return elements * self._precision.bytes_of("cache")
 
     def _read_of_cache(self, op: Op, value: str) -> int:
-        batch, heads, length, dim = self._shape(value)
-        return batch * heads * dim * (self._context(op) if op.name == "attention" else length)
+        rows, heads, length, dim = self._shape(value)
+        return self._used(rows) * heads * dim * (self._context(op) if op.name == "attention" else length)
 
 
 def base_name(op: Op) -> str:

@@ -1,0 +1,348 @@
+"""The rule language, the loading of rule tables, and the engine that applies them."""
+
+import shutil
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tiny import compiled
+
+from fx2ttnn.lower import lower
+from fx2ttnn.lower.expressions import ExpressionError, evaluate, names, parse
+from fx2ttnn.lower.rules import RULES_DIR, RuleError, load_rules
+from fx2ttnn.lower.values import Enum, Memory, Tensor
+
+# -- expressions -----------------------------------------------------------------------------------------------------
+
+X = Tensor("x", (1, 1, 32, 256), "bfloat16", "TILE", Memory("L1"), ("R", 3))
+SCOPE = {"x": X, "n": 7, "axes": (1, "R"), "op": {"eps": 1e-6}, "double": lambda v, by=2: v * by, "true": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("-2.5", -2.5),
+        ("'L1'", "L1"),
+        ("(1, 'a')", (1, "a")),
+        ("[n, n + 1]", [7, 8]),
+        ("n + 1 - 2 * 3", 2),
+        ("n // 2 * 2 + n % 2", 7),
+        ("n / 2", 3.5),
+        ("x.width", 256),
+        ("x.shape[-1]", 256),
+        ("x.shape[n - 5]", 32),
+        ("x.memory.buffer", "L1"),
+        ("op.eps", 1e-6),
+        ("double(n)", 14),
+        ("double(n, by=3)", 21),
+        ("double(double(n))", 28),
+        ("1 < n <= 7", True),
+        ("1 < n < 7", False),
+        ("n == 7 and n != 8", True),
+        ("n > 9 or n >= 7", True),
+        ("not n == 7", False),
+        ("'R' in axes", True),
+        ("2 not in axes", True),
+        ("n is None", False),
+        ("n is not None", True),
+        ("'wide' if x.width > 128 else 'narrow'", "wide"),
+        ("true", True),
+    ],
+)
+def test_value_of_an_expression(text, value):
+    assert evaluate(text, SCOPE) == value
+
+
+def test_and_or_and_if_look_at_no_more_than_they_need():
+    """A condition may guard an access that would fail."""
+    assert evaluate("n == 0 and missing", SCOPE) is False
+    assert evaluate("n == 7 or missing", SCOPE) is True
+    assert evaluate("1 if n == 7 else missing", SCOPE) == 1
+
+
+def test_free_names():
+    assert names("home(x.width) if n else DRAM") == {"home", "x", "n", "DRAM"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lambda: 1",
+        "[i for i in axes]",
+        "{i for i in axes}",
+        "(i for i in axes)",
+        "x.__class__",
+        "x._private",
+        "double.__globals__",
+        "f'{n}'",
+        "(n := 3)",
+        "n ** 9999",
+        "n << 3",
+        "n @ n",
+        "~n",
+        "{1: 2}",
+        "{1, 2}",
+        "axes[0:1]",
+        "double(*axes)",
+        "await n",
+        "yield",
+        "import os",
+        "n = 1",
+        "n; n",
+        "",
+        "n +",
+        "(",
+    ],
+)
+def test_not_of_the_language(text):
+    with pytest.raises(ExpressionError):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["missing", "open('/etc/passwd')", "__import__('os')", "exec('1')", "getattr(x, 'name')"])
+def test_unknown_name(text):
+    """Python's built-ins are names like any other, and unknown."""
+    with pytest.raises(ExpressionError, match="unknown name"):
+        evaluate(text, SCOPE)
+
+
+NUMBERS = st.one_of(st.integers(-99, 99), st.floats(-99, 99, allow_nan=False).map(lambda v: round(v, 3)))
+ARITHMETIC = st.recursive(
+    NUMBERS.map(str),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["+", "-", "*", "//", "%", "/"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        st.tuples(inner, st.sampled_from(["<", "<=", "==", "!=", ">", ">="]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        st.tuples(inner, inner, inner).map(lambda t: f"({t[0]} if {t[1]} else {t[2]})"),
+        inner.map(lambda t: f"(-{t})"),
+        inner.map(lambda t: f"(not {t})"),
+    ),
+    max_leaves=8,
+)
+
+
+@given(ARITHMETIC)
+@settings(max_examples=200, deadline=None)
+def test_arithmetic_is_that_of_python(text):
+    try:
+        expected = eval(text)  # numbers and operators only
+    except (ZeroDivisionError, OverflowError) as error:
+        with pytest.raises(type(error)):
+            evaluate(text, {})
+    else:
+        found = evaluate(text, {})
+        assert (found, type(found)) == (expected, type(expected))
+
+
+class Trap:
+    """Fails the test when anything but a public attribute that it has is touched."""
+
+    open = "public"
+
+    def __getattribute__(self, name):
+        assert not name.startswith("_"), f"{name} was read"
+        return object.__getattribute__(self, name)
+
+
+PIECES = ["trap", ".", "open", "__class__", "__import__", "('os')", "system", "(", ")", "[", "]", "0", ",", "'a'", "lambda:", "if", "else", " ", "*", "**", ":="]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=10).map("".join))
+@example("trap.__class__")
+@example("().__class__.__bases__[0].__subclasses__()")
+@example("(lambda: __import__('os'))()")
+@settings(max_examples=300, deadline=None)
+def test_nothing_private_is_ever_reached(text):
+    """Whatever the text, it is refused, or evaluates without a private attribute or a built-in."""
+    try:
+        evaluate(text, {"trap": Trap()})
+    except (ExpressionError, TypeError, AttributeError, IndexError, KeyError, ValueError):
+        pass
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+ADD = """
+[[rule]]
+op = "add"
+mode = "decode"
+operands = ["x", "y"]
+why = "A test."
+[[rule.calls]]
+ttnn = "ttnn.add"
+args = ["x", "y"]
+kwargs = { memory_config = "x.memory" }
+[rule.calls.out.y]
+memory = "x.memory"
+"""
+
+
+def table(folder, text, name="t.toml"):
+    (folder / name).write_text(text)
+    return folder
+
+
+def test_the_tables_load():
+    rules = load_rules()
+    assert {"linear", "rms_norm", "attention", "rotary", "add", "embedding"} <= {rule.op for rule in rules}
+    assert all(rule.why.strip() for rule in rules)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('ttnn = "ttnn.add"', 'ttnn = "ttnn.ad"', "ttnn has no operation 'ttnn.ad'"),
+        ("memory_config =", "memory_confg =", "ttnn.add has no argument 'memory_confg'"),
+        ('why = "A test."', 'whi = "A test."', "unknown key 'whi'"),
+        ('why = "A test."', "", "a row needs 'why'"),
+        ('operands = ["x", "y"]', "", "a row needs 'operands'"),
+        ('args = ["x", "y"]', 'arg = ["x", "y"]', "unknown key 'arg'"),
+        ('args = ["x", "y"]', 'args = ["x", "y +"]', "invalid syntax"),
+        ('why = "A test."', 'why = "A test."\nwhen = ["x.__class__"]', "private attribute '__class__'"),
+        ('why = "A test."', 'why = "A test."\nlayout = { x = "lambda: 1" }', "Lambda is not part of the rule language"),
+        ('memory = "x.memory"', 'memori = "x.memory"', "unknown key 'memori'"),
+        ("[[rule.calls]]", "[rule.parameters.w]\ntransfrom = 'linear'\n[[rule.calls]]", "unknown key 'transfrom'"),
+        ("[[rule.calls]]", "[rule.states.s]\nscop = 'model'\n[[rule.calls]]", "unknown key 'scop'"),
+    ],
+)
+def test_a_wrong_row_is_an_error_with_file_and_line(before, after, message, tmp_path):
+    text = "# a comment\n" + ADD + ADD.replace('"add"', '"plus"').replace(before, after)
+    line = [n for n, content in enumerate(text.splitlines(), 1) if content == "[[rule]]"][1]
+    with pytest.raises(RuleError) as error:
+        load_rules(table(tmp_path, text))
+    assert str(error.value).startswith(f"t.toml:{line}")
+    assert message in str(error.value)
+
+
+def test_broken_toml_is_an_error_with_file_and_line(tmp_path):
+    with pytest.raises(RuleError, match=r"t\.toml: not TOML: .*line 6"):
+        load_rules(table(tmp_path, ADD.replace('why = "A test."', 'why = "A test.')))
+
+
+def test_a_second_row_with_the_same_conditions_is_unreachable(tmp_path):
+    """The order of conditions makes no difference; another mode or condition does."""
+    first = ADD.replace("why =", 'when = ["rank(x) == 3", "x.width > 32"]\nwhy =')
+    second = ADD.replace("why =", 'when = ["x.width > 32", "rank(x) == 3"]\nwhy =')
+    with pytest.raises(RuleError, match=r"t\.toml:15: unreachable: t\.toml:2 has the same op, mode and conditions"):
+        load_rules(table(tmp_path, first + second))
+    assert len(load_rules(table(tmp_path, first + ADD + first.replace('"decode"', '"prefill"')))) == 3
+
+
+# -- the engine ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rules_with(tmp_path):
+    """The project's tables and one more."""
+
+    def load(text, name="zz.toml", without=()):
+        folder = shutil.copytree(RULES_DIR, tmp_path / name)
+        (folder / name).write_text(text)
+        return tuple(rule for rule in load_rules(folder) if rule.op not in without or rule.where.startswith(name))
+
+    return load
+
+
+def calls_of(lowered, op):
+    return [call for call in lowered.calls if call.op.name == op]
+
+
+def test_the_more_special_row_wins(rules_with):
+    special = ADD.replace("why =", 'when = ["rank(x) == 3", "x.width == 256"]\nwhy =').replace("x.memory", "L1")
+    found = calls_of(lower(compiled("qwen3").plan, rules_with(special)), "add")
+    assert {call.rule for call in found} == {"zz.toml:2"}
+    assert {call.kwargs["memory_config"] for call in found} == {Memory("L1")}
+
+
+@pytest.mark.parametrize("condition", ["x.width == 255", "rank(x) == 4"])
+def test_a_special_row_that_does_not_fit_leaves_the_general_one(condition, rules_with):
+    special = ADD.replace("why =", f'when = ["rank(x) == 3", "{condition}"]\nwhy =')
+    found = calls_of(lower(compiled("qwen3").plan, rules_with(special)), "add")
+    assert all(call.rule.startswith("elementwise.toml") for call in found)
+
+
+def test_among_equally_special_rows_the_first_wins(rules_with):
+    equal = ADD.replace("why =", 'when = ["x.width == 256"]\nwhy =')
+    found = calls_of(lower(compiled("qwen3").plan, rules_with(equal)), "add")
+    assert all(call.rule.startswith("elementwise.toml") for call in found)
+    first = calls_of(lower(compiled("qwen3").plan, rules_with(equal, "aa.toml")), "add")
+    assert all(call.rule == "aa.toml:2" for call in first)
+
+
+@pytest.mark.parametrize(("model", "target"), [("qwen3", "n150"), ("qwen2", "n300"), ("qwen3_galaxy", "galaxy")])
+def test_a_value_is_moved_only_where_layouts_differ_and_once_to_each(model, target):
+    lowered = compiled(model, target).lowered
+    moved = set()
+    for call in calls_of(lowered, "reshard"):
+        before, after = lowered.tensors[call.inputs[0]], lowered.tensors[call.outputs[0]]
+        assert before.memory != after.memory
+        assert (before.shape, before.axes, before.dtype) == (after.shape, after.axes, after.dtype)
+        value = call.outputs[0].rsplit(".", 1)[0]
+        assert (value, after.memory) not in moved
+        moved.add((value, after.memory))
+    assert moved
+
+
+def test_every_row_gets_the_layout_it_asks_for():
+    """Inputs of each addition and norm lie at home: what the rows' `layout` says."""
+    lowered = compiled("qwen3").lowered
+    for call in (*calls_of(lowered, "add"), *[c for c in calls_of(lowered, "rms_norm") if "program_config" in c.kwargs]):
+        for value in call.inputs[:1]:
+            assert lowered.tensors[value].memory == call.kwargs["memory_config"]
+
+
+def test_no_move_between_ops_that_agree():
+    """The sum of the residual addition is normalised where it lies."""
+    lowered = compiled("qwen3").lowered
+    first_sum = calls_of(lowered, "add")[0].outputs[0]
+    readers = [call.op.name for call in lowered.calls if first_sum in call.inputs]
+    assert readers == ["rms_norm", "add"]
+
+
+def test_every_call_reads_tensors_that_exist():
+    lowered = compiled("qwen3_galaxy", "galaxy").lowered
+    made = {*lowered.inputs, *lowered.parameters, *lowered.states}
+    for call in lowered.calls:
+        assert set(call.inputs) <= made, call
+        assert set(call.writes) <= made
+        made |= set(call.outputs)
+    assert set(lowered.outputs) <= made
+
+
+def test_unsupported_operations_are_all_listed_with_reasons_in_one_run(rules_with):
+    """One whose rows all refuse, and, behind it, one without a row."""
+    refusing = ADD.replace("why =", 'when = ["rank(x) == 3", "x.width == 255"]\nwhy =')
+    lowered = lower(compiled("qwen3").plan, rules_with(refusing, without=("add", "gated")))
+    found = {op.name: why for op, why in lowered.unsupported}
+    assert found == {"add": "zz.toml:2 wants x.width == 255", "gated": "no row in lowering_rules/ for this operation"}
+
+
+def test_each_refusing_row_says_what_it_wants(rules_with):
+    rows = "".join(ADD.replace("why =", f'when = ["x.width == {n}"]\nwhy =') for n in (255, 257))
+    lowered = lower(compiled("qwen3").plan, rules_with(rows, without=("add",)))
+    (why,) = {why for op, why in lowered.unsupported}
+    assert why == "zz.toml:2 wants x.width == 255; zz.toml:15 wants x.width == 257"
+
+
+def test_a_layout_that_cannot_be_made_is_unsupported_not_a_crash(rules_with):
+    """A word of the vocabulary refuses with a reason: 99 cores are more than the chip has."""
+    row = ADD.replace("why =", 'layout = { x = "heads_on_cores(99, 32)" }\nwhy =')
+    lowered = lower(compiled("qwen3").plan, rules_with(row, without=("add",)))
+    assert [(op.name, why) for op, why in lowered.unsupported] == [("add", "zz.toml:2: 99 cores are more than the grid's 72")]
+
+
+def test_a_word_that_the_vocabulary_lacks_names_the_row(rules_with):
+    row = ADD.replace('args = ["x", "y"]', 'args = ["x", "z"]')
+    with pytest.raises(RuleError, match=r"zz\.toml:2: 'z': unknown name 'z'"):
+        lower(compiled("qwen3").plan, rules_with(row, without=("add",)))
+
+
+def test_operations_of_another_family_are_reported():
+    lowered = compiled("granite").lowered
+    assert {op.name for op, _ in lowered.unsupported} == {"aten.mul.Tensor", "aten.div.Tensor"}
+
+
+def test_enum_arguments_are_names_of_ttnn():
+    values = [v for call in compiled("qwen3").lowered.calls for v in call.kwargs.values() if isinstance(v, Enum)]
+    assert values
+    assert all(v.name.startswith("ttnn.") for v in values)
