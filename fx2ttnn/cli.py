@@ -57,7 +57,9 @@ def compile_command(
     if not compiled.complete:
         for op, why in compiled.lowered.unsupported:
             err.print(f"unsupported: {op.name} in {op.module or 'the model'}: {why}", markup=False)
-        err.print(f"no package: the report with drafts of {len(compiled.coverage.issues)} issues is in {folder / 'report'}")
+        err.print(
+            f"no package: the report with drafts of {len(compiled.coverage.issues)} issues is in {folder / 'report'}"
+        )
         raise typer.Exit(UNSUPPORTED)
 
 
@@ -122,7 +124,12 @@ def targets_command() -> None:
 @contextmanager
 def _stages() -> Iterator[pipeline.Progress]:
     """A progress bar that names the stage under way."""
-    columns = (TextColumn("{task.description:>10}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:>10}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
     try:
         with Progress(*columns, console=err, transient=True) as bar, pipeline.interruptible():
             task = bar.add_task("", total=len(pipeline.STAGES))
@@ -140,10 +147,19 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
     table = Table(show_header=False, title=f"{plan.capture.model_name} on {plan.target.name}", title_justify="left")
     rows: list[tuple[str, Any]] = [
         ("coverage", f"{coverage.percent:.0f} % of {coverage.to_json()['captured_ops']} captured operations"),
-        ("ttnn calls", f"{sum(coverage.calls().values())} in the decode step, {len(coverage.distinct)} distinct, each with a test"),
+        (
+            "ttnn calls",
+            f"{sum(coverage.calls().values())} in the decode step, {len(coverage.distinct)} distinct, each with a test",
+        ),
         ("hidden state on the mesh", str(plan.residual)),
-        ("DRAM on each chip", f"weights {gigabytes['weights']}, embedding {gigabytes['embedding']}, KV cache {gigabytes['cache']}"),
-        ("predicted decode step", f"{total * 1e3:.2f} ms (a cost model, not a measurement; figures in fx2ttnn/targets/)"),
+        (
+            "DRAM on each chip",
+            f"weights {gigabytes['weights']}, embedding {gigabytes['embedding']}, KV cache {gigabytes['cache']}",
+        ),
+        (
+            "predicted decode step",
+            f"{total * 1e3:.2f} ms (a cost model, not a measurement; figures in fx2ttnn/targets/)",
+        ),
         (written, str(folder)),
     ]
     for name, value in rows:

@@ -81,7 +81,7 @@ class Op:
     sources: tuple[str, ...] = ()
 
     @property
-    def inputs(self) -> tuple[Ref, ...]:
+    def inputs(self) -> tuple[str, ...]:
         """All values the op reads, in order of its arguments."""
         return tuple(_refs(self.args))
 
@@ -164,4 +164,4 @@ class Capture:
     tied: Mapping[str, str]
     batch: int
     max_seq_len: int
-    users: int = 0
+    users: int

@@ -94,7 +94,9 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
 def check_batch(batch: int, target: targets.Target) -> None:
     """UserError unless 1 to 32 users: the rows of a tile, which a decode step holds on every chip."""
     if not 1 <= batch <= target.max_batch:
-        raise UserError(f"batch {batch} is outside 1 to {target.max_batch}, what a decode step on {target.name} holds in one tile")
+        raise UserError(
+            f"batch {batch} is outside 1 to {target.max_batch}, what a decode step on {target.name} holds in one tile"
+        )
 
 
 def check_precision(name: str) -> None:

@@ -29,7 +29,7 @@ def clean(graph: Graph) -> Graph:
         if base in _CHECKS:
             continue
         if _does_nothing(op, base, graph.specs):
-            renamed[op.outputs[0]] = op.inputs[0]
+            renamed[op.outputs[0]] = Ref(op.inputs[0])
         else:
             ops.append(_explicit(op, base, graph.specs))
     outputs = tuple(str(renamed.get(o, o)) for o in graph.outputs)

@@ -36,7 +36,7 @@ def capture_decode(config: Any, batch: int = 32, max_seq_len: int = 4096) -> Cap
     check_attention(graph)
     check_layers(graph)
     modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p)) for p, m in model.named_modules()}
-    return Capture(_display_name(config), plain, graph, modules, weights, tied, batch, max_seq_len)
+    return Capture(_display_name(config), plain, graph, modules, weights, tied, batch, max_seq_len, users=batch)
 
 
 def _check(config: Any, batch: int, max_seq_len: int) -> None:

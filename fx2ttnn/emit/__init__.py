@@ -93,7 +93,10 @@ def _module_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, conf
         "ccl.py.j2",
         target=plan.target,
         links=4,
-        topologies=["ttnn.Topology.Ring" if plan.target.torus and n > 2 else "ttnn.Topology.Linear" for n in plan.target.mesh_shape],
+        topologies=[
+            "ttnn.Topology.Ring" if plan.target.torus and n > 2 else "ttnn.Topology.Linear"
+            for n in plan.target.mesh_shape
+        ],
     )
     files["weights.py"] = render("weights.py.j2")
     files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **table_context(plan))
@@ -118,7 +121,9 @@ def _sources(root: Unit, writer: Writer) -> dict[str, Source]:
 
 
 def _unit_file(file: str, members: list[Source], plan: Plan) -> str:
-    text = "\n".join(line for m in members for line, _ in m.statements) + "\n".join(e for m in members for _, e in m.inits)
+    text = "\n".join(line for m in members for line, _ in m.statements) + "\n".join(
+        e for m in members for _, e in m.inits
+    )
     imports = sorted({c for m in members for c in m.child_files if c[0] != file})
     described = [_Described(m, _description(m, plan)) for m in members]
     return render(
@@ -168,9 +173,10 @@ def _format(folder: Path) -> None:
     """Sort imports and drop unused ones, then format: templates need not know which of them a model uses."""
     for command in (["check", "--fix-only", "--select", "F401,I"], ["format"]):
         options = ["--quiet", "--isolated", "--no-cache", "--line-length", str(LINE_LENGTH)]
-        done = subprocess.run([sys.executable, "-m", "ruff", *command, *options, str(folder)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, *options, str(folder)], capture_output=True, text=True
+        )
         if "No space left on device" in done.stderr:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if done.returncode:
             raise RuntimeError(f"the emitted code is not valid Python; this is a bug in fx2ttnn:\n{done.stderr}")
-

@@ -41,7 +41,9 @@ class Names:
 
     def assign(self, values: tuple[str, ...] | list[str], alternative: str, index: int) -> list[str]:
         """Names for the results of item `index`; `alternative` is used where the preferred name is taken."""
-        return [self._give(v, [self.preferred[v], alternative, f"{alternative}_{self.preferred[v]}"], index) for v in values]
+        return [
+            self._give(v, [self.preferred[v], alternative, f"{alternative}_{self.preferred[v]}"], index) for v in values
+        ]
 
     def _give(self, value: str, options: list[str], index: int) -> str:
         live = {name for v, name in self.of.items() if self.last_use.get(v, -1) > index}
@@ -64,14 +66,19 @@ class Writer:
         """Source of a unit below the model."""
         names = Names(unit, self.lowered, self.preferred)
         arguments = tuple(names.of[v] for v in unit.inputs)
-        inits = [(attribute_of(k, unit, self.lowered), self.load(self.lowered.parameters[k], unit)) for k in unit.parameters]
+        inits = [
+            (attribute_of(k, unit, self.lowered), self.load(self.lowered.parameters[k], unit)) for k in unit.parameters
+        ]
         assert len({name for name, _ in inits}) == len(inits), f"{unit.path}: two parameters of one name: {inits}"
         inits += [
-            (child.attribute, f"{child.class_name}(mesh_device, weights.at({child.path[len(unit.path) + 1 :]!r}))") for child in unit.children
+            (child.attribute, f"{child.class_name}(mesh_device, weights.at({child.path[len(unit.path) + 1 :]!r}))")
+            for child in unit.children
         ]
         statements = [(self.statement(item, unit, names, index), item) for index, item in enumerate(unit.items)]
         files = dict.fromkeys((child.file, child.class_name) for child in unit.children)
-        return Source(unit, arguments, tuple(inits), tuple(statements), tuple(names.of[v] for v in unit.outputs), tuple(files))
+        return Source(
+            unit, arguments, tuple(inits), tuple(statements), tuple(names.of[v] for v in unit.outputs), tuple(files)
+        )
 
     def statement(self, item: Call | Unit, unit: Unit, names: Names, index: int) -> str:
         """One line: a ttnn call or the forward of a child."""

@@ -13,12 +13,16 @@ from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
 
 
-def model_context(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, layers: Mapping[str, str]) -> dict[str, Any]:
+def model_context(
+    plan: Plan, lowered: Lowered, root: Unit, writer: Writer, layers: Mapping[str, str]
+) -> dict[str, Any]:
     """What the template of model.py needs."""
     names = Names(root, lowered, writer.preferred)
     loop_units = [item for item in root.items if isinstance(item, Unit) and layer_of(item.path) == item.path]
     first, last = root.items.index(loop_units[0]), root.items.index(loop_units[-1])
-    before, after, loop = [], [], ""
+    before: list[str] = []
+    after: list[str] = []
+    loop = ""
     layer_states = [v for v in loop_units[0].inputs if lowered.states.get(v) == "layer"]
     for index, item in enumerate(root.items):
         if item in loop_units:
@@ -26,7 +30,9 @@ def model_context(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, laye
             assert isinstance(item, Unit)
             hidden = names.of[item.inputs[0]]
             names.of.update(dict.fromkeys(item.outputs, hidden))
-            arguments = [_cache(v, layer_states) if lowered.states.get(v) == "layer" else names.of[v] for v in unit.inputs]
+            arguments = [
+                _cache(v, layer_states) if lowered.states.get(v) == "layer" else names.of[v] for v in unit.inputs
+            ]
             loop = f"{hidden} = layer.forward({', '.join(arguments)})"
         else:
             (before if index < first else after).append(writer.statement(item, root, names, index))
@@ -79,7 +85,10 @@ def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
         "page_table": "decode_rows(page_table, 0)",
         "current_pos": "decode_rows(positions, -1)",
         "position_ids": "decode_tokens(positions.clamp(min=0))",
-    }.get(value.split(".")[0].rstrip("_0123456789") if value not in ("page_table", "current_pos") else value, "decode_tokens(tokens)")
+    }.get(
+        value.split(".")[0].rstrip("_0123456789") if value not in ("page_table", "current_pos") else value,
+        "decode_tokens(tokens)",
+    )
     return f"to_mesh({prefix}mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"
 
 

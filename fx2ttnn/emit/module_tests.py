@@ -15,10 +15,14 @@ from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
 
 
-def module_test_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, render: Callable[..., str]) -> dict[str, str]:
+def module_test_files(
+    plan: Plan, lowered: Lowered, root: Unit, writer: Writer, render: Callable[..., str]
+) -> dict[str, str]:
     """Files of tests/modules and tests/model by name."""
     producers = {value: unit for unit in _units(root) for value in unit.outputs}
-    tables = [u for u in root.children if not u.children and all(v in lowered.inputs for v in u.inputs) and _is_table(u)]
+    tables = [
+        u for u in root.children if not u.children and all(v in lowered.inputs for v in u.inputs) and _is_table(u)
+    ]
     representatives = [u for u in root.children if layer_of(u.path) == u.path]
     caches = {v: t for v, t in lowered.tensors.items() if lowered.states.get(v) == "layer"}
     cache = next(iter(caches.values()))
@@ -61,7 +65,9 @@ def _is_table(unit: Unit) -> bool:
     return all(call.op.name == "position_table" for call in unit.all_calls())
 
 
-def _test(unit: Unit, plan: Plan, lowered: Lowered, writer: Writer, producers: Mapping[str, Unit], tables: list[Unit]) -> dict[str, Any]:
+def _test(
+    unit: Unit, plan: Plan, lowered: Lowered, writer: Writer, producers: Mapping[str, Unit], tables: list[Unit]
+) -> dict[str, Any]:
     """Statements of one test: build the module, and for every step feed it what Hugging Face's module got."""
     imports = {(unit.file, unit.class_name)}
     build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
@@ -71,7 +77,9 @@ def _test(unit: Unit, plan: Plan, lowered: Lowered, writer: Writer, producers: M
     caches = [v for v in unit.inputs if lowered.states.get(v) == "layer"]
     if caches:
         names = [writer.preferred[v] for v in caches]
-        build.append(f"{', '.join(names)} = reference.kv_cache(mesh_device, {int(layer.rsplit('.', 1)[1]) if layer else 0})")
+        build.append(
+            f"{', '.join(names)} = reference.kv_cache(mesh_device, {int(layer.rsplit('.', 1)[1]) if layer else 0})"
+        )
     made: set[str] = set()
     for value in unit.inputs:
         name = writer.preferred[value]
@@ -117,8 +125,14 @@ def _test(unit: Unit, plan: Plan, lowered: Lowered, writer: Writer, producers: M
 
 def _prepare(value: str, lowered: Lowered) -> str:
     text = prepare(value, lowered, prefix="")
-    return text.replace("(positions", "(step.positions").replace("(tokens", "(step.tokens").replace("(page_table", "(reference.page_table")
+    return (
+        text.replace("(positions", "(step.positions")
+        .replace("(tokens", "(step.tokens")
+        .replace("(page_table", "(reference.page_table")
+    )
 
 
 def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() and i and not name[i - 1].isupper() else c.lower() for i, c in enumerate(name))
+    return "".join(
+        f"_{c.lower()}" if c.isupper() and i and not name[i - 1].isupper() else c.lower() for i, c in enumerate(name)
+    )

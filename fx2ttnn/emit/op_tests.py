@@ -13,7 +13,9 @@ from fx2ttnn.lower.values import Call, Construct, Lowered, Memory, Tensor
 from fx2ttnn.plan import Plan
 
 
-def op_test_files(plan: Plan, lowered: Lowered, root: Unit, configs: Configs, render: Callable[..., str]) -> dict[str, str]:
+def op_test_files(
+    plan: Plan, lowered: Lowered, root: Unit, configs: Configs, render: Callable[..., str]
+) -> dict[str, str]:
     """Files of tests/ and tests/ops by name."""
     by_function: dict[str, list[dict[str, Any]]] = {}
     for call, group in distinct_calls(lowered):

@@ -13,7 +13,8 @@ from fx2ttnn.recognise.match import base_name
 
 def table_context(plan: Plan) -> dict[str, Any]:
     """Tables and constants for the template."""
-    tables, constants = [], {}
+    tables: list[dict[str, Any]] = []
+    constants: dict[str, torch.Tensor] = {}
     for op in plan.capture.graph.ops:
         if op.name != "position_table":
             continue
@@ -21,7 +22,9 @@ def table_context(plan: Plan) -> dict[str, Any]:
         names = _names(graph, constants)
         lines = [f"{names[o.outputs[0]]} = {_expression(o, names)}" for o in graph.ops]
         tables.append({"name": op.attrs["stem"], "lines": lines, "result": names[graph.outputs[0]]})
-    found = [(n, t.flatten().tolist(), str(t.dtype).removeprefix("torch."), tuple(t.shape)) for n, t in constants.items()]
+    found = [
+        (n, t.flatten().tolist(), str(t.dtype).removeprefix("torch."), tuple(t.shape)) for n, t in constants.items()
+    ]
     return {"tables": tables, "constants": found}
 
 
@@ -40,7 +43,9 @@ def _names(graph: Graph, constants: dict[str, torch.Tensor]) -> dict[str, str]:
 
 
 def _word(op: Op) -> str:
-    return {"matmul": "angles", "cat": "both_halves", "to": "cast", "_to_copy": "cast"}.get(base_name(op.name), base_name(op.name))
+    return {"matmul": "angles", "cat": "both_halves", "to": "cast", "_to_copy": "cast"}.get(
+        base_name(op.name), base_name(op.name)
+    )
 
 
 def _unique(stem: str, taken: set[str]) -> str:

@@ -104,7 +104,7 @@ def _boundary(unit: Unit, lowered: Lowered) -> None:
     mine = unit.all_calls()
     ids = {id(c) for c in mine}
     made = {o for c in mine for o in c.outputs}
-    read = [v for c in mine for v in c.inputs if v not in made and v not in lowered.parameters]
+    read: list[str] = [v for c in mine for v in c.inputs if v not in made and v not in lowered.parameters]
     unit.inputs = sorted(dict.fromkeys(read), key=lambda v: (v in lowered.states, read.index(v)))
     used = {v for c in lowered.calls if id(c) not in ids for v in c.inputs} | set(lowered.outputs)
     unit.outputs = [o for c in mine for o in c.outputs if o in used]

@@ -31,7 +31,7 @@ def emulated_mesh(
     """
     global _served
     target = targets.load(target) if isinstance(target, str) else target
-    shape = tuple(mesh_shape or target.mesh_shape)
+    shape = mesh_shape or target.mesh_shape
     ring = target.torus if torus is None else torus
     if (shape, ring) != (target.mesh_shape, target.torus):
         name = f"{target.name}-{shape[0]}x{shape[1]}{'-torus' if ring else ''}"

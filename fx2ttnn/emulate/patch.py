@@ -106,12 +106,12 @@ def _emulate(name: str, emulation: Emulation, real: Any, args: tuple, kwargs: di
     if isinstance(real, (list, tuple)):
         if len(real) != len(result):
             raise EmulationError(f"{name}: ttnn returns {len(real)} tensors, the emulation {len(result)}")
-        out = type(real)(_checked(name, r, v, sources, emulation) for r, v in zip(real, result, strict=True))
+        several = type(real)(_checked(name, r, v, sources, emulation) for r, v in zip(real, result, strict=True))
         targets = next((kwargs[k] for k in _OUTPUTS if kwargs.get(k) is not None), None)
         return (
-            out
+            several
             if targets is None
-            else type(real)(_overwrite(name, t, o.value) for t, o in zip(targets, out, strict=True))
+            else type(real)(_overwrite(name, t, o.value) for t, o in zip(targets, several, strict=True))
         )
     out = _checked(name, real, result, sources, emulation)
     target = next((kwargs[k] for k in _OUTPUTS if kwargs.get(k) is not None), None)

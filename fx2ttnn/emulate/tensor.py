@@ -29,7 +29,7 @@ class EmulatedTensor:
     `owned` says that no other tensor shares the value's memory, so that it may be changed in place.
     """
 
-    __slots__ = ("real", "_value", "owned")
+    __slots__ = ("_value", "owned", "real")
 
     def __init__(self, real: Any, value: torch.Tensor, owned: bool = True) -> None:
         self.real, self._value, self.owned = real, value, owned
@@ -41,7 +41,7 @@ class EmulatedTensor:
         return self._value
 
     @value.setter
-    def value(self, value: torch.Tensor | None) -> None:
+    def value(self, value: torch.Tensor) -> None:
         self._value = value
 
     def writable(self, chips: tuple[int, int]) -> torch.Tensor:

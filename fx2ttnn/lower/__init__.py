@@ -119,7 +119,11 @@ class _Engine:
             if isinstance(scope[name], Tensor):
                 scope[name] = self._in_layout(op, scope[name], self._evaluate(text, scope, rule), rule)
         for name, spec in rule.parameters.items():
-            value = op.args[rule.operands.index(name)] if name in rule.operands and rule.operands.index(name) < len(op.args) else ()
+            value = (
+                op.args[rule.operands.index(name)]
+                if name in rule.operands and rule.operands.index(name) < len(op.args)
+                else ()
+            )
             if name in rule.operands and not value:
                 scope[name] = None
                 continue
@@ -146,7 +150,18 @@ class _Engine:
             names.append(python)
         writes = tuple(scope[name].name for name in call.writes)
         self.calls.append(
-            Call(call.ttnn, args, kwargs, tuple(outputs), tuple(names), op, rule.where, rule.why.strip(), call.pcc, writes)
+            Call(
+                call.ttnn,
+                args,
+                kwargs,
+                tuple(outputs),
+                tuple(names),
+                op,
+                rule.where,
+                rule.why.strip(),
+                call.pcc,
+                writes,
+            )
         )
 
     def _output(self, op: Op, rule: Rule, name: str, spec: Mapping[str, str], scope: Mapping[str, Any]) -> Tensor:
@@ -168,7 +183,13 @@ class _Engine:
         if name.startswith("="):
             return self.python[scope[name[1:]].name]
         if name == "leaf":  # the words of the module whose weight it is: q_proj, k_proj, v_proj -> qkv
-            leaves = [n.rsplit(".", 2)[-2] for v in op.inputs if (n := self.plan.graph.parameters.get(v, "")).endswith(".weight")]
+            if not isinstance(op.args[1], tuple):
+                return op.module.rsplit(".", 1)[-1].removesuffix("_proj")
+            leaves = [
+                n.rsplit(".", 2)[-2]
+                for v in op.inputs
+                if (n := self.plan.graph.parameters.get(v, "")).endswith(".weight")
+            ]
             return "".join(leaf.removesuffix("_proj") for leaf in leaves)
         return name
 
@@ -204,7 +225,17 @@ class _Engine:
         scope = {"x": x, "memory": memory}
         args = tuple(self._argument(text, scope, reshard) for text in call.args)
         self.calls.append(
-            Call(call.ttnn, args, {}, (moved.name,), (self.python[x.name],), made, reshard.where, f"{rule.where} asks for it", call.pcc)
+            Call(
+                call.ttnn,
+                args,
+                {},
+                (moved.name,),
+                (self.python[x.name],),
+                made,
+                reshard.where,
+                f"{rule.where} asks for it",
+                call.pcc,
+            )
         )
         return moved
 
@@ -212,13 +243,17 @@ class _Engine:
         """The planned value that tensor `x` holds."""
         return next(v for v, names in self.versions.items() if x.name in names)
 
-    def _parameter(self, op: Op, rule: Rule, name: str, value: Any, spec: Mapping[str, Any], scope: dict[str, Any]) -> Tensor:
+    def _parameter(
+        self, op: Op, rule: Rule, name: str, value: Any, spec: Mapping[str, Any], scope: dict[str, Any]
+    ) -> Tensor:
         values = value if isinstance(value, tuple) else (value,) if value else ()
         sources = tuple(self.plan.graph.parameters[v] for v in values)
         key = ".".join((op.outputs[0], name))
         scope["parameter"] = self._placed(values) if values else None
         dtype = self._evaluate(spec["dtype"], scope, rule)
-        axes = self._evaluate(spec["axes"], scope, rule) if "axes" in spec else ("R",) * len(self.plan.target.mesh_shape)
+        axes = (
+            self._evaluate(spec["axes"], scope, rule) if "axes" in spec else ("R",) * len(self.plan.target.mesh_shape)
+        )
         tensor = Tensor(
             key,
             tuple(self._evaluate(spec["shape"], scope, rule)),
@@ -228,7 +263,9 @@ class _Engine:
             axes,
         )
         arguments = {k: self._evaluate(text, scope, rule) for k, text in spec.get("arguments", {}).items()}
-        self.parameters[key] = Parameter(self._python_name(op, spec.get("attribute", name), scope), spec["transform"], sources, tensor, arguments)
+        self.parameters[key] = Parameter(
+            self._python_name(op, spec.get("attribute", name), scope), spec["transform"], sources, tensor, arguments
+        )
         self.owners[key] = op.module
         self.tensors[key] = tensor
         return tensor

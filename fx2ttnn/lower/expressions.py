@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 _BINARY = {
@@ -43,7 +43,7 @@ class ExpressionError(ValueError):
     """An expression that is not of the rule language, or cannot be evaluated."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse(text: str) -> ast.expr:
     """Syntax tree of an expression; raises ExpressionError for anything outside the language."""
     try:
@@ -94,14 +94,18 @@ def _value(node: ast.expr, scope: Mapping[str, Any]) -> Any:
             found = _value(of, scope)
             return -found if isinstance(op, ast.USub) else not found
         case ast.BoolOp(op=op, values=values):
-            return all(_value(v, scope) for v in values) if isinstance(op, ast.And) else any(_value(v, scope) for v in values)
+            return (
+                all(_value(v, scope) for v in values)
+                if isinstance(op, ast.And)
+                else any(_value(v, scope) for v in values)
+            )
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return _value(body if _value(test, scope) else orelse, scope)
         case ast.Compare(left=left, ops=ops, comparators=comparators):
             here = _value(left, scope)
-            for op, right in zip(ops, comparators, strict=True):
+            for comparison, right in zip(ops, comparators, strict=True):
                 there = _value(right, scope)
-                if not _COMPARE[type(op)](here, there):
+                if not _COMPARE[type(comparison)](here, there):
                     return False
                 here = there
             return True

@@ -12,7 +12,20 @@ from fx2ttnn.lower.expressions import ExpressionError, parse
 from fx2ttnn.lower.ttnn_api import signatures
 
 RULES_DIR = Path(__file__).resolve().parents[2] / "lowering_rules"
-_RULE_KEYS = {"name", "op", "mode", "operands", "when", "why", "layout", "parameters", "states", "calls", "results", "composite"}
+_RULE_KEYS = {
+    "name",
+    "op",
+    "mode",
+    "operands",
+    "when",
+    "why",
+    "layout",
+    "parameters",
+    "states",
+    "calls",
+    "results",
+    "composite",
+}
 _CALL_KEYS = {"ttnn", "args", "kwargs", "out", "writes", "pcc"}
 _OUT_KEYS = {"shape", "memory", "dtype", "layout", "axes", "name"}
 _PARAMETER_KEYS = {"attribute", "transform", "shape", "memory", "dtype", "layout", "axes", "arguments"}

@@ -21,7 +21,9 @@ def start() -> subprocess.Popen | None:
         return None
     _file().parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"LOGURU_LEVEL": "WARNING", "TT_METAL_LOGGER_LEVEL": "FATAL"}
-    return subprocess.Popen([sys.executable, "-m", "fx2ttnn.lower.ttnn_api", str(_file())], env=environment, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-m", "fx2ttnn.lower.ttnn_api", str(_file())], env=environment, stdout=subprocess.DEVNULL
+    )
 
 
 @lru_cache(maxsize=1)

@@ -126,7 +126,9 @@ class Lowered:
     owners: Mapping[str, str]  # parameter value -> module path
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    states: Mapping[str, str]  # tensor -> scope of the run-time state it is: "model" (page_table) or "layer" (key_cache)
+    states: Mapping[
+        str, str
+    ]  # tensor -> scope of the run-time state it is: "model" (page_table) or "layer" (key_cache)
     unsupported: tuple[tuple[Op, str], ...] = ()  # ops that no row takes, and why
 
     def __str__(self) -> str:

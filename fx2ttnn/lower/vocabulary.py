@@ -67,7 +67,15 @@ class Vocabulary:
             "evenly_sharded": evenly_sharded,
             "compute_kernel": self.compute_kernel,
         }
-        return {**words, "L1": L1, "DRAM": DRAM, "target": self.target, "precision": self.precision, "true": True, "false": False}
+        return {
+            **words,
+            "L1": L1,
+            "DRAM": DRAM,
+            "target": self.target,
+            "precision": self.precision,
+            "true": True,
+            "false": False,
+        }
 
     def rectangle(self, cores: int) -> tuple[int, int] | None:
         """Widest x, y with x * y == cores that fits the grid."""
@@ -104,9 +112,12 @@ class Vocabulary:
         return memory if memory.shard and memory.shard[1] * TILE * 2 <= LANDING_BYTES else DRAM
 
     def matmul_output(self, x: Tensor, width: int) -> Memory:
-        """Where a DRAM sharded matmul leaves its output: on the first cores, as many as hold its input, the last one perhaps part full."""
-        cores = x.memory.core_count
-        return Memory("L1", "width", (TILE, -(-tiles(width) // cores) * TILE), self.first_cores(cores))
+        """Where a DRAM sharded matmul leaves its output: on the first cores, the last one perhaps part full.
+
+        As many as hold its input, less those that get no column at all.
+        """
+        per_core = -(-tiles(width) // x.memory.core_count)
+        return Memory("L1", "width", (TILE, per_core * TILE), self.first_cores(-(-tiles(width) // per_core)))
 
     def topology(self, axis: int) -> Enum:
         """Ring where the mesh axis closes on the torus."""

@@ -9,7 +9,7 @@ from itertools import product
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref
 from fx2ttnn.plan.cost import op_seconds, step_seconds
-from fx2ttnn.plan.device_shape import device_shape, orders
+from fx2ttnn.plan.device_shape import device_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
 from fx2ttnn.plan.precision import PRECISIONS, Precision
 from fx2ttnn.plan.search import Choice, Move, Search, Solution
@@ -41,11 +41,15 @@ class Plan:
         return device_shape(self.graph.specs[value], self.placements[value], self.target.mesh_shape, self.orders[value])
 
     def __str__(self) -> str:
-        lines = [f"mode {self.mode} on {self.target.name}, residual {self.residual}, predicted {sum(self.seconds.values()) * 1e6:.1f} us"]
+        lines = [
+            f"mode {self.mode} on {self.target.name}, residual {self.residual}, predicted {sum(self.seconds.values()) * 1e6:.1f} us"
+        ]
         for op in self.graph.ops:
             outs = ", ".join(f"{o} {self.placements.get(o)}" for o in op.outputs)
             ins = ", ".join(f"{v} {self.placements.get(v)}" for v in op.inputs)
-            lines.append(f"  {op.name}({ins}) -> {outs}  # {op.module} {self.seconds.get(op.outputs[0], 0) * 1e6:.1f} us")
+            lines.append(
+                f"  {op.name}({ins}) -> {outs}  # {op.module} {self.seconds.get(op.outputs[0], 0) * 1e6:.1f} us"
+            )
         return "\n".join(lines) + "\n"
 
 
@@ -55,7 +59,7 @@ def plan(capture: Capture, target: Target, precision: str = "performance", mode:
     free = frozenset({*graph.inputs, *(out for op in graph.ops if op.name == "position_table" for out in op.outputs)})
     parts = segments(graph, free, layer_counts(capture.graph))
     order = orders(graph)
-    search = Search(graph, order, free, target, PRECISIONS[precision])
+    search = Search(graph, order, free, capture.users, target, PRECISIONS[precision])
     best: tuple[float, Placement, list[Solution]] | None = None
     for residual in _residual_placements(target):
         solutions = _solve(search, parts, residual, graph)
@@ -67,7 +71,7 @@ def plan(capture: Capture, target: Target, precision: str = "performance", mode:
     if best is None:
         raise UserError(f"no placement of the model on {target.name} was found: try a target with fewer chips")
     _, residual, solutions = best
-    built = _Builder(graph, order, target, PRECISIONS[precision], residual)
+    built = _Builder(graph, order, capture.users, target, PRECISIONS[precision], residual)
     for part, solution in zip(parts, solutions, strict=True):
         built.segment(part, solution)
     result = built.finish(capture, mode, parts)
@@ -78,7 +82,8 @@ def plan(capture: Capture, target: Target, precision: str = "performance", mode:
 
 def _residual_placements(target: Target) -> list[Placement]:
     """Ways in which the hidden state may lie between layers: whole, split by users, or split by hidden size, for each axis."""
-    return [Placement(p) for p in product(*[("R", 0, 2) if n > 1 else ("R",) for n in target.mesh_shape])]
+    ways: list[tuple[str | int, ...]] = [("R", 0, 2) if n > 1 else ("R",) for n in target.mesh_shape]
+    return [Placement(p) for p in product(*ways)]
 
 
 def _solve(search: Search, parts: tuple[Segment, ...], residual: Placement, graph: Graph) -> list[Solution] | None:
@@ -94,8 +99,6 @@ def _solve(search: Search, parts: tuple[Segment, ...], residual: Placement, grap
 
 
 def _divides(search: Search, residual: Placement, part: Segment) -> bool:
-    from fx2ttnn.plan.device_shape import split_count, whole_tiles
-
     for value in (*part.reads, *(w for w in part.writes if w not in search.graph.outputs)):
         for dim, size in enumerate(search.graph.specs[value].shape):
             n = split_count(residual, dim, search.mesh)
@@ -104,13 +107,27 @@ def _divides(search: Search, residual: Placement, part: Segment) -> bool:
     return True
 
 
-_SUFFIX = {"all_reduce": "reduced", "reduce_scatter": "scattered", "all_gather": "gathered", "mesh_partition": "partitioned"}
+_SUFFIX = {
+    "all_reduce": "reduced",
+    "reduce_scatter": "scattered",
+    "all_gather": "gathered",
+    "mesh_partition": "partitioned",
+}
 
 
 class _Builder:
     """Turns solutions into one graph with collectives in it."""
 
-    def __init__(self, graph: Graph, order: Mapping[str, tuple], target: Target, precision: Precision, residual: Placement):
+    def __init__(
+        self,
+        graph: Graph,
+        order: Mapping[str, tuple],
+        users: int,
+        target: Target,
+        precision: Precision,
+        residual: Placement,
+    ):
+        self.users = users
         self.graph, self.target, self.precision, self.residual = graph, target, precision, residual
         self.orders = dict(order)
         self.specs = dict(graph.specs)
@@ -126,7 +143,7 @@ class _Builder:
         for value in part.reads:
             self._place(value, value, self.residual)
         early: dict[str, list[Move]] = {}  # partial sums are completed where they arise
-        made = {out for choice in solution.choices for out in choice.outputs_names}
+        made = {out for choice in solution.choices for out in choice.op.outputs}
         for move in [m for c in solution.choices for m in c.moves] + list(solution.final):
             if PARTIAL in move.start.axes and move.value in made:
                 early.setdefault(move.value, []).append(move)
@@ -143,7 +160,7 @@ class _Builder:
                 self._move(move, _outer(part))
 
     def _op(self, choice: Choice) -> None:
-        renamed = {}
+        renamed: dict[str, str] = {}
         for value, placement in zip(choice.op.inputs, choice.inputs, strict=True):
             if value in self.graph.parameters:
                 renamed[value] = self._parameter(value, placement)
@@ -155,7 +172,7 @@ class _Builder:
         for value, placement in zip(choice.op.outputs, choice.outputs, strict=True):
             self._place(value, value, placement)
         self.seconds[choice.op.outputs[0]] = op_seconds(
-            choice.op, self.graph, choice.inputs, choice.outputs, self.target, self.precision
+            choice.op, self.graph, choice.inputs, self.users, self.target, self.precision
         )
 
     def _parameter(self, value: str, placement: Placement) -> str:
@@ -217,9 +234,26 @@ class _Builder:
             names = [n for (v, p), n in self.names.items() if v == value and PARTIAL not in p.axes]
             outputs.append(names[-1])
         inputs = tuple(name for (value, _), name in self.tables.items() if value in self.graph.inputs)
-        graph = replace(self.graph, ops=(*tables, *self.ops), specs=self.specs, parameters=self.parameters, inputs=inputs, outputs=tuple(outputs))
+        graph = replace(
+            self.graph,
+            ops=(*tables, *self.ops),
+            specs=self.specs,
+            parameters=self.parameters,
+            inputs=inputs,
+            outputs=tuple(outputs),
+        )
         return Plan(
-            capture, self.target, self.precision, mode, graph, self.placements, self.orders, self.seconds, parts, self.residual, {}
+            capture,
+            self.target,
+            self.precision,
+            mode,
+            graph,
+            self.placements,
+            self.orders,
+            self.seconds,
+            parts,
+            self.residual,
+            {},
         )
 
 

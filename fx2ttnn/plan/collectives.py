@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import permutations
 
 from fx2ttnn.ir import PARTIAL, REPLICATED, Placement, TensorSpec
@@ -20,7 +20,7 @@ class Step:
     after: Placement
 
 
-@lru_cache(maxsize=None)
+@cache
 def steps_between(
     spec: TensorSpec, order: tuple[int | None, ...], start: Placement, goal: Placement, mesh: tuple[int, ...]
 ) -> tuple[Step, ...] | None:

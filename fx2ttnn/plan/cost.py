@@ -10,15 +10,16 @@ from math import prod
 
 from fx2ttnn.ir import Graph, Op, Placement
 from fx2ttnn.plan.collectives import Step
-from fx2ttnn.plan.device_shape import TILE, local_shape, tiles
+from fx2ttnn.plan.device_shape import local_shape
+from fx2ttnn.plan.memory import dram_elements
 from fx2ttnn.plan.precision import Precision
 from fx2ttnn.targets import Target
 
 
 def op_seconds(
-    op: Op, graph: Graph, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...], target: Target, precision: Precision
+    op: Op, graph: Graph, inputs: tuple[Placement, ...], users: int, target: Target, precision: Precision
 ) -> float:
-    """Time of `op` when its values lie as given."""
+    """Time of `op` when its inputs lie as given, for `users` with full caches."""
     start = target.op_seconds + target.op_gap_seconds
     mesh = target.mesh_shape
     read = flops = 0.0
@@ -26,24 +27,19 @@ def op_seconds(
         rows = prod(local_shape(graph.specs[op.inputs[0]], inputs[0], mesh)[:-1])
         for value, placement in zip(op.inputs[1:], inputs[1:], strict=True):
             shape = local_shape(graph.specs[value], placement, mesh)
-            read += _dram_read(shape, target) * precision.bytes_of("weights")
+            read += dram_elements(shape, target) * precision.bytes_of("weights")
             flops += 2 * rows * prod(shape)
     elif op.name == "attention":
         for value, placement in zip(op.inputs[1:3], inputs[1:3], strict=True):
-            read += prod(local_shape(graph.specs[value], placement, mesh)) * precision.bytes_of("cache")
+            rows, *rest = local_shape(graph.specs[value], placement, mesh)
+            read += min(rows, users) * prod(rest) * precision.bytes_of("cache")
     elif op.name in ("rms_norm", "layer_norm"):
         rank = len(graph.specs[op.inputs[0]].shape)
         for axis in inputs[0].axes_of(rank - 1):  # the statistics of the parts are exchanged
-            start += 2 * (target.op_seconds + target.op_gap_seconds) + collective_seconds(64, target.mesh_shape[axis], target)
-    return start + max(read / target.dram_bandwidth_measured, flops / target.flops_hifi2)
-
-
-def _dram_read(shape: tuple[int, ...], target: Target) -> float:
-    """Elements whose reading takes as long as that of a weight [N, K]: its columns lie in whole tiles over the DRAM banks
-    (rule matmul.toml), and the fullest bank decides.
-    """
-    n, k = shape if len(shape) == 2 else (shape[0], 1)
-    return -(-tiles(n) // target.dram_banks) * TILE * target.dram_banks * k
+            start += 2 * (target.op_seconds + target.op_gap_seconds) + collective_seconds(
+                64, target.mesh_shape[axis], target
+            )
+    return start + max(read / target.dram_bandwidth_measured, flops / precision.flops(target))
 
 
 def step_seconds(step: Step, graph_spec, before: Placement, target: Target, precision: Precision) -> float:
@@ -59,4 +55,9 @@ def step_seconds(step: Step, graph_spec, before: Placement, target: Target, prec
 
 def collective_seconds(size: float, n: int, target: Target) -> float:
     """Time of a ring all-gather or reduce-scatter over `n` chips whose whole value has `size` bytes."""
-    return target.collective_seconds + target.op_gap_seconds + (n - 1) * target.hop_seconds + size * (n - 1) / n / target.link_bandwidth
+    return (
+        target.collective_seconds
+        + target.op_gap_seconds
+        + (n - 1) * target.hop_seconds
+        + size * (n - 1) / n / target.link_bandwidth
+    )

@@ -48,7 +48,9 @@ def local_shape(spec: TensorSpec, placement: Placement, mesh: tuple[int, ...]) -
     return tuple(-(-size // split_count(placement, dim, mesh)) for dim, size in enumerate(spec.shape))
 
 
-def device_shape(spec: TensorSpec, placement: Placement, mesh: tuple[int, ...], order: tuple[int | None, ...]) -> tuple[int, ...]:
+def device_shape(
+    spec: TensorSpec, placement: Placement, mesh: tuple[int, ...], order: tuple[int | None, ...]
+) -> tuple[int, ...]:
     """Shape of one chip's part as ttnn sees it."""
     local = local_shape(spec, placement, mesh)
     return tuple(1 if d is None else local[d] for d in order)

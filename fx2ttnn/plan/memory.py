@@ -7,16 +7,25 @@ from math import prod
 
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Capture, Graph, Placement
-from fx2ttnn.plan.device_shape import local_shape
+from fx2ttnn.plan.device_shape import TILE, local_shape, tiles
 from fx2ttnn.plan.precision import Precision
 from fx2ttnn.plan.segments import layer_counts, layer_of
 from fx2ttnn.targets import Target
 
 
+def dram_elements(shape: tuple[int, ...], target: Target) -> int:
+    """Elements that a weight [N, K] takes on a chip, and whose reading takes as long as that of the fullest bank.
+
+    Its columns lie in whole tiles over the DRAM banks (rule matmul.toml), so they are padded to a multiple of both.
+    """
+    n, k = shape if len(shape) == 2 else (shape[0], 1)
+    return -(-tiles(n) // target.dram_banks) * TILE * target.dram_banks * k
+
+
 def dram_per_chip(
     capture: Capture, placements: Mapping[str, Placement], graph: Graph, target: Target, precision: Precision
 ) -> dict[str, int]:
-    """Bytes per chip for `weights`, `embedding` and `cache`, over all layers of the model (parameters not padded to banks)."""
+    """Bytes per chip for `weights`, `embedding` and `cache`, over all layers of the model, weights padded to the banks."""
     copies = layer_counts(capture.graph)
     embeddings = {op.inputs[1] for op in graph.ops if op.name == "embedding"}
     found = {"weights": 0.0, "embedding": 0.0, "cache": 0.0}
@@ -25,7 +34,8 @@ def dram_per_chip(
             continue
         spec = graph.specs[value]
         role = "weights" if len(spec.shape) > 1 and value not in embeddings else "small"
-        size = prod(local_shape(spec, placements[value], target.mesh_shape)) * precision.bytes_of(role)
+        shape = local_shape(spec, placements[value], target.mesh_shape)
+        size = (dram_elements(shape, target) if role == "weights" else prod(shape)) * precision.bytes_of(role)
         found["embedding" if value in embeddings else "weights"] += size * copies.get(layer_of(name) or "", 1)
     for op in graph.ops:
         if op.name == "update_cache":

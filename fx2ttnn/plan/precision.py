@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BYTES = {"bfloat16": 2.0, "bfloat8_b": 1088 / 1024, "bfloat4_b": 576 / 1024, "float32": 4.0, "int32": 4.0, "uint32": 4.0}
+from fx2ttnn.targets import Target
+
+BYTES = {
+    "bfloat16": 2.0,
+    "bfloat8_b": 1088 / 1024,
+    "bfloat4_b": 576 / 1024,
+    "float32": 4.0,
+    "int32": 4.0,
+    "uint32": 4.0,
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,10 @@ class Precision:
     def bytes_of(self, role: str) -> float:
         """Bytes for each element of a role's type; a block of 1024 bfloat8_b values takes 1088 bytes."""
         return BYTES[getattr(self, role)]
+
+    def flops(self, target: Target) -> float:
+        """FLOP/s of matmuls at this fidelity."""
+        return {"LoFi": target.flops_lofi, "HiFi2": target.flops_hifi2, "HiFi4": target.flops_hifi4}[self.fidelity]
 
 
 PRECISIONS = {

@@ -40,10 +40,6 @@ class Choice:
     inputs: tuple[Placement, ...]
     outputs: tuple[Placement, ...]
 
-    @property
-    def outputs_names(self) -> tuple[str, ...]:
-        return self.op.outputs
-
 
 @dataclass(frozen=True)
 class Solution:
@@ -58,12 +54,22 @@ State = frozenset  # of (value, Placement)
 class Search:
     """Searches segments of one graph for one target and precision."""
 
-    def __init__(self, graph: Graph, orders: Mapping[str, tuple], free: frozenset[str], target: Target, precision: Precision):
-        self.graph, self.orders, self.free = graph, orders, free
+    def __init__(
+        self,
+        graph: Graph,
+        orders: Mapping[str, tuple],
+        free: frozenset[str],
+        users: int,
+        target: Target,
+        precision: Precision,
+    ):
+        self.graph, self.orders, self.free, self.users = graph, orders, free, users
         self.target, self.precision = target, precision
         self.mesh = target.mesh_shape
 
-    def solve(self, ops: tuple[Op, ...], given: Mapping[str, Placement], wanted: Mapping[str, Placement | None]) -> Solution | None:
+    def solve(
+        self, ops: tuple[Op, ...], given: Mapping[str, Placement], wanted: Mapping[str, Placement | None]
+    ) -> Solution | None:
         """Cheapest choices for `ops`, when the values `given` lie so, and those `wanted` must at the end.
 
         None as a wanted placement: any that is no partial sum. Returns None where no sequence of choices works.
@@ -81,7 +87,11 @@ class Search:
                         continue
                     moves, move_cost = moved
                     total = seconds + cost + move_cost
-                    here = set(state) | {(m.value, m.steps[-1].after) for m in moves} | set(zip(op.outputs, outputs, strict=True))
+                    here = (
+                        set(state)
+                        | {(m.value, m.steps[-1].after) for m in moves}
+                        | set(zip(op.outputs, outputs, strict=True))
+                    )
                     after = State((v, p) for v, p in here if last_use.get(v, -1) > index)
                     if after not in found or total < found[after][0]:
                         found[after] = (total, (*choices, Choice(op, moves, inputs, outputs)))
@@ -118,7 +128,9 @@ class Search:
             inputs = tuple(Placement(tuple(s.inputs[i] for s in combination)) for i in range(len(op.inputs)))
             outputs = tuple(Placement(tuple(s.outputs[i] for s in combination)) for i in range(len(op.outputs)))
             if self._allowed(op, inputs, outputs):
-                found.append((inputs, outputs, op_seconds(op, self.graph, inputs, outputs, self.target, self.precision)))
+                found.append(
+                    (inputs, outputs, op_seconds(op, self.graph, inputs, self.users, self.target, self.precision))
+                )
         return found
 
     def _allowed(self, op: Op, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...]) -> bool:

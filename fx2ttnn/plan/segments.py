@@ -53,7 +53,8 @@ def without_folded(graph: Graph) -> Graph:
 def rename(args: tuple, names: Mapping[str, str]) -> tuple:
     """Arguments with values renamed."""
     return tuple(
-        rename(a, names) if isinstance(a, tuple) else Ref(names[a]) if isinstance(a, Ref) and a in names else a for a in args
+        rename(a, names) if isinstance(a, tuple) else Ref(names[a]) if isinstance(a, Ref) and a in names else a
+        for a in args
     )
 
 
@@ -70,7 +71,9 @@ def segments(graph: Graph, free: frozenset[str], counts: Mapping[str, int]) -> t
     found = []
     for layer, ops in groups:
         inside = {out for op in ops for out in op.outputs}
-        reads = dict.fromkeys(v for op in ops for v in op.inputs if v not in inside and v not in free and v not in graph.parameters)
+        reads = dict.fromkeys(
+            v for op in ops for v in op.inputs if v not in inside and v not in free and v not in graph.parameters
+        )
         ids = {id(op) for op in ops}
         writes = [v for v in inside if v in graph.outputs or any(id(user) not in ids for user in users.get(v, ()))]
         found.append(Segment(tuple(ops), layer, counts.get(layer or "", 1), tuple(reads), tuple(sorted(writes))))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+
+Projection = tuple[Op, Op]  # a linear and the split_heads that reads it
 
 
 def fuse_projections(graph: Graph) -> Graph:
@@ -15,52 +19,64 @@ def fuse_projections(graph: Graph) -> Graph:
     dropped: set[str] = set()
     specs: dict[str, TensorSpec] = {}
     for attention in graph.ops:
-        if attention.name != "attention":
+        found = _projections(attention, producers, users) if attention.name == "attention" else None
+        if found is None:
             continue
-        splits = [_origin(v, producers) for v in attention.args[:3]]
-        linears = [producers.get(s.args[0]) if s else None for s in splits]
-        if not all(linear is not None and linear.name == "linear" for linear in linears):
-            continue
-        query, key, value = linears
-        same_input = len({linear.args[0] for linear in linears}) == 1
-        biased = {len(linear.args) for linear in linears}
-        only_split = all(len(users[linear.outputs[0]]) == 1 for linear in linears)
-        if not (same_input and len(biased) == 1 and only_split) or len({id(linear) for linear in linears}) != 3:
-            continue
-        fused = Ref(f"{_stem(query)}_qkv")
-        widths = tuple(graph.specs[linear.outputs[0]].shape[-1] for linear in linears)
-        shape = graph.specs[query.outputs[0]].shape
-        specs[fused] = TensorSpec((*shape[:-1], sum(widths)), graph.specs[query.outputs[0]].dtype)
-        heads = tuple(s.attrs["heads"] for s in splits)
-        module = _common(linear.module for linear in linears)
-        weights = tuple(linear.args[1] for linear in linears)
-        biases = tuple(linear.args[2] for linear in linears if len(linear.args) > 2)
-        sources = tuple(s for linear in linears for s in linear.sources)
-        last = max(linears, key=graph.ops.index)
-        replaced[last.outputs[0]] = [
-            Op(
-                "linear",
-                (query.args[0], weights, biases) if biases else (query.args[0], weights),
-                (fused,),
-                {"widths": widths, "units": heads},
-                module,
-                sources,
-            ),
-            Op(
-                "create_qkv_heads",
-                (fused,),
-                tuple(s.outputs[0] for s in splits),
-                {"heads": heads[0], "kv_heads": heads[1], "head_dim": splits[0].attrs["head_dim"]},
-                module,
-                tuple(s for split in splits for s in split.sources),
-            ),
-        ]
-        dropped |= {v for op in (*linears, *splits) for v in op.outputs}
+        linear, create, spec = _fused(found, graph)
+        specs[linear.outputs[0]] = spec
+        last = max((projection for projection, _ in found), key=graph.ops.index)
+        replaced[last.outputs[0]] = [linear, create]
+        dropped |= {out for pair in found for op in pair for out in op.outputs}
     ops = [new for op in graph.ops for new in (replaced.get(op.outputs[0], []) if op.outputs[0] in dropped else [op])]
-    return graph.with_ops(_in_order(ops, graph), specs)
+    return graph.with_ops(_in_order(ops), specs)
 
 
-def _in_order(ops: list[Op], graph: Graph) -> tuple[Op, ...]:
+def _projections(attention: Op, producers: Mapping[str, Op], users: Mapping[str, list[Op]]) -> list[Projection] | None:
+    """The projections of query, key and value, if they are three linear ops of one input that nothing else reads."""
+    found: list[Projection] = []
+    for value in attention.args[:3]:
+        split = _origin(value, producers)
+        linear = producers.get(split.args[0]) if split else None
+        if split is None or linear is None or linear.name != "linear" or len(users[linear.outputs[0]]) != 1:
+            return None
+        found.append((linear, split))
+    linears = [linear for linear, _ in found]
+    alike = len({linear.args[0] for linear in linears}) == 1 and len({len(linear.args) for linear in linears}) == 1
+    distinct = len({linear.outputs[0] for linear in linears}) == 3
+    return found if alike and distinct else None
+
+
+def _fused(found: list[Projection], graph: Graph) -> tuple[Op, Op, TensorSpec]:
+    """The fused linear, the op that makes heads of its output, and that output's spec."""
+    linears, splits = zip(*found, strict=True)
+    query = linears[0]
+    spec = graph.specs[query.outputs[0]]
+    widths = tuple(graph.specs[linear.outputs[0]].shape[-1] for linear in linears)
+    heads = tuple(split.attrs["heads"] for split in splits)
+    weights = tuple(linear.args[1] for linear in linears)
+    biases = tuple(linear.args[2] for linear in linears if len(linear.args) > 2)
+    module = _common([linear.module for linear in linears])
+    fused = Ref(f"{query.outputs[0]}_qkv")
+    linear = Op(
+        "linear",
+        (query.args[0], weights, biases) if biases else (query.args[0], weights),
+        (fused,),
+        {"widths": widths, "units": heads},
+        module,
+        tuple(source for linear in linears for source in linear.sources),
+    )
+    create = Op(
+        "create_qkv_heads",
+        (fused,),
+        tuple(split.outputs[0] for split in splits),
+        {"heads": heads[0], "kv_heads": heads[1], "head_dim": splits[0].attrs["head_dim"]},
+        module,
+        tuple(source for split in splits for source in split.sources),
+    )
+    return linear, create, TensorSpec((*spec.shape[:-1], sum(widths)), spec.dtype)
+
+
+def _in_order(ops: list[Op]) -> tuple[Op, ...]:
     """The ops with each after those it reads: fusing moves heads behind ops that came between the projections."""
     made_by = {out: op for op in ops for out in op.outputs}
     done: dict[int, Op] = {}
@@ -78,7 +94,7 @@ def _in_order(ops: list[Op], graph: Graph) -> tuple[Op, ...]:
     return tuple(done.values())
 
 
-def _origin(value: str, producers: dict[str, Op]) -> Op | None:
+def _origin(value: str, producers: Mapping[str, Op]) -> Op | None:
     """The `split_heads` that `value` comes from, through ops that keep heads apart."""
     op = producers.get(value)
     while op is not None and op.name in ("rms_norm", "rotary", "update_cache", "layer_norm"):
@@ -88,11 +104,7 @@ def _origin(value: str, producers: dict[str, Op]) -> Op | None:
     return op if op is not None and op.name == "split_heads" else None
 
 
-def _stem(linear: Op) -> str:
-    return linear.outputs[0]
-
-
-def _common(modules) -> str:
+def _common(modules: list[str]) -> str:
     """The deepest module that holds all of `modules`."""
     parts = [m.split(".") for m in modules]
     shared = []

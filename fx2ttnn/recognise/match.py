@@ -93,9 +93,9 @@ def match(pattern: Any, value: Any, producers: Mapping[str, Op], found: Bindings
 
 
 def _match_all(patterns: tuple, values: tuple, producers: Mapping[str, Op], found: Bindings) -> Bindings | None:
-    bound: Bindings | None = found
     for pattern, value in zip(patterns, values, strict=True):
-        bound = match(pattern, value, producers, bound)
+        bound = match(pattern, value, producers, found)
         if bound is None:
             return None
-    return bound
+        found = bound
+    return found

@@ -33,7 +33,9 @@ def tabulate_positions(graph: Graph) -> Graph:
     for value in wanted:
         stem = _stem(value, inside, {op.attrs["stem"] for op in tables})
         attrs = {"stem": stem, "table": _slice(graph, value, inside)}
-        tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, inside[value].module, inside[value].sources))
+        tables.append(
+            Op("position_table", (Ref(POSITIONS),), (value,), attrs, inside[value].module, inside[value].sources)
+        )
     return graph.with_ops((*tables, *rest))
 
 

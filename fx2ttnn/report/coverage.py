@@ -84,8 +84,18 @@ class Coverage:
         ]
         for r in self.rows:
             done = ", ".join(r.ttnn) if not r.problem else f"**unsupported**: {r.problem}"
-            lines.append(f"| {r.op} {r.shapes} | {r.module} | {len(r.captured)} | {r.layers} | {', '.join(r.rules)} | {done} |")
-        lines += ["", "## Distinct calls", "", "Each has one test in tests/ops.", "", "| ttnn | first used in | uses | rule row |", "|---|---|---|---|"]
+            lines.append(
+                f"| {r.op} {r.shapes} | {r.module} | {len(r.captured)} | {r.layers} | {', '.join(r.rules)} | {done} |"
+            )
+        lines += [
+            "",
+            "## Distinct calls",
+            "",
+            "Each has one test in tests/ops.",
+            "",
+            "| ttnn | first used in | uses | rule row |",
+            "|---|---|---|---|",
+        ]
         lines += [f"| {d['ttnn']} | {d['module']} | {d['uses']} | {d['rule']} |" for d in self.distinct]
         for text in self.issues:
             lines += ["", text]

@@ -19,7 +19,9 @@ def read(package: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{package} holds no report of fx2ttnn ({file.name}: {error}): compile a model first") from error
+        raise UserError(
+            f"{package} holds no report of fx2ttnn ({file.name}: {error}): compile a model first"
+        ) from error
 
 
 def render(report: dict[str, Any]) -> Iterator[Table]:
@@ -30,7 +32,9 @@ def render(report: dict[str, Any]) -> Iterator[Table]:
         found = "\n".join(_counted(row["ttnn"])) if not row["problem"] else f"unsupported: {row['problem']}"
         style = "red" if row["problem"] else None
         captured = str(len(row["captured"])) if row["captured"] else ""
-        table.add_row(row["op"], row["module"], captured, str(row["layers"]), "\n".join(row["rules"]), found, style=style)
+        table.add_row(
+            row["op"], row["module"], captured, str(row["layers"]), "\n".join(row["rules"]), found, style=style
+        )
     yield table
     calls = Table("ttnn", "calls in the model", "distinct, each with a test", title_justify="left")
     distinct = Counter(d["ttnn"] for d in report["distinct_calls"])

@@ -59,8 +59,8 @@ def load(name: str) -> Target:
         raise UserError(f"unknown target {name!r}: known are {', '.join(names())}{hint}")
     machine = _read(_HERE / f"{name}.toml")
     chip = _read(_HERE / "chips" / f"{machine.pop('chip')}.toml")
-    fields = {**chip, **machine}
-    return Target(name=name, **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**chip, **machine}.items()}
+    return Target(name=name, **fields)
 
 
 def _read(path: Path) -> dict[str, Any]:

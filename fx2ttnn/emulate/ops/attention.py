@@ -38,7 +38,7 @@ def paged_decode(
     table = page_table_tensor.value.long()
     positions = cur_pos_tensor.value if cur_pos_tensor is not None else None
     size = input_tensor_k.value.shape[4]
-    if is_causal:
+    if positions is not None and is_causal:
         used = int(positions.max()) // size + 1
         if used > table.shape[-1]:
             raise EmulationError(f"position {int(positions.max())} lies behind the {table.shape[-1]} pages of {size}")
@@ -164,6 +164,7 @@ def chunked(
         if starts.numel() > 1:
             raise EmulationError("chunk starts that differ between chips have no emulation")
         chunk_start_idx = int(starts)
+    assert chunk_start_idx is not None  # ttnn itself has asked for one of the two
     size = input_tensor_k.value.shape[4]
     total = chunk_start_idx + q.shape[-2]
     table = page_table_tensor.value.long()

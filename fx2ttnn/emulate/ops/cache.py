@@ -85,7 +85,7 @@ def _write(
     """Writes x [r, c, B, hkv, n, d] at `positions` [r, c, B, n] of each user's pages `table` [r, c, B, pages]."""
     chips = common_chips(x, positions, table)
     value = cache.writable(chips)
-    chips = tuple(value.shape[:2])
+    chips = (value.shape[0], value.shape[1])
     heads = value.shape[3]  # the input may count padded heads
     x = round_to(x[..., :heads, :, :], cache.real.dtype.name)
     users = x.shape[2]

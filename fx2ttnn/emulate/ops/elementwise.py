@@ -110,8 +110,8 @@ def _binary(function: Callable[[Any, Any], torch.Tensor]) -> Callable[..., torch
 
 for _name, _function in UNARY.items():
     emulates(f"ttnn.{_name}")(_unary(_function))
-for _name, _function in BINARY.items():
-    emulates(f"ttnn.{_name}")(_binary(_function))
+for _name, _of_two in BINARY.items():
+    emulates(f"ttnn.{_name}")(_binary(_of_two))
 for _name, _of in {"add_": "add", "subtract_": "subtract", "multiply_": "multiply", "divide_": "div"}.items():
     emulates(f"ttnn.{_name}", inplace="input_tensor_a")(_binary(BINARY[_of]))
 

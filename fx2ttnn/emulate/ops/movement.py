@@ -27,7 +27,9 @@ def same(
     tensor: torch.Tensor | None = None, *where: Any, input_tensor: torch.Tensor | None = None, **how: Any
 ) -> torch.Tensor:
     """The same numbers elsewhere, or in another layout or data type."""
-    return input_tensor if tensor is None else tensor
+    found = input_tensor if tensor is None else tensor
+    assert found is not None  # ttnn itself has accepted the call
+    return found
 
 
 @emulates("ttnn.tilize", "ttnn.untilize", "ttnn.clone", "ttnn.move", "ttnn.identity", "ttnn.reallocate", moves=True)

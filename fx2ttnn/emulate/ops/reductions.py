@@ -49,12 +49,14 @@ def argmax(input_tensor: torch.Tensor, dim: int | None = None, keepdim: bool = F
 def topk(
     input_tensor: torch.Tensor, k: int = 32, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return tuple(torch.topk(input_tensor, k, dim=own_dim(input_tensor, dim), largest=largest))
+    found = torch.topk(input_tensor, k, dim=own_dim(input_tensor, dim), largest=largest)
+    return found.values, found.indices
 
 
 @emulates("ttnn.sort")
 def sort(input_tensor: torch.Tensor, dim: int = -1, descending: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    return tuple(torch.sort(input_tensor, dim=own_dim(input_tensor, dim), descending=descending, stable=True))
+    found = torch.sort(input_tensor, dim=own_dim(input_tensor, dim), descending=descending, stable=True)
+    return found.values, found.indices
 
 
 @emulates("ttnn.sampling")
@@ -80,7 +82,7 @@ def sampling(
     probabilities = probabilities.masked_fill(before > p[..., None], 0)
     generator = torch.Generator().manual_seed(seed or 0)
     drawn = torch.multinomial(probabilities.flatten(0, 2), 1, generator=generator).unflatten(
-        0, values.shape[:2] + (-1,)
+        0, (*values.shape[:2], -1)
     )
     chosen = indices[:, :, 0, 0].gather(-1, order.indices.gather(-1, drawn))
     return chosen.transpose(-1, -2)[:, :, None, None]

@@ -1,0 +1,319 @@
+"""The command line: exit codes, one message for bad input, and nothing half-written."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tiny import CONFIGS, folder_of, write_config
+
+from fx2ttnn import cli, pipeline
+
+LLAMA = CONFIGS["llama"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Calls the command line in a folder of its own: (exit code, what it printed, its messages)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fx2ttnn", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def refused(result, *words):
+    """Exit code 2 and a single line that says what was wrong, without a traceback."""
+    code, out, err = result
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert (code, out) == (2, ""), err
+    assert len(lines) == 1, err
+    assert lines[0].startswith("fx2ttnn: ")
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+
+
+# -- input that cannot be compiled -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("qwen3-33b", ["'qwen3-33b'", "Did you mean qwen3-32b?"]),
+        ("no/such/place", ["no model, file or folder named 'no/such/place'"]),
+        ("someone/model", ["cannot get the config of 'someone/model'", "built-in"]),
+    ],
+)
+def test_unknown_model(model, words, run, tmp_path):
+    refused(run("compile", model, "-o", "out"), *words)
+    assert not list(tmp_path.iterdir())
+
+
+BERT = {"model_type": "bert", "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 512}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('{"model_type": ', ["not valid JSON", "line 1"]),
+        ("", ["not valid JSON"]),
+        ("[1]", ["not an object"]),
+        (LLAMA | {"hidden_size": None}, ["hidden_size"]),
+        ({"model_type": "llama"}, ["does not give hidden_size, num_hidden_layers, num_attention_heads, vocab_size"]),
+        ({k: v for k, v in LLAMA.items() if k != "model_type"}, ["no model_type"]),
+        (BERT, ["bert", "only decoder-only language models"]),
+        ({"model_type": "t5", **{k: BERT[k] for k in ("vocab_size",)}}, ["t5", "encoder-decoder"]),
+        (LLAMA | {"model_type": "qwen2_vl", "vision_config": {}}, ["qwen2_vl", "multimodal"]),
+        ({"model_type": "vit", "hidden_size": 256}, ["vit", "only decoder-only language models"]),
+        (LLAMA | {"hidden_size": 250}, ["250", "multiple of 32"]),
+        (LLAMA | {"num_key_value_heads": 3}, ["8 attention heads", "3 key/value heads"]),
+    ],
+    ids=["broken", "empty", "list", "null", "no sizes", "no type", "bert", "t5", "vision", "vit", "odd size", "odd heads"],
+)
+def test_bad_config(config, words, run, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    refused(run("compile", "model", "--target", "n150", "-o", "out"), *words)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--batch", "0"], ["batch 0", "1 to 32"]),
+        (["--batch", "33"], ["batch 33", "1 to 32"]),
+        (["--batch", "-1"], ["batch -1"]),
+        (["--target", "n151"], ["unknown target 'n151'", "did you mean"]),
+        (["--precision", "fast"], ["unknown precision 'fast'", "performance, accuracy"]),
+        (["--layers", "0"], ["layers is 0"]),
+        (["--layers", "3"], ["layers is 3", "has 2"]),
+        (["--max-seq-len", "257"], ["max_seq_len is 257", "256"]),
+        (["--max-seq-len", "-5"], ["max_seq_len is -5"]),
+    ],
+    ids=lambda value: " ".join(value[:2]),
+)
+def test_bad_option(options, words, run, tmp_path):
+    refused(run("compile", folder_of("llama"), "-o", "out", *options), *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["compile"], ["compil", "x"], ["compile", "x", "--batch", "many"], ["compile", "x", "--no"]])
+def test_usage_errors_are_not_tracebacks(arguments, run):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_a_model_too_large_for_the_machine(run, tmp_path):
+    refused(run("compile", "llama-3.3-70b", "--target", "n150", "-o", "out"), "GB of DRAM", "more chips")
+    assert not list(tmp_path.iterdir())
+
+
+# -- the output folder -----------------------------------------------------------------------------------------------
+
+
+def compile_llama(run, *options):
+    return run("compile", folder_of("llama"), "--target", "n150", *options)
+
+
+def test_foreign_files_stay_untouched(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    refused(compile_llama(run, "-o", "out"), "holds files that fx2ttnn did not write")
+    assert contents(tmp_path) == {"out/thesis.txt": b"years of work"}
+
+
+def test_output_is_a_file(run, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    refused(compile_llama(run, "-o", "out"), "is not a folder")
+    assert contents(tmp_path) == {"out": b"a file"}
+
+
+def test_output_below_a_file(run, tmp_path):
+    (tmp_path / "file").write_text("a file")
+    refused(compile_llama(run, "-o", "file/out"), "cannot write")
+    assert contents(tmp_path) == {"file": b"a file"}
+
+
+def test_dangling_link_as_output(run, tmp_path):
+    (tmp_path / "out").symlink_to("nowhere")
+    refused(compile_llama(run, "-o", "out"), "is not a folder")
+    assert (tmp_path / "out").is_symlink()
+
+
+def test_package_report_and_summary(run, tmp_path):
+    code, out, err = compile_llama(run, "-o", "deep/out")
+    assert code == 0, err
+    assert "100 %" in out
+    assert {"model.py", "report/coverage.json", "tests/ops/test_linear.py"} <= set(contents(tmp_path / "deep" / "out"))
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_an_earlier_package_is_replaced(run, tmp_path):
+    """Nothing of it is left, and there is no copy beside it."""
+    assert compile_llama(run, "-o", "out")[0] == 0
+    fresh = contents(tmp_path / "out")
+    (tmp_path / "out" / "left_over.py").write_text("")
+    (tmp_path / "out" / "model.py").write_text("broken")
+    assert compile_llama(run, "-o", "out")[0] == 0
+    assert contents(tmp_path / "out") == fresh
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_is_used(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    assert compile_llama(run, "-o", "out")[0] == 0
+    assert (tmp_path / "out" / "model.py").exists()
+
+
+def test_default_output(run, tmp_path):
+    assert compile_llama(run)[0] == 0
+    assert [p.name for p in (tmp_path / "generated").iterdir()] == ["tiny_llama_n150"]
+
+
+@pytest.mark.parametrize("when", ["first file", "report", "rename"])
+def test_a_full_disk_leaves_the_earlier_package(when, run, tmp_path, monkeypatch):
+    """Wherever writing fails: one message, the old package as it was, nothing beside it."""
+    assert compile_llama(run, "-o", "out")[0] == 0
+    before = contents(tmp_path)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = {"first file": "fx2ttnn.emit.emit", "report": "fx2ttnn.report.coverage.Coverage.write", "rename": "pathlib.Path.chmod"}
+    monkeypatch.setattr(target[when], full)
+    refused(compile_llama(run, "-o", "out"), "cannot write out", "No space left on device", "nothing was written")
+    assert contents(tmp_path) == before
+
+
+def test_a_really_full_disk(run, tmp_path):
+    """A file system of 64 KiB, where we may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
+    if not mounted or mounted.returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        refused(compile_llama(run, "-o", "disk/out"), "No space left on device", "nothing was written")
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_dump_writes_one_text_for_each_stage(run, tmp_path):
+    assert compile_llama(run, "-o", "out", "--dump", "stages")[0] == 0
+    texts = {name: text.decode() for name, text in contents(tmp_path / "stages").items()}
+    assert list(texts) == ["1_capture.txt", "2_recognise.txt", "3_plan.txt", "4_lower.txt", "5_coverage.md"]
+    for name, word in zip(texts, ["aten.linear.default", "rms_norm", "residual (R, R)", "ttnn.linear", "100.0 %"], strict=True):
+        assert word in texts[name], name
+
+
+# -- unsupported operations ------------------------------------------------------------------------------------------
+
+
+def test_unsupported_operations_give_a_report_and_no_package(run, tmp_path):
+    code, out, err = run("compile", folder_of("granite"), "--target", "n150", "-o", "out")
+    assert code == 3
+    assert set(contents(tmp_path)) == {"out/report/coverage.json", "out/report/coverage.md"}
+    assert "report only" in out
+    listed = [line for line in err.splitlines() if line.startswith("unsupported: ")]
+    report = json.loads((tmp_path / "out" / "report" / "coverage.json").read_text())
+    assert len(listed) == (tmp_path / "out" / "report" / "coverage.md").read_text().count("## Issue draft")
+    assert {line.split()[1] for line in listed} == {"aten.mul.Tensor", "aten.div.Tensor"} <= {row["op"] for row in report["unsupported"]}
+    assert "no package" in err
+
+
+def test_a_report_makes_way_for_a_package(run, tmp_path):
+    assert run("compile", folder_of("granite"), "--target", "n150", "-o", "out")[0] == 3
+    assert compile_llama(run, "-o", "out")[0] == 0
+    assert (tmp_path / "out" / "model.py").exists()
+
+
+# -- interruption ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", pipeline.STAGES)
+def test_interrupted_in_any_stage(stage, run, tmp_path, monkeypatch):
+    """Ctrl-C as each stage begins: exit code 130, and the folder is as it was."""
+    bar = cli.Progress.update
+
+    def interrupt(self, task, description="", **fields):
+        bar(self, task, description=description, **fields)
+        if description == stage:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    monkeypatch.setattr(cli.Progress, "update", interrupt)
+    code, _, err = compile_llama(run, "-o", "out")
+    assert code == 130
+    assert "interrupted; nothing was written" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_while_files_are_written(run, tmp_path, monkeypatch):
+    from fx2ttnn import emit
+
+    def interrupted(plan, lowered, folder):
+        (folder / "half.py").write_text("")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(emit, "emit", interrupted)
+    assert compile_llama(run, "-o", "out")[0] == 130
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_real_process_is_interrupted(number, tmp_path):
+    """The signal arrives once the first stage has been reached."""
+    command = [sys.executable, "-m", "fx2ttnn", "compile", "qwen3-32b", "-o", "out", "--dump", str(tmp_path / "stages")]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    timer = threading.Timer(120, process.kill)
+    timer.start()
+    while process.poll() is None and not (tmp_path / "stages" / "1_capture.txt").exists():
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate()
+    timer.cancel()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert [p.name for p in tmp_path.iterdir()] == ["stages"]
+
+
+# -- as a process ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_module_and_console_script_are_the_same_command(tmp_path):
+    write_config(tmp_path / "model", LLAMA | {"hidden_size": 250})
+    for command in ([sys.executable, "-m", "fx2ttnn"], [str(Path(sys.executable).with_name("fx2ttnn"))]):
+        done = subprocess.run([*command, "compile", "model", "-o", "out"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr == "fx2ttnn: model/config.json: hidden size 250 is no multiple of 32, the side of a tile on the chip\n"
+
+
+def test_targets_are_listed(run):
+    code, out, _ = run("targets")
+    assert code == 0
+    assert all(name in out for name in ("n150", "n300", "t3k", "galaxy", "8x4"))
