@@ -34,7 +34,11 @@ def collective(chips: Chips, name: str, axis: int, dim: int | None = None) -> Ch
     """One collective over a mesh axis: what every chip holds afterwards."""
     out: Chips = {}
     for at in chips:
-        line = [chips[key] for key in sorted(chips) if all(k == a for i, (k, a) in enumerate(zip(key, at, strict=True)) if i != axis)]
+        line = [
+            chips[key]
+            for key in sorted(chips)
+            if all(k == a for i, (k, a) in enumerate(zip(key, at, strict=True)) if i != axis)
+        ]
         n, mine = len(line), at[axis]
         match name:
             case "all_reduce":
@@ -57,13 +61,21 @@ def summed(chips: Chips, placement: Placement) -> Chips:
     return chips
 
 
-def lies(chips: Chips, whole: torch.Tensor, placement: Placement, mesh: tuple[int, ...], tolerance: float = 1e-9) -> bool:
+def lies(
+    chips: Chips, whole: torch.Tensor, placement: Placement, mesh: tuple[int, ...], tolerance: float = 1e-9
+) -> bool:
     """Whether the chips hold `whole` as `placement` says."""
     goal = distribute(whole, Placement(tuple(REPLICATED if a == PARTIAL else a for a in placement.axes)), mesh)
     found = summed(chips, placement)
-    return all(found[at].shape == goal[at].shape and torch.allclose(found[at], goal[at], atol=tolerance, rtol=tolerance) for at in goal)
+    return all(
+        found[at].shape == goal[at].shape and torch.allclose(found[at], goal[at], atol=tolerance, rtol=tolerance)
+        for at in goal
+    )
 
 
 def on_each(function: Callable[..., torch.Tensor], *values: Chips) -> Chips:
     """A function of one chip, on every chip."""
-    return {at: function(*(v[at] for v in values)) for at in product(*[range(1 + max(k)) for k in zip(*values[0], strict=True)])}
+    return {
+        at: function(*(v[at] for v in values))
+        for at in product(*[range(1 + max(k)) for k in zip(*values[0], strict=True)])
+    }

@@ -22,7 +22,11 @@ every_package = pytest.mark.parametrize(("model", "target"), PACKAGES)
 
 def contents(folder):
     """Every file of a folder by its path within."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "__pycache__" not in p.parts}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and "__pycache__" not in p.parts
+    }
 
 
 def python_files(folder):
@@ -61,7 +65,9 @@ def test_the_place_of_the_package_leaves_no_trace(tmp_path):
 
 
 def ruff(*arguments):
-    done = subprocess.run([sys.executable, "-m", "ruff", *arguments, "--no-cache", "--isolated"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--isolated"], capture_output=True, text=True
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -104,7 +110,11 @@ def test_no_numbered_temporaries(model, target):
     forwards = 0
     for name, tree in python_files(package(model, target)).items():
         for function in ast.walk(tree):
-            if isinstance(function, ast.FunctionDef) and function.name.endswith("forward") and not name.startswith("tests/"):
+            if (
+                isinstance(function, ast.FunctionDef)
+                and function.name.endswith("forward")
+                and not name.startswith("tests/")
+            ):
                 forwards += 1
                 local = [n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
                 local += [a.arg for a in function.args.args]
@@ -134,7 +144,9 @@ def test_snapshot(file):
         stored.write_text(emitted)
     lines = (stored.read_text().splitlines(), emitted.splitlines())
     changes = "\n".join(difflib.unified_diff(*lines, f"snapshot {stored.name}", "emitted now", lineterm="", n=2))
-    assert not changes, f"the emitted {file}.py changed; if that is meant, run with FX2TTNN_UPDATE_SNAPSHOTS=1\n{changes}"
+    assert not changes, (
+        f"the emitted {file}.py changed; if that is meant, run with FX2TTNN_UPDATE_SNAPSHOTS=1\n{changes}"
+    )
 
 
 # -- hostile text ----------------------------------------------------------------------------------------------------
@@ -168,7 +180,13 @@ def harmless(tmp_path_factory):
 
 def _emitted(text, tmp_path):
     """The package of a tiny model whose folder, name and free fields are `text`."""
-    fields = {**CONFIGS["qwen3"], "_name_or_path": text, "architectures": [text], "custom": {text: text}, "transformers_version": text}
+    fields = {
+        **CONFIGS["qwen3"],
+        "_name_or_path": text,
+        "architectures": [text],
+        "custom": {text: text},
+        "transformers_version": text,
+    }
     folder = write_config(tmp_path / text.replace(os.sep, "_"), fields)
     out = tmp_path / "package"
     pipeline.write_package(pipeline.compile_model(pipeline.Options(str(folder), "n150")), out)

@@ -142,7 +142,9 @@ def test_split_heads_swaps_dims_1_and_2(dims):
         assert found.ops[0].attrs == {"heads": 3, "head_dim": 4}
 
 
-@pytest.mark.parametrize(("before", "after"), [((2, 1, 12), (1, 2, 3, 4)), ((2, 6, 4), (2, 3, 2, 8)), ((24,), (2, 1, 3, 4))])
+@pytest.mark.parametrize(
+    ("before", "after"), [((2, 1, 12), (1, 2, 3, 4)), ((2, 6, 4), (2, 3, 2, 8)), ((24,), (2, 1, 3, 4))]
+)
 def test_other_views_split_no_heads(before, after):
     swapped = (after[0], after[2], after[1], after[3])
     rows = [("v", "aten.view.default", ("x", after), after), ("out", "aten.transpose.int", ("v", 1, 2), swapped)]
@@ -150,7 +152,8 @@ def test_other_views_split_no_heads(before, after):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "heads"), [((2, 1, 3, 4), (2, 1, 12), 3), ((2, 3, 1, 4), (2, 1, 12), None), ((2, 1, 12), (2, 12), None)]
+    ("before", "after", "heads"),
+    [((2, 1, 3, 4), (2, 1, 12), 3), ((2, 3, 1, 4), (2, 1, 12), None), ((2, 1, 12), (2, 12), None)],
 )
 def test_concat_heads(before, after, heads):
     """[B, S, H, D] -> [B, S, H * D], and no other view."""
@@ -161,7 +164,9 @@ def test_concat_heads(before, after, heads):
 def test_linear_with_and_without_bias():
     inputs = {"x": (2, 1, 8), "w": (16, 8), "b": (16,)}
     plain = apply_patterns(graph_of(inputs, [("out", "aten.linear.default", ("x", "w"), (2, 1, 16))], ("w", "b"))).ops
-    biased = apply_patterns(graph_of(inputs, [("out", "aten.linear.default", ("x", "w", "b"), (2, 1, 16))], ("w", "b"))).ops
+    biased = apply_patterns(
+        graph_of(inputs, [("out", "aten.linear.default", ("x", "w", "b"), (2, 1, 16))], ("w", "b"))
+    ).ops
     assert [(o.name, o.args) for o in (*plain, *biased)] == [("linear", ("x", "w")), ("linear", ("x", "w", "b"))]
 
 
@@ -173,7 +178,9 @@ def test_a_computed_weight_is_no_parameter(op, args):
 
 @pytest.mark.parametrize("padding", [(), (0,)])
 def test_embedding(padding):
-    graph = graph_of({"ids": (2, 1), "w": (16, 8)}, [("out", "aten.embedding.default", ("w", "ids", *padding), (2, 1, 8))], ("w",))
+    graph = graph_of(
+        {"ids": (2, 1), "w": (16, 8)}, [("out", "aten.embedding.default", ("w", "ids", *padding), (2, 1, 8))], ("w",)
+    )
     (op,) = apply_patterns(graph).ops
     assert (op.name, op.args) == ("embedding", ("ids", "w"))
 
@@ -237,7 +244,9 @@ def test_projections_are_fused():
     assert heads.attrs == {"heads": 4, "kv_heads": 2, "head_dim": 4}
 
 
-@pytest.mark.parametrize("change", [{"key_reads": "y"}, {"key_bias": True}, {"shared": True}], ids=lambda c: next(iter(c)))
+@pytest.mark.parametrize(
+    "change", [{"key_reads": "y"}, {"key_bias": True}, {"shared": True}], ids=lambda c: next(iter(c))
+)
 def test_projections_that_differ_stay_apart(change):
     """Another input, a bias on one of them only, a projection that something else reads too."""
     graph = projections(**change)

@@ -19,7 +19,11 @@ def cases(folder):
     """Number of `Case(...)` in each file of tests/ops."""
     found = Counter()
     for file in sorted((folder / "tests" / "ops").glob("test_*.py")):
-        calls = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Case"]
+        calls = [
+            n
+            for n in ast.walk(ast.parse(file.read_text()))
+            if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Case"
+        ]
         found[file.stem.removeprefix("test_")] = len(calls)
     return found
 
@@ -49,17 +53,6 @@ def test_all_of_a_known_model_is_covered(model, target):
     assert coverage.percent == 100
     assert not coverage.issues
     assert not [row for row in coverage.rows if row.problem]
-
-
-def test_every_captured_operation_is_counted():
-    """The nodes of one layer and of what is around it are each in a row of the report."""
-    result = compiled("llama")
-    captured = {s for op in result.capture.graph.ops if op.name != "layer" for s in op.sources}
-    reported = {s for row in result.coverage.rows for s in row.captured}
-    assert reported <= captured
-    lost = captured - reported
-    names = {s: op.name for op in result.capture.graph.ops for s in op.sources}
-    assert not lost, {s: names[s] for s in lost}
 
 
 @pytest.mark.parametrize("layers", [1, 3, 4])

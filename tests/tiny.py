@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 8192,
     },
     # Multiplies and divides by constants: operations without a row today.
-    "granite": {**SIZES, "model_type": "granite", "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "logits_scaling": 2.0},
+    "granite": {
+        **SIZES,
+        "model_type": "granite",
+        "embedding_multiplier": 2.0,
+        "residual_multiplier": 0.5,
+        "logits_scaling": 2.0,
+    },
 }
 
 
@@ -57,19 +63,21 @@ def write_config(folder: Path, fields: dict[str, Any]) -> Path:
     return folder
 
 
-@lru_cache(maxsize=None)
+@cache
 def folder_of(model: str) -> Path:
     """A folder with the config of one of `CONFIGS`; it is named `tiny_<model>`."""
     return write_config(Path(tempfile.mkdtemp(prefix="fx2ttnn_tests_")) / f"tiny_{model}", CONFIGS[model])
 
 
-@lru_cache(maxsize=None)
-def compiled(model: str, target: str = "n150", batch: int = 32, max_seq_len: int | None = None, precision: str = "performance"):
+@cache
+def compiled(
+    model: str, target: str = "n150", batch: int = 32, max_seq_len: int | None = None, precision: str = "performance"
+):
     """All stages but emit for one of `CONFIGS`."""
     return pipeline.compile_model(pipeline.Options(str(folder_of(model)), target, batch, max_seq_len, precision))
 
 
-@lru_cache(maxsize=None)
+@cache
 def package(model: str, target: str = "n150") -> Path:
     """The emitted package of one of `CONFIGS`."""
     out = Path(tempfile.mkdtemp(prefix="fx2ttnn_tests_")) / "package"
@@ -77,7 +85,7 @@ def package(model: str, target: str = "n150") -> Path:
     return out
 
 
-@lru_cache(maxsize=None)
+@cache
 def config_of(model: str):
     """The transformers configuration of one of `CONFIGS`."""
     from fx2ttnn.capture import load_config

@@ -133,7 +133,7 @@ class LayerFolder:
 
 
 def _same(before: list[Any], after: list[Any]) -> bool:
-    return len(before) == len(after) and all(a is b for a, b in zip(before, after))
+    return len(before) == len(after) and all(a is b for a, b in zip(before, after, strict=False))
 
 
 def _stands_for(representative: Representative, leaves: list[Any], structure: Any) -> bool:
@@ -141,7 +141,7 @@ def _stands_for(representative: Representative, leaves: list[Any], structure: An
     if structure != representative.structure:
         return False
     different = []
-    for place, (theirs, ours) in enumerate(zip(representative.leaves, leaves)):
+    for place, (theirs, ours) in enumerate(zip(representative.leaves, leaves, strict=False)):
         if theirs is ours and (isinstance(theirs, torch.Tensor | TracedCache) or _comparable(theirs)):
             continue
         if isinstance(theirs, torch.Tensor) and isinstance(ours, torch.Tensor):

@@ -78,10 +78,10 @@ def _aten(state: Run, op: Op, args: list[Any]) -> Any:
     namespace, name, overload = parts
     function = getattr(getattr(getattr(torch.ops, namespace), name), overload)
     schema = {a.name: str(a.type) for a in function._schema.arguments}
-    kinds = dict(zip(schema, args)) | {k: _resolve(state, v) for k, v in op.attrs.items()}
+    kinds = dict(zip(schema, args, strict=False)) | {k: _resolve(state, v) for k, v in op.attrs.items()}
     # The IR names a dtype by a string; ATen wants the dtype itself.
     ready = {k: _DTYPES.get(v, v) if isinstance(v, str) else v for k, v in kinds.items()}
-    return function(*[ready[name] for name, _ in zip(schema, args)], **{k: ready[k] for k in op.attrs})
+    return function(*[ready[name] for name, _ in zip(schema, args, strict=False)], **{k: ready[k] for k in op.attrs})
 
 
 def _update_cache(state: Run, op: Op, args: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:

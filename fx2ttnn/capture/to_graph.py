@@ -161,7 +161,7 @@ def _own_op(
     if target.namespace != "fx2ttnn":
         return _name(target), args, attrs
     name = target._opname
-    places = {a.name: arg for a, arg in zip(target._schema.arguments, args)}
+    places = {a.name: arg for a, arg in zip(target._schema.arguments, args, strict=False)}
     tensors = {"attention": ["q", "k", "v", "sinks"], "update_cache": ["k", "v"], "layer": ["hidden"]}[name]
     # The length of the cache is in the shape of the outputs.
     named = {k: v for k, v in places.items() if k not in (*tensors, "max_seq_len") and v is not None}

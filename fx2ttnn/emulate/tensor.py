@@ -44,6 +44,10 @@ class EmulatedTensor:
     def value(self, value: torch.Tensor) -> None:
         self._value = value
 
+    def release(self) -> None:
+        """Forget the numbers: the tensor was deallocated."""
+        self._value = None
+
     def writable(self, chips: tuple[int, int]) -> torch.Tensor:
         """The value with at least `chips` distinct chips, in memory of its own, to be changed in place."""
         value = self.value

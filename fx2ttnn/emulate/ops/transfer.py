@@ -168,7 +168,7 @@ def copy(input_a: EmulatedTensor, input_b: EmulatedTensor, *, run_real: Callable
 @emulates("ttnn.deallocate", full=True)
 def deallocate(tensor: EmulatedTensor, force: bool = True, *, run_real: Callable[..., Any]) -> None:
     run_real(tensor, force)
-    tensor.value = None
+    tensor.release()
 
 
 @emulates("ttnn.zeros", "ttnn.zeros_like", moves=True)

@@ -1,0 +1,1 @@
+"""qwen3-32b on galaxy, emitted by fx2ttnn."""

@@ -1,0 +1,57 @@
+"""Tensors between the host and the mesh. `mesh_dims` is (dim split over rows, dim split over columns), None: the same everywhere."""
+
+import torch
+import ttnn
+
+from . import model_config as cfg
+
+
+def to_mesh(mesh_device, tensor, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG):
+    """Put a host tensor on the mesh, each chip its part."""
+    if _both_on_one(mesh_dims):  # split over rows first: the rows' parts go to dim 0, which is of size 1
+        tensor, mesh_dims = torch.cat(tensor.chunk(cfg.MESH_SHAPE[0], mesh_dims[0])), (0, mesh_dims[1])
+    mapper = ttnn.ShardTensor2dMesh(mesh_device, cfg.MESH_SHAPE, mesh_dims)
+    return ttnn.from_torch(
+        tensor, dtype=dtype, layout=layout, device=mesh_device, memory_config=memory_config, mesh_mapper=mapper
+    )
+
+
+def from_mesh(mesh_device, tensor, mesh_dims):
+    """Read a tensor back to the host; of dims that are the same everywhere the first copy is taken."""
+    if _both_on_one(mesh_dims):
+        return torch.cat(from_mesh(mesh_device, tensor, (0, mesh_dims[1])).chunk(cfg.MESH_SHAPE[0]), mesh_dims[0])
+    free = iter(d for d in range(len(tensor.shape)) if d not in mesh_dims)
+    dims = tuple(next(free) if d is None else d for d in mesh_dims)
+    composer = ttnn.ConcatMesh2dToTensor(mesh_device, cfg.MESH_SHAPE, dims)
+    whole = ttnn.to_torch(tensor, mesh_composer=composer)
+    for dim, asked, size in zip(dims, mesh_dims, cfg.MESH_SHAPE):
+        if asked is None:
+            whole = whole.narrow(dim, 0, whole.shape[dim] // size)
+    return whole
+
+
+def _both_on_one(mesh_dims):
+    return mesh_dims[0] is not None and mesh_dims[0] == mesh_dims[1]
+
+
+def open_mesh():
+    """Open the mesh of this package, with the fabric its collectives need."""
+    if cfg.MESH_SHAPE != (1, 1):
+        ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D_RING if cfg.RING else ttnn.FabricConfig.FABRIC_1D)
+    return ttnn.open_mesh_device(ttnn.MeshShape(*cfg.MESH_SHAPE))
+
+
+def decode_rows(tensor, idle):
+    """[users, ...] -> [ROWS, ...]: the rows beyond the users get the value `idle`."""
+    rows = torch.full((cfg.ROWS - tensor.shape[0], *tensor.shape[1:]), idle, dtype=tensor.dtype)
+    return torch.cat([tensor, rows])
+
+
+def decode_tokens(tensor):
+    """[users] -> [1, 1, 1, ROWS], the form in which token ids and positions enter the decode step."""
+    return decode_rows(tensor.flatten(), 0).reshape(1, 1, 1, -1).to(torch.int32)
+
+
+def decode_hidden(tensor):
+    """[users, 1, size] -> [1, 1, ROWS, size], the form of a hidden state in the decode step."""
+    return decode_rows(tensor, 0).transpose(0, 1).unsqueeze(0)

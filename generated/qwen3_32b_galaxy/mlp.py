@@ -1,0 +1,55 @@
+"""Mlp of the model, one chip's share. Shapes in comments are those of one chip."""
+
+import ttnn
+
+from . import ccl
+from . import model_config as cfg
+
+
+class Qwen3MLP:
+    """model.layers.N.mlp, one step for every user."""
+
+    def __init__(self, mesh_device, weights):
+        self.gate_proj = weights.linear(
+            "gate_proj.weight", parts=32, mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X1152
+        )
+        self.up_proj = weights.linear(
+            "up_proj.weight", parts=32, mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X1152
+        )
+        self.down_proj = weights.linear(
+            "down_proj.weight", mesh_dims=(2, 2), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_800X5376
+        )
+
+    def forward(self, hidden_states):
+        gate = ttnn.linear(
+            hidden_states,
+            self.gate_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.LINEAR_5120X800,
+            memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 32, 800]
+        up = ttnn.linear(
+            hidden_states,
+            self.up_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.LINEAR_5120X800,
+            memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 32, 800]
+        hidden_states = ttnn.multiply(
+            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1
+        )  # [1, 1, 32, 800]
+        down = ttnn.linear(
+            hidden_states,
+            self.down_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.LINEAR_800X5120,
+            memory_config=cfg.WIDTH_SHARDED_5152_ON_8X2_7X1,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 32, 5120]
+        down = ccl.reduce_scatter(
+            down, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
+        )  # [1, 1, 32, 1280]
+        down = ccl.all_reduce(down, cluster_axis=0, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        return down

@@ -1,0 +1,89 @@
+"""Sizes, mesh, memory and program configurations of qwen3-32b on galaxy, batch 32.
+
+Emitted by fx2ttnn. Shapes are those of one chip; `mesh_dims` say which dim each mesh axis (rows, columns) splits.
+"""
+
+import ttnn
+
+MODEL_NAME = "qwen3-32b"
+TARGET = "galaxy"
+MESH_SHAPE = (8, 4)
+RING = True  # the mesh axes close on a torus
+
+BATCH = 32  # users of a decode step
+ROWS = 32  # rows of a decode step: a whole tile; those beyond BATCH idle
+MAX_SEQ_LEN = 4096
+PAGE_SIZE = 64  # tokens of a page of the KV cache
+PAGES_PER_USER = 64
+NUM_LAYERS = 64
+VOCAB_SIZE = 151936
+
+PRECISION = "performance"
+PCC = 0.99  # every module against Hugging Face's in float32
+
+
+def sharded(kind, buffer, shard, cores):
+    """Memory configuration with shards of `shard` elements over rectangles of cores."""
+    ranges = [ttnn.CoreRange(ttnn.CoreCoord(*first), ttnn.CoreCoord(*last)) for first, last in cores]
+    spec = ttnn.ShardSpec(ttnn.CoreRangeSet(ranges), shard, ttnn.ShardOrientation.ROW_MAJOR)
+    return ttnn.MemoryConfig(kind, buffer, spec)
+
+
+COMPUTE_HIFI2 = ttnn.WormholeComputeKernelConfig(
+    math_fidelity=ttnn.MathFidelity.HiFi2, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
+)
+COMPUTE_HIFI4 = ttnn.WormholeComputeKernelConfig(
+    math_fidelity=ttnn.MathFidelity.HiFi4, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
+)
+DRAM_1024X1536 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1024, 128), [((0, 0), (11, 0))])
+DRAM_1280X1536 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1280, 128), [((0, 0), (11, 0))])
+DRAM_5120X1152 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 96), [((0, 0), (11, 0))])
+DRAM_5120X4992 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 416), [((0, 0), (11, 0))])
+DRAM_800X5376 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (800, 448), [((0, 0), (11, 0))])
+HEIGHT_SHARDED_32X32X128 = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 3))]
+)
+HEIGHT_SHARDED_8X32X128 = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
+)
+LINEAR_1024X1280 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=4, per_core_M=1, per_core_N=5)
+LINEAR_1280X1280 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=2, per_core_M=1, per_core_N=2)
+LINEAR_5120X4748 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=5, per_core_M=1, per_core_N=5)
+LINEAR_5120X800 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=5, per_core_M=1, per_core_N=1)
+LINEAR_800X5120 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=1, per_core_M=1, per_core_N=7)
+RMS_NORM_1280 = ttnn.LayerNormShardedMultiCoreProgramConfig(
+    compute_with_storage_grid_size=(5, 4), subblock_w=2, block_h=1, block_w=2, inplace=False
+)
+RMS_NORM_5120 = ttnn.LayerNormShardedMultiCoreProgramConfig(
+    compute_with_storage_grid_size=(8, 4), subblock_w=1, block_h=1, block_w=5, inplace=False
+)
+WIDTH_SHARDED_1024_ON_8X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
+)
+WIDTH_SHARDED_1280_ON_5X4 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (4, 3))]
+)
+WIDTH_SHARDED_1280_ON_8X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 0))]
+)
+WIDTH_SHARDED_1280_ON_8X2_4X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (7, 1)), ((0, 2), (3, 2))]
+)
+WIDTH_SHARDED_128_ON_1X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (0, 0))]
+)
+WIDTH_SHARDED_32_ON_1X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (0, 0))]
+)
+WIDTH_SHARDED_4800_ON_8X3_6X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 2)), ((0, 3), (5, 3))]
+)
+WIDTH_SHARDED_5120_ON_8X4 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 3))]
+)
+WIDTH_SHARDED_5152_ON_8X2_7X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 224), [((0, 0), (7, 1)), ((0, 2), (6, 2))]
+)
+WIDTH_SHARDED_800_ON_8X3_1X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 2)), ((0, 3), (0, 3))]
+)

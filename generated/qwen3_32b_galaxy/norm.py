@@ -1,0 +1,52 @@
+"""Norm of the model, one chip's share. Shapes in comments are those of one chip."""
+
+import ttnn
+
+from . import ccl
+from . import model_config as cfg
+
+
+class Qwen3RMSNorm:
+    """model.layers.N.input_layernorm, one step for every user."""
+
+    def __init__(self, mesh_device, weights):
+        self.weight = weights.norm("weight", mesh_dims=(None, 2))
+
+    def forward(self, hidden_states):
+        stats = ttnn.rms_norm_pre_all_gather(
+            hidden_states, program_config=cfg.RMS_NORM_1280, compute_kernel_config=cfg.COMPUTE_HIFI4
+        )  # [1, 1, 32, 32]
+        stats = ccl.all_gather(
+            stats, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_128_ON_1X1, num_links=1
+        )  # [1, 1, 32, 128]
+        hidden_states = ttnn.rms_norm_post_all_gather(
+            hidden_states,
+            stats,
+            epsilon=1e-06,
+            weight=self.weight,
+            program_config=cfg.RMS_NORM_1280,
+            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            compute_kernel_config=cfg.COMPUTE_HIFI4,
+        )  # [1, 1, 32, 1280]
+        return hidden_states
+
+
+class Qwen3RMSNormPostAttentionLayernorm:
+    """model.layers.N.post_attention_layernorm, one step for every user."""
+
+    def __init__(self, mesh_device, weights):
+        self.weight = weights.norm("weight")
+
+    def forward(self, hidden_states):
+        hidden_states = ccl.all_gather(
+            hidden_states, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4
+        )  # [1, 1, 32, 5120]
+        hidden_states = ttnn.rms_norm(
+            hidden_states,
+            epsilon=1e-06,
+            weight=self.weight,
+            program_config=cfg.RMS_NORM_5120,
+            memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
+            compute_kernel_config=cfg.COMPUTE_HIFI4,
+        )  # [1, 1, 32, 5120]
+        return hidden_states

@@ -1,0 +1,24 @@
+"""Rotary emb of the model, one chip's share. Shapes in comments are those of one chip."""
+
+import ttnn
+
+from . import model_config as cfg
+
+
+class Qwen3RotaryEmbedding:
+    """model.rotary_emb, one step for every user."""
+
+    def __init__(self, mesh_device, weights):
+        self.cos = weights.position_table(table="cos")
+        self.sin = weights.position_table(table="sin")
+
+    def forward(self, position_ids):
+        cos = ttnn.embedding(
+            position_ids, self.cos, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.L1_MEMORY_CONFIG
+        )  # [1, 8, 128]
+        cos = ttnn.reshape(cos, [1, 8, 1, 128], memory_config=cfg.HEIGHT_SHARDED_8X32X128)  # [1, 8, 1, 128]
+        sin = ttnn.embedding(
+            position_ids, self.sin, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.L1_MEMORY_CONFIG
+        )  # [1, 8, 128]
+        sin = ttnn.reshape(sin, [1, 8, 1, 128], memory_config=cfg.HEIGHT_SHARDED_8X32X128)  # [1, 8, 1, 128]
+        return cos, sin

@@ -1,0 +1,24 @@
+"""Modules of lm_head.py against Hugging Face's, with the same weights and inputs, for several decode steps."""
+
+import ttnn
+
+from ... import model_config as cfg
+from ...lm_head import LmHead
+from ...mesh import decode_hidden, from_mesh, to_mesh
+from ..pcc import assert_pcc
+
+
+def test_lm_head(mesh_device, reference):
+    """lm_head"""
+    weights = reference.weights(mesh_device)
+    module = LmHead(mesh_device, weights.at("lm_head"))
+    for step in reference.steps:
+        hidden_states = to_mesh(
+            mesh_device,
+            decode_hidden(step.before["lm_head"]),
+            (None, None),
+            ttnn.bfloat16,
+            memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
+        )
+        output = module.forward(hidden_states)
+        assert_pcc(from_mesh(mesh_device, output, (3, 3))[:, :, : cfg.BATCH], step.after["lm_head"][0], cfg.PCC)

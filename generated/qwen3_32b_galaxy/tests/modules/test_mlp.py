@@ -1,0 +1,26 @@
+"""Modules of mlp.py against Hugging Face's, with the same weights and inputs, for several decode steps."""
+
+import ttnn
+
+from ... import model_config as cfg
+from ...mesh import decode_hidden, from_mesh, to_mesh
+from ...mlp import Qwen3MLP
+from ..pcc import assert_pcc
+
+
+def test_qwen3_mlp(mesh_device, reference):
+    """model.layers.0.mlp"""
+    weights = reference.weights(mesh_device)
+    module = Qwen3MLP(mesh_device, weights.at("model.layers.0.mlp"))
+    for step in reference.steps:
+        hidden_states = to_mesh(
+            mesh_device,
+            decode_hidden(step.before["model.layers.0.mlp"]),
+            (None, None),
+            ttnn.bfloat16,
+            memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
+        )
+        output = module.forward(hidden_states)
+        assert_pcc(
+            from_mesh(mesh_device, output, (None, 3))[:, :, : cfg.BATCH], step.after["model.layers.0.mlp"][0], cfg.PCC
+        )

@@ -1,0 +1,48 @@
+"""Modules of norm.py against Hugging Face's, with the same weights and inputs, for several decode steps."""
+
+import ttnn
+
+from ... import model_config as cfg
+from ...mesh import decode_hidden, from_mesh, to_mesh
+from ...norm import Qwen3RMSNorm, Qwen3RMSNormPostAttentionLayernorm
+from ..pcc import assert_pcc
+
+
+def test_qwen3_rmsnorm(mesh_device, reference):
+    """model.layers.0.input_layernorm"""
+    weights = reference.weights(mesh_device)
+    module = Qwen3RMSNorm(mesh_device, weights.at("model.layers.0.input_layernorm"))
+    for step in reference.steps:
+        hidden_states = to_mesh(
+            mesh_device,
+            decode_hidden(step.before["model.layers.0.input_layernorm"]),
+            (None, 3),
+            ttnn.bfloat16,
+            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+        )
+        output = module.forward(hidden_states)
+        assert_pcc(
+            from_mesh(mesh_device, output, (None, 3))[:, :, : cfg.BATCH],
+            step.after["model.layers.0.input_layernorm"][0],
+            cfg.PCC,
+        )
+
+
+def test_qwen3_rmsnorm_post_attention_layernorm(mesh_device, reference):
+    """model.layers.0.post_attention_layernorm"""
+    weights = reference.weights(mesh_device)
+    module = Qwen3RMSNormPostAttentionLayernorm(mesh_device, weights.at("model.layers.0.post_attention_layernorm"))
+    for step in reference.steps:
+        hidden_states = to_mesh(
+            mesh_device,
+            decode_hidden(step.before["model.layers.0.post_attention_layernorm"]),
+            (None, 3),
+            ttnn.bfloat16,
+            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+        )
+        output = module.forward(hidden_states)
+        assert_pcc(
+            from_mesh(mesh_device, output, (None, None))[:, :, : cfg.BATCH],
+            step.after["model.layers.0.post_attention_layernorm"][0],
+            cfg.PCC,
+        )

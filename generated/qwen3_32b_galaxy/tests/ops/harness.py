@@ -1,0 +1,148 @@
+"""Runs one ttnn call on the mesh with random inputs and compares every chip's result with a torch reference.
+
+A value is held as [rows of the mesh, columns of the mesh, *shape on a chip].
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import ttnn
+
+from ... import model_config as cfg
+from ...mesh import from_mesh, to_mesh
+from ..pcc import assert_pcc
+
+# How a call is run, not what it computes.
+PLACEMENT = {"memory_config", "program_config", "compute_kernel_config", "topology", "num_links", "dtype", "layout"}
+CHIPS = cfg.MESH_SHAPE
+
+
+@dataclass(frozen=True)
+class Input:
+    """A tensor argument: shape on a chip, and for each mesh axis whether chips along it hold different numbers."""
+
+    shape: tuple
+    dtype: object
+    layout: object
+    memory_config: object
+    differs: tuple
+    values: str = "normal"
+    high: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call. `written` is the index of the argument that the operation changes in place."""
+
+    name: str
+    args: list
+    kwargs: dict
+    pcc: float
+    written: int | None = None
+    used: list = field(default_factory=list)
+
+
+def check(mesh_device, operation, reference, case):
+    """Run the case and compare; the reference sees the inputs as the chips hold them, after rounding to their types."""
+    torch.manual_seed(len(case.name))
+    device, host = zip(*[_materialise(mesh_device, a) for a in case.args])
+    device_kwargs, host_kwargs = {}, {}
+    for name, value in case.kwargs.items():
+        device_kwargs[name], made = _materialise(mesh_device, value)
+        if name not in PLACEMENT:
+            host_kwargs[name] = made
+    expected = reference(*host, **host_kwargs)
+    found = operation(*device, **device_kwargs)
+    if case.written is not None:
+        found = device[case.written]
+    found = list(found) if isinstance(found, (tuple, list)) else [found]
+    expected = list(expected) if isinstance(expected, (tuple, list)) else [expected]
+    assert len(found) == len(expected)
+    for result, wanted in zip(found, expected):
+        got = _read(mesh_device, result)
+        wanted = wanted.expand(*CHIPS, *wanted.shape[2:])
+        defined = ~torch.isnan(wanted)
+        assert got.shape == wanted.shape, f"{tuple(got.shape)} on the mesh, {tuple(wanted.shape)} expected"
+        assert_pcc(got[defined], wanted[defined], case.pcc)
+
+
+def _materialise(mesh_device, value):
+    """(what the operation gets, what the reference gets: the numbers after rounding to the tensor's type)"""
+    if not isinstance(value, Input):
+        return value, value
+    count = tuple(n if differs else 1 for n, differs in zip(CHIPS, value.differs))
+    tensor = _VALUES[value.values](value, count)
+    placed = _write(mesh_device, tensor, value)
+    if value.dtype in (ttnn.bfloat8_b, ttnn.bfloat4_b):
+        rounded = ttnn.from_torch(tensor.flatten(0, 2), dtype=value.dtype, layout=value.layout)
+        tensor = ttnn.to_torch(rounded).reshape(tensor.shape)
+    return placed, tensor
+
+
+def _write(mesh_device, tensor, value):
+    """[r, c, *shape] -> the mesh: the chips' parts side by side along the first two dims, split over rows and columns."""
+    rank = len(value.shape)
+    if rank == 1:
+        flat = tensor.reshape(-1)
+        dims = [None, None]
+        for axis, differs in enumerate(value.differs):
+            dims[axis] = 0 if differs else None
+        assert sum(value.differs) < 2
+    else:
+        r, c, first, second, *rest = tensor.shape
+        flat = tensor.transpose(1, 2).reshape(r * first, c * second, *rest)
+        dims = [0 if value.differs[0] else None, 1 if value.differs[1] else None]
+    return to_mesh(mesh_device, flat, tuple(dims), value.dtype, value.layout, value.memory_config)
+
+
+def _read(mesh_device, tensor):
+    """The mesh -> [rows, columns, *shape of a chip], float32."""
+    shape = tuple(tensor.shape)
+    whole = from_mesh(mesh_device, tensor, (0, 1)).float()
+    return whole.reshape(CHIPS[0], shape[0], CHIPS[1], shape[1], *shape[2:]).transpose(1, 2)
+
+
+def _normal(value, count):
+    return torch.randn(*count, *value.shape, dtype=torch.bfloat16)
+
+
+def _ids(value, count):
+    return torch.randint(0, value.high, (*count, *value.shape), dtype=torch.int32)
+
+
+def _page_table(value, count):
+    """Every page of the cache once, in random order; the rows of idle users name page 0."""
+    rows, pages = value.shape
+    tables = torch.zeros(count[0] * count[1], rows, pages, dtype=torch.int32)
+    for table in tables:
+        table[: value.high // pages] = torch.randperm(value.high, dtype=torch.int32).reshape(-1, pages)
+    return tables.reshape(*count, rows, pages)
+
+
+def _current_pos(value, count):
+    """A position for each user that has pages, -1 for the others."""
+    positions = torch.randint(0, cfg.MAX_SEQ_LEN, (*count, *value.shape), dtype=torch.int32)
+    positions[..., value.high // cfg.PAGES_PER_USER :] = -1
+    return positions
+
+
+def _first_user(value, count):
+    groups = count[0] * count[1]
+    return torch.arange(0, cfg.BATCH, cfg.BATCH // groups, dtype=torch.int32).reshape(*count, *value.shape)
+
+
+def _stats(value, count):
+    """Sums of squares in the first column of each chip's tile."""
+    stats = torch.zeros(*count, *value.shape)
+    stats[..., ::32] = 1000 * (1 + torch.rand(*count, *value.shape[:-1], value.shape[-1] // 32))
+    return stats
+
+
+_VALUES = {
+    "normal": _normal,
+    "ids": _ids,
+    "page_table": _page_table,
+    "current_pos": _current_pos,
+    "first_user": _first_user,
+    "stats": _stats,
+}

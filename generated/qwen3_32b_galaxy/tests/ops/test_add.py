@@ -1,0 +1,30 @@
+"""ttnn.add with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # elementwise.toml:3
+    Case(
+        name="model.layers.0",
+        used=["model.layers.0"],
+        args=[
+            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True)),
+            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True)),
+        ],
+        kwargs={
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_add(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.add, references.add, case)

@@ -1,0 +1,59 @@
+"""ttnn.all_gather with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # norm.toml:3
+    Case(
+        name="model.layers.0.input_layernorm",
+        used=["model.layers.0.input_layernorm"],
+        args=[Input((1, 1, 32, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_32_ON_1X1, (False, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": cfg.WIDTH_SHARDED_128_ON_1X1,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 1,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:46
+    Case(
+        name="model.layers.0.self_attn",
+        used=["model.layers.0.self_attn"],
+        args=[Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)), 1],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": cfg.HEIGHT_SHARDED_32X32X128,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:31
+    Case(
+        name="model.layers.0.post_attention_layernorm",
+        used=["model.layers.0.post_attention_layernorm", "model.norm"],
+        args=[
+            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True)),
+            3,
+        ],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": cfg.WIDTH_SHARDED_5120_ON_8X4,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_all_gather(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.all_gather, references.all_gather, case)

@@ -1,0 +1,58 @@
+"""ttnn.all_reduce with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # collectives.toml:3
+    Case(
+        name="model.layers.0.self_attn",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_8X2_4X1, (True, True))
+        ],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:3
+    Case(
+        name="model.layers.0.self_attn.o_proj",
+        used=["model.layers.0.self_attn.o_proj"],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_8X1, (True, True))],
+        kwargs={
+            "cluster_axis": 0,
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:3
+    Case(
+        name="model.layers.0.mlp.down_proj",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (True, True))],
+        kwargs={
+            "cluster_axis": 0,
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_all_reduce(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.all_reduce, references.all_reduce, case)

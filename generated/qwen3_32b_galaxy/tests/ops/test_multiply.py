@@ -1,0 +1,31 @@
+"""ttnn.multiply with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # elementwise.toml:19
+    Case(
+        name="model.layers.0.mlp",
+        used=["model.layers.0.mlp"],
+        args=[
+            Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_800_ON_8X3_1X1, (True, True)),
+            Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_800_ON_8X3_1X1, (True, True)),
+        ],
+        kwargs={
+            "input_tensor_a_activations": [ttnn.UnaryOpType.SILU],
+            "memory_config": cfg.WIDTH_SHARDED_800_ON_8X3_1X1,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_multiply(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.multiply, references.multiply, case)

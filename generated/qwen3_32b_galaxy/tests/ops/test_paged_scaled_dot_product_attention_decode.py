@@ -1,0 +1,56 @@
+"""ttnn.transformer.paged_scaled_dot_product_attention_decode with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # attention.toml:62
+    Case(
+        name="model.layers.0.self_attn",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            Input((512, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((512, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input(
+                (8, 64),
+                ttnn.int32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, True),
+                values="page_table",
+                high=512,
+            ),
+        ],
+        kwargs={
+            "cur_pos_tensor": Input(
+                (8,),
+                ttnn.int32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, True),
+                values="current_pos",
+                high=512,
+            ),
+            "scale": 0.08838834764831845,
+            "memory_config": cfg.HEIGHT_SHARDED_8X32X128,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_paged_scaled_dot_product_attention_decode(mesh_device, case):
+    """Every chip's result against torch."""
+    check(
+        mesh_device,
+        ttnn.transformer.paged_scaled_dot_product_attention_decode,
+        references.paged_scaled_dot_product_attention_decode,
+        case,
+    )

@@ -1,0 +1,33 @@
+"""ttnn.reduce_scatter with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # collectives.toml:17
+    Case(
+        name="model.layers.0.mlp.down_proj",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[
+            Input((1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_5152_ON_8X2_7X1, (True, True)),
+            3,
+        ],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_reduce_scatter(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.reduce_scatter, references.reduce_scatter, case)

@@ -1,0 +1,63 @@
+"""ttnn.rms_norm with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # norm.toml:67
+    Case(
+        name="model.layers.0.self_attn.q_norm",
+        used=["model.layers.0.self_attn.q_norm"],
+        args=[Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (True, True))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.L1_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:67
+    Case(
+        name="model.layers.0.self_attn.k_norm",
+        used=["model.layers.0.self_attn.k_norm"],
+        args=[Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (True, True))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.L1_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:45
+    Case(
+        name="model.layers.0.post_attention_layernorm",
+        used=["model.layers.0.post_attention_layernorm", "model.norm"],
+        args=[Input((1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_5120_ON_8X4, (False, False))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 160, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "program_config": cfg.RMS_NORM_5120,
+            "memory_config": cfg.WIDTH_SHARDED_5120_ON_8X4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_rms_norm(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.rms_norm, references.rms_norm, case)

@@ -1,0 +1,43 @@
+"""ttnn.rms_norm_post_all_gather with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # norm.toml:3
+    Case(
+        name="model.layers.0.input_layernorm",
+        used=["model.layers.0.input_layernorm"],
+        args=[
+            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True)),
+            Input(
+                (1, 1, 32, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                cfg.WIDTH_SHARDED_128_ON_1X1,
+                (False, False),
+                values="stats",
+            ),
+        ],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
+            ),
+            "program_config": cfg.RMS_NORM_1280,
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_rms_norm_post_all_gather(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.rms_norm_post_all_gather, references.rms_norm_post_all_gather, case)

@@ -1,0 +1,45 @@
+"""ttnn.experimental.rotary_embedding_hf with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # attention.toml:48
+    Case(
+        name="model.layers.0.self_attn",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (False, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (False, True)),
+        ],
+        kwargs={
+            "is_decode_mode": True,
+        },
+        pcc=0.999,
+    ),
+    # attention.toml:48
+    Case(
+        name="model.layers.0.self_attn'",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (False, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (False, True)),
+        ],
+        kwargs={
+            "is_decode_mode": True,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_rotary_embedding_hf(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.experimental.rotary_embedding_hf, references.rotary_embedding_hf, case)

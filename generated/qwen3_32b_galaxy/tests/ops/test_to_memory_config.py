@@ -1,0 +1,61 @@
+"""ttnn.to_memory_config with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, check
+
+CASES = [
+    # elementwise.toml:34
+    Case(
+        name="model.layers.0.self_attn.q_norm query",
+        used=["model.layers.0.self_attn.q_norm"],
+        args=[
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            ttnn.L1_MEMORY_CONFIG,
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+    # elementwise.toml:34
+    Case(
+        name="model.layers.0.self_attn.k_norm key",
+        used=["model.layers.0.self_attn.k_norm"],
+        args=[
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            ttnn.L1_MEMORY_CONFIG,
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+    # elementwise.toml:34
+    Case(
+        name="model.layers.0.self_attn query",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (True, True)),
+            cfg.HEIGHT_SHARDED_8X32X128,
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+    # elementwise.toml:34
+    Case(
+        name="model.layers.0.self_attn key",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (True, True)),
+            cfg.HEIGHT_SHARDED_8X32X128,
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_to_memory_config(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.to_memory_config, references.to_memory_config, case)

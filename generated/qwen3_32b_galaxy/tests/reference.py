@@ -1,0 +1,143 @@
+"""Hugging Face's own model as the reference: random weights, a cache with history, several decode steps with hooks."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import ttnn
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+
+from .. import model_config as cfg
+from ..mesh import to_mesh
+from ..weights import Weights
+
+NUM_STEPS = 3
+HISTORY = min(96, cfg.MAX_SEQ_LEN - NUM_STEPS)  # tokens that the cache holds before the first step
+NUM_LAYERS = 1  # enough to have every kind of layer once
+
+
+@dataclass
+class Step:
+    """One decode step: tokens and positions [users], logits [users, vocabulary], and what went in and out of every module."""
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    logits: torch.Tensor = None
+    before: dict = field(default_factory=dict)
+    after: dict = field(default_factory=dict)
+
+
+class Reference:
+    """The model and its steps. Weights are bfloat16 numbers; the arithmetic is float32, one module at a time, to save memory."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.num_layers = NUM_LAYERS
+        self.config = self._config()
+        self.model = AutoModelForCausalLM.from_config(
+            self.config, dtype=torch.bfloat16, attn_implementation="eager"
+        ).eval()
+        for parameter in self.model.parameters():
+            if parameter.dim() == 1:  # norms and biases start as constants; give each element its own value
+                parameter.data += 0.1 * torch.randn_like(parameter)
+        for module in self.model.modules():
+            if list(module.parameters(recurse=False)):
+                module.register_forward_pre_hook(lambda m, args: m.float() and None)
+                module.register_forward_hook(lambda m, args, out: m.bfloat16() and None)
+        self.past = self._past()
+        self.page_table = torch.arange(cfg.BATCH).unsqueeze(1) % 8 * cfg.PAGES_PER_USER + torch.arange(
+            cfg.PAGES_PER_USER
+        )
+        self.steps = self._run()
+
+    def weights(self, mesh_device):
+        """The model's weights for the emitted modules."""
+        return Weights(mesh_device, self.model.state_dict())
+
+    def kv_cache(self, mesh_device, layer):
+        """Key and value cache of a layer with the history in it, in pages."""
+        caches = []
+        for past in self.past[layer]:
+            users, heads, length, dim = past.shape
+            room = torch.zeros(32, heads, cfg.PAGES_PER_USER * cfg.PAGE_SIZE, dim)
+            room[:users, :, :length] = past
+            pages = room.unflatten(2, (cfg.PAGES_PER_USER, cfg.PAGE_SIZE)).transpose(1, 2).flatten(0, 1)
+            caches.append(to_mesh(mesh_device, pages, (1, 0), ttnn.bfloat8_b))
+        return caches
+
+    def _config(self):
+        values = json.loads((Path(__file__).parents[1] / "config.json").read_text())
+        values["num_hidden_layers"] = NUM_LAYERS
+        for name, value in list(values.items()):
+            if isinstance(value, list) and len(value) == cfg.NUM_LAYERS and name == "layer_types":
+                values[name] = value[:NUM_LAYERS]
+        return AutoConfig.for_model(**values)
+
+    def _past(self):
+        heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
+        dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+        shape = (cfg.BATCH, heads, HISTORY, dim)
+        return [[torch.randn(shape).bfloat16().float() for _ in "kv"] for _ in range(NUM_LAYERS)]
+
+    def _run(self):
+        cache = DynamicCache()
+        for layer, (key, value) in enumerate(self.past):
+            cache.update(key, value, layer)
+        start = torch.arange(cfg.BATCH) * (HISTORY - 1) // max(cfg.BATCH - 1, 1)  # every user elsewhere in its history
+        steps = []
+        for number in range(NUM_STEPS):
+            step = Step(torch.randint(0, cfg.VOCAB_SIZE, (cfg.BATCH,)), start + number)
+            hooks = [
+                module.register_forward_hook(self._recorder(step, path), with_kwargs=True)
+                for path, module in self.model.named_modules()
+            ]
+            with torch.no_grad():
+                step.logits = (
+                    self.model(
+                        input_ids=step.tokens.unsqueeze(1),
+                        position_ids=step.positions.unsqueeze(1),
+                        attention_mask=self._mask(start, number),
+                        past_key_values=cache,
+                    )
+                    .logits[:, 0]
+                    .float()
+                )
+            for hook in hooks:
+                hook.remove()
+            steps.append(step)
+        return steps
+
+    def _mask(self, start, number):
+        """[users, 1, 1, keys]: the history before the user's start, and the tokens of the steps so far, within the window."""
+        position = torch.cat(
+            [torch.arange(HISTORY).expand(cfg.BATCH, -1), start.unsqueeze(1) + torch.arange(number + 1)], 1
+        )
+        seen = torch.cat(
+            [torch.arange(HISTORY) < start.unsqueeze(1), torch.ones(cfg.BATCH, number + 1, dtype=torch.bool)], 1
+        )
+        window = getattr(self.config, "sliding_window", None) or cfg.MAX_SEQ_LEN
+        near = (start + number).unsqueeze(1) - position < window
+        masks = {
+            "full_attention": self._additive(seen),
+            "sliding_attention": self._additive(seen & near),
+        }
+        kinds = set(getattr(self.config, "layer_types", None) or [])
+        if len(kinds) > 1:
+            return {kind: masks[kind] for kind in kinds}
+        sliding = kinds == {"sliding_attention"} or (not kinds and getattr(self.config, "sliding_window", None))
+        return masks["sliding_attention" if sliding else "full_attention"]
+
+    @staticmethod
+    def _additive(allowed):
+        return torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None, None]
+
+    @staticmethod
+    def _recorder(step, path):
+        def record(module, args, kwargs, output):
+            inputs = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
+            step.before[path] = inputs[0] if inputs else None
+            outputs = output if isinstance(output, (tuple, list)) else [output]
+            step.after[path] = [o for o in outputs if isinstance(o, torch.Tensor)]
+
+        return record
