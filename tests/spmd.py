@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import product
-
 import torch
 
 from fx2ttnn.ir import PARTIAL, REPLICATED, Placement
@@ -71,11 +68,3 @@ def lies(
         found[at].shape == goal[at].shape and torch.allclose(found[at], goal[at], atol=tolerance, rtol=tolerance)
         for at in goal
     )
-
-
-def on_each(function: Callable[..., torch.Tensor], *values: Chips) -> Chips:
-    """A function of one chip, on every chip."""
-    return {
-        at: function(*(v[at] for v in values))
-        for at in product(*[range(1 + max(k)) for k in zip(*values[0], strict=True)])
-    }

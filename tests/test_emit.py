@@ -136,7 +136,7 @@ def test_every_class_says_what_it_is(model, target):
 
 @pytest.mark.parametrize("file", SNAPSHOT_FILES)
 def test_snapshot(file):
-    """What is emitted for two wide layers on a Galaxy, line by line; FX2TTNN_UPDATE_SNAPSHOTS=1 takes it over."""
+    """What is emitted for a wide model on a Galaxy, line by line; FX2TTNN_UPDATE_SNAPSHOTS=1 takes it over."""
     emitted = (package("qwen3_galaxy", "galaxy") / f"{file}.py").read_text()
     stored = SNAPSHOTS / "tiny_qwen3_galaxy" / f"{file}.py"
     if os.environ.get("FX2TTNN_UPDATE_SNAPSHOTS") == "1":

@@ -172,7 +172,8 @@ PIECES = [
     "*",
     "**",
     ":=",
-] + [" "]
+    " ",
+]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=10).map("".join))

@@ -18,11 +18,9 @@ from pathlib import Path
 
 from fx2ttnn.targets import Target
 
-CHANNELS_PER_LINK = 4  # Ethernet channels between two neighbours (ttnn_without_hardware.md)
-
 
 def cluster_descriptor(target: Target) -> str:
-    """YAML cluster descriptor of `target`: its chips, and 4 Ethernet channels to each mesh neighbour."""
+    """YAML cluster descriptor of `target`: its chips, and the Ethernet channels to each mesh neighbour."""
     rows, cols = target.mesh_shape
     chips = range(rows * cols)
     free = {chip: iter(range(target.ethernet_channels)) for chip in chips}
@@ -31,7 +29,7 @@ def cluster_descriptor(target: Target) -> str:
         for col in range(cols):
             here = row * cols + col
             for there in _next_neighbours(row, col, rows, cols, target.torus):
-                for _ in range(CHANNELS_PER_LINK):
+                for _ in range(target.links):
                     ends = ", ".join(f"{{chip: {c}, chan: {next(free[c])}}}" for c in (here, there))
                     links.append(f"  - [{ends}]")
     lines = ["arch:", *(f"  {c}: {target.arch}" for c in chips)]
@@ -62,7 +60,7 @@ def mesh_graph(target: Target) -> str:
   arch: {target.arch.upper()}
   device_topology {{ dims: [{rows}, {cols}] dim_types: [{kinds}] }}
   host_topology {{ dims: [1, 1] }}
-  channels {{ count: {CHANNELS_PER_LINK} policy: RELAXED }}
+  channels {{ count: {target.links} policy: RELAXED }}
 }}
 top_level_instance {{ mesh {{ mesh_descriptor: "M0" mesh_id: 0 }} }}
 """

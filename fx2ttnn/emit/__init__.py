@@ -33,7 +33,7 @@ def emit(plan: Plan, lowered: Lowered, folder: Path) -> None:
     """Write the package into the empty `folder`; the same input gives the same bytes."""
     root = build(lowered, plan.capture)
     configs = Configs(lowered)
-    writer = Writer(lowered, configs)
+    writer = Writer(lowered, configs, plan.target.links)
     files = _module_files(plan, lowered, root, writer, configs)
     files |= op_test_files(plan, lowered, root, configs, render)
     files |= module_test_files(plan, lowered, root, writer, render)
@@ -92,7 +92,7 @@ def _module_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, conf
     files["ccl.py"] = render(
         "ccl.py.j2",
         target=plan.target,
-        links=4,
+        links=plan.target.links,
         topologies=[
             "ttnn.Topology.Ring" if plan.target.torus and n > 2 else "ttnn.Topology.Linear"
             for n in plan.target.mesh_shape

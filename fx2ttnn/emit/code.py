@@ -11,7 +11,6 @@ from fx2ttnn.ir import Ref
 from fx2ttnn.lower.values import Call, Construct, Lowered, Memory, Parameter
 
 COLLECTIVES = {"ttnn.all_reduce", "ttnn.all_gather", "ttnn.reduce_scatter", "ttnn.mesh_partition"}
-CLUSTER_LINKS = 4
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ class Names:
 class Writer:
     """Writes units as source, given the configurations' names."""
 
-    def __init__(self, lowered: Lowered, configs: Configs):
-        self.lowered, self.configs = lowered, configs
+    def __init__(self, lowered: Lowered, configs: Configs, links: int):
+        self.lowered, self.configs, self.links = lowered, configs, links
         self.preferred = {o: n for c in lowered.calls for o, n in zip(c.outputs, c.names, strict=True)}
         for state in lowered.states:
             self.preferred[state] = identifier(state.rsplit(".", 1)[-1])
@@ -96,7 +95,7 @@ class Writer:
         if function in COLLECTIVES:
             function = "ccl." + function.removeprefix("ttnn.")
             kwargs.pop("topology", None)
-            if kwargs.get("num_links") == CLUSTER_LINKS:
+            if kwargs.get("num_links") == self.links:
                 kwargs.pop("num_links")
         args += [f"{k}={self.argument(v, unit, names)}" for k, v in kwargs.items()]
         results = names.assign(call.outputs, f"{call.op.name}_output", index)

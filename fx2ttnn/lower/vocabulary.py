@@ -5,7 +5,6 @@ In the tables an operand is a `Tensor` (one chip's part); `home(x)` is where a h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor
@@ -14,7 +13,6 @@ from fx2ttnn.plan.precision import Precision
 from fx2ttnn.targets import Target
 
 MAX_HOME_CORES = 32  # more cores shorten an elementwise op little, and each needs at least a tile
-LINKS = 4  # Ethernet links to a neighbour that a collective uses (galaxy_handwritten.md 2.1)
 LANDING_BYTES = 128 * 1024  # of a core's L1 that one activation may take
 MATMUL_BLOCK = 8  # largest in0_block_w in tiles: bounds the circular buffer of weights in L1
 
@@ -43,7 +41,7 @@ class Vocabulary:
 
     def scope(self) -> dict[str, Any]:
         """Names for expressions."""
-        words: dict[str, Callable[..., Any]] = {
+        words: dict[str, Any] = {
             "home": self.home,
             "users_on_cores": self.users_on_cores,
             "heads_on_cores": self.heads_on_cores,
@@ -54,7 +52,7 @@ class Vocabulary:
             "landing": self.landing,
             "matmul_output": self.matmul_output,
             "topology": self.topology,
-            "links": lambda axis: LINKS,
+            "links": self.target.links,
             "activation": lambda name: Enum(f"ttnn.UnaryOpType.{name.upper()}"),
             "remap": remap,
             "has": lambda attrs, name: attrs.get(name) is not None,

@@ -15,7 +15,7 @@ from fx2ttnn.profile.roofline import plan_counts
 _FIGURES = (
     "dram_bandwidth_measured",
     "flops_hifi2",
-    "link_bandwidth",
+    "channel_bandwidth",
     "op_seconds",
     "op_gap_seconds",
     "collective_seconds",

@@ -24,6 +24,7 @@ class Target:
     board: str
     board_serial: int
     ethernet_channels: int
+    links: int
     grid: tuple[int, int]
     dram_banks: int
     dram_bytes: int
@@ -31,7 +32,7 @@ class Target:
     dram_bandwidth_measured: float
     l1_bytes: int
     l1_usable_bytes: int
-    link_bandwidth: float
+    channel_bandwidth: float
     flops_lofi: float
     flops_hifi2: float
     flops_hifi4: float
@@ -40,6 +41,11 @@ class Target:
     collective_seconds: float
     hop_seconds: float
     max_batch: int
+
+    @property
+    def link_bandwidth(self) -> float:
+        """Bytes/s and direction between two neighbours, over all channels between them."""
+        return self.links * self.channel_bandwidth
 
     @property
     def chips(self) -> int:

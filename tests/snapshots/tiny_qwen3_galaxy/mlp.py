@@ -26,7 +26,7 @@ class Qwen3MLP:
             self.gate_proj,
             dtype=ttnn.bfloat16,
             program_config=cfg.LINEAR_5120X800,
-            memory_config=cfg.WIDTH_SHARDED_1024_ON_8X4,
+            memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 800]
         up = ttnn.linear(
@@ -34,19 +34,18 @@ class Qwen3MLP:
             self.up_proj,
             dtype=ttnn.bfloat16,
             program_config=cfg.LINEAR_5120X800,
-            memory_config=cfg.WIDTH_SHARDED_1024_ON_8X4,
+            memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 800]
         hidden_states = ttnn.multiply(
-            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=cfg.WIDTH_SHARDED_1024_ON_8X4
+            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1
         )  # [1, 1, 32, 800]
-        hidden_states = ttnn.to_memory_config(hidden_states, cfg.WIDTH_SHARDED_800_ON_5X5)  # [1, 1, 32, 800]
         down = ttnn.linear(
             hidden_states,
             self.down_proj,
             dtype=ttnn.bfloat16,
             program_config=cfg.LINEAR_800X5120,
-            memory_config=cfg.WIDTH_SHARDED_5600_ON_8X3_1X1,
+            memory_config=cfg.WIDTH_SHARDED_5152_ON_8X2_7X1,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 5120]
         down = ccl.reduce_scatter(

@@ -59,9 +59,6 @@ RMS_NORM_5120 = ttnn.LayerNormShardedMultiCoreProgramConfig(
 WIDTH_SHARDED_1024_ON_8X1 = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
 )
-WIDTH_SHARDED_1024_ON_8X4 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 3))]
-)
 WIDTH_SHARDED_1280_ON_5X4 = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (4, 3))]
 )
@@ -80,9 +77,12 @@ WIDTH_SHARDED_32_ON_1X1 = sharded(
 WIDTH_SHARDED_5120_ON_8X4 = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 3))]
 )
-WIDTH_SHARDED_5600_ON_8X3_1X1 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 224), [((0, 0), (7, 2)), ((0, 3), (0, 3))]
+WIDTH_SHARDED_512_ON_8X2 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 1))]
 )
-WIDTH_SHARDED_800_ON_5X5 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (4, 4))]
+WIDTH_SHARDED_5152_ON_8X2_7X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 224), [((0, 0), (7, 1)), ((0, 2), (6, 2))]
+)
+WIDTH_SHARDED_800_ON_8X3_1X1 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 2)), ((0, 3), (0, 3))]
 )
