@@ -131,7 +131,10 @@ def _stages() -> Iterator[pipeline.Progress]:
         TimeElapsedColumn(),
     )
     try:
-        with Progress(*columns, console=err, transient=True) as bar, pipeline.interruptible():
+        with (
+            Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar,
+            pipeline.interruptible(),
+        ):
             task = bar.add_task("", total=len(pipeline.STAGES))
             yield lambda stage: bar.update(task, description=stage, completed=pipeline.STAGES.index(stage))
     except KeyboardInterrupt:

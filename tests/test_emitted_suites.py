@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import CONFIGS, write_config
 
 from fx2ttnn import pipeline
-from tiny import CONFIGS, write_config
 
 # Qwen3-32B's decode step at real width on all 32 chips; smaller models for the machines that they fit.
 FULL_WIDTH = [("qwen3-32b", "galaxy", "performance"), ("qwen3-32b", "galaxy", "accuracy")]
-SMALL = [("qwen3-0.6b", "n150", "performance"), ("qwen3-0.6b", "galaxy", "performance"), ("llama-3.1-8b", "t3k", "performance")]
+SMALL = [
+    ("qwen3-0.6b", "n150", "performance"),
+    ("qwen3-0.6b", "galaxy", "performance"),
+    ("llama-3.1-8b", "t3k", "performance"),
+]
 
 
 def compiled(folder: Path, model: str, target: str, precision: str = "performance", **options: int) -> Path:
@@ -28,7 +32,15 @@ def compiled(folder: Path, model: str, target: str, precision: str = "performanc
 def run_suite(package: Path, *selection: str) -> subprocess.CompletedProcess[str]:
     """Run a package's own tests in a process of its own, as a user would."""
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(package / s) for s in selection or ("tests",))]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *(str(package / s) for s in selection or ("tests",)),
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=package.parent, env=environment)
 
 
@@ -70,7 +82,11 @@ def test_fewer_users_than_rows(tmp_path: Path) -> None:
 BREAKS = [
     ("attention.py", "cluster_axis=0", "cluster_axis=1"),
     ("attention.py", "scale=0.125", "scale=0.98"),
-    ("attention.py", "update_idxs_tensor=current_pos, page_table=page_table", "update_idxs_tensor=current_pos + 1, page_table=page_table"),
+    (
+        "attention.py",
+        "update_idxs_tensor=current_pos, page_table=page_table",
+        "update_idxs_tensor=current_pos + 1, page_table=page_table",
+    ),
     ("mlp.py", "UnaryOpType.SILU", "UnaryOpType.RELU"),
     ("norm.py", "epsilon=1e-06", "epsilon=1e-01"),
     ("decoder.py", "ttnn.add(hidden_states, down", "ttnn.add(down, down"),

@@ -229,6 +229,10 @@ def test_the_tables_load():
         ('why = "A test."', 'why = "A test."\nwhen = ["x.__class__"]', "private attribute '__class__'"),
         ('why = "A test."', 'why = "A test."\nlayout = { x = "lambda: 1" }', "Lambda is not part of the rule language"),
         ('memory = "x.memory"', 'memori = "x.memory"', "unknown key 'memori'"),
+        ('memory = "x.memory"', 'memory = "x.memory +"', "invalid syntax"),
+        ('ttnn = "ttnn.add"', "", "a call needs 'ttnn'"),
+        ("[[rule.calls]]", "[rule.parameters.w]\nshape = '[1,'\n[[rule.calls]]", "'[1,'"),
+        ("[[rule.calls]]", "[rule.states.s]\ndtype = 'lambda: 1'\n[[rule.calls]]", "Lambda"),
         ("[[rule.calls]]", "[rule.parameters.w]\ntransfrom = 'linear'\n[[rule.calls]]", "unknown key 'transfrom'"),
         ("[[rule.calls]]", "[rule.states.s]\nscop = 'model'\n[[rule.calls]]", "unknown key 'scop'"),
     ],
@@ -240,6 +244,10 @@ def test_a_wrong_row_is_an_error_with_file_and_line(before, after, message, tmp_
         load_rules(table(tmp_path, text))
     assert str(error.value).startswith(f"t.toml:{line}")
     assert message in str(error.value)
+
+
+def test_a_comment_behind_the_header_of_a_row(tmp_path):
+    assert len(load_rules(table(tmp_path, ADD.replace("[[rule]]", "[[rule]]  # a comment")))) == 1
 
 
 def test_broken_toml_is_an_error_with_file_and_line(tmp_path):
@@ -379,3 +387,12 @@ def test_enum_arguments_are_names_of_ttnn():
     values = [v for call in compiled("qwen3").lowered.calls for v in call.kwargs.values() if isinstance(v, Enum)]
     assert values
     assert all(v.name.startswith("ttnn.") for v in values)
+
+
+@pytest.mark.parametrize("target", ["n150", "n300"])
+def test_biases_reach_their_matmul(target):
+    """Each parameter of a layer is read by a call."""
+    lowered = compiled("qwen2", target).lowered
+    read = {value for call in lowered.calls for value in call.inputs}
+    assert [name for name in lowered.parameters if name.endswith(".bias")]
+    assert set(lowered.parameters) <= read

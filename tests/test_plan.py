@@ -216,7 +216,7 @@ def mesh_of(shape):
     return replace(targets.load("galaxy"), mesh_shape=shape)
 
 
-RESIDUALS = [("R", "R"), (2, 2)]
+RESIDUALS = [("R", "R"), ("R", 2), (2, "R"), (2, 2)]
 
 
 def planned(model, mesh, residual, monkeypatch):
@@ -362,7 +362,7 @@ def test_plan_is_consistent(model, target):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("residual", [("R", "R")], ids=str)
+@pytest.mark.parametrize("residual", RESIDUALS, ids=str)
 def test_plan_with_any_residual_is_consistent(residual, monkeypatch):
     plan = planned("qwen3", (2, 4), residual, monkeypatch)
     consistent(plan)

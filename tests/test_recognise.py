@@ -191,6 +191,25 @@ def test_add_of_two_values(other, name):
     assert names(apply_patterns(graph)) == [name]
 
 
+def test_gelu_of_another_form_is_no_plain_gelu():
+    """`gelu(x, approximate="tanh")` is another function; the attribute must not be lost."""
+    graph = graph_of(
+        {"gate": (2, 1, 8), "up": (2, 1, 8)},
+        [("act", "aten.gelu.default", ("gate",), (2, 1, 8)), ("out", "aten.mul.Tensor", ("act", "up"), (2, 1, 8))],
+    )
+    first = Op("aten.gelu.default", (Ref("gate"),), ("act",), {"approximate": "tanh"}, "m")
+    found = apply_patterns(graph.with_ops((first, graph.ops[1])))
+    assert names(found) == ["aten.gelu.default", "aten.mul.Tensor"]
+
+
+def test_scaled_add_is_no_add():
+    """`add(x, y, alpha=2)` is another function."""
+    graph = graph_of({"x": (2, 1, 8), "y": (2, 1, 8)}, [("out", "aten.add.Tensor", ("x", "y"), (2, 1, 8))])
+    scaled = Op("aten.add.Tensor", (Ref("x"), Ref("y")), ("out",), {"alpha": 2}, "m")
+    (op,) = apply_patterns(graph.with_ops((scaled,))).ops
+    assert op.name == "aten.add.Tensor"
+
+
 def test_norm_of_heads_goes_behind_the_split():
     """transpose(norm(view(x))) -> norm(split_heads(x))."""
     shape = (2, 1, 3, 8)

@@ -55,6 +55,17 @@ def test_all_of_a_known_model_is_covered(model, target):
     assert not [row for row in coverage.rows if row.problem]
 
 
+def test_every_captured_operation_is_counted():
+    """The nodes of one layer and of what is around it are each in a row of the report."""
+    result = compiled("llama")
+    captured = {s for op in result.capture.graph.ops if op.name != "layer" for s in op.sources}
+    reported = {s for row in result.coverage.rows for s in row.captured}
+    assert reported <= captured
+    lost = captured - reported
+    names = {s: op.name for op in result.capture.graph.ops for s in op.sources}
+    assert not lost, {s: names[s] for s in lost}
+
+
 @pytest.mark.parametrize("layers", [1, 3, 4])
 def test_layers_multiply(layers):
     """What a layer has is counted once for each layer, what is around the layers once."""
@@ -143,3 +154,11 @@ def test_each_unsupported_operation_has_an_issue_with_op_shape_and_module():
 def test_same_report_for_the_same_model():
     again = pipeline.compile_model(pipeline.Options(str(folder_of("qwen3")), "n150")).coverage
     assert again.to_json() == compiled("qwen3").coverage.to_json()
+
+
+@pytest.mark.parametrize("family", ["gemma2", "cohere", "nemotron", "qwen3_moe"])
+def test_values_of_any_rank_reach_the_report(family):
+    """Scalars, vectors and values of rank 5 are laid whole on every chip; what no row takes is listed, never a crash."""
+    fields = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128} if family == "qwen3_moe" else {}
+    CONFIGS[family] = {**SIZES, "model_type": family, **fields}
+    assert compiled(family).lowered.unsupported

@@ -55,7 +55,9 @@ def _same(a: Any, b: Any) -> bool:
         same = a == b if not isinstance(a, tuple) else len(a) == len(b) and all(map(_same, a, b))
         return type(a) is type(b) and same
     cells_a, cells_b = a.__closure__ or (), b.__closure__ or ()
-    return a.__code__ is b.__code__ and all(_same(x.cell_contents, y.cell_contents) for x, y in zip(cells_a, cells_b, strict=False))
+    return a.__code__ is b.__code__ and all(
+        _same(x.cell_contents, y.cell_contents) for x, y in zip(cells_a, cells_b, strict=False)
+    )
 
 
 def attention_function(

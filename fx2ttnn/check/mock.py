@@ -103,6 +103,7 @@ def mock_environment(target: Target, cache: Path | None = None) -> dict[str, str
         "TT_METAL_MOCK_CLUSTER_DESC_PATH": str(root / "cluster.yaml"),
         "TT_MESH_GRAPH_DESC_PATH": str(root / "mesh_graph.textproto"),
         "TT_METAL_RUNTIME_ROOT": str(root / "runtime_root"),
+        "TT_METAL_LOGS_PATH": str(root / "logs"),  # else ttnn makes a folder `generated` where it runs
         "TT_METAL_CACHE": str(root / "kernel_cache"),  # null kernels never reach the cache of a real card
         "TT_METAL_LOGGER_LEVEL": os.environ.get("TT_METAL_LOGGER_LEVEL", "FATAL"),
         "LOGURU_LEVEL": os.environ.get("LOGURU_LEVEL", "WARNING"),

@@ -32,7 +32,8 @@ class EmulatedTensor:
     __slots__ = ("_value", "owned", "real")
 
     def __init__(self, real: Any, value: torch.Tensor, owned: bool = True) -> None:
-        self.real, self._value, self.owned = real, value, owned
+        self.real, self.owned = real, owned
+        self._value: torch.Tensor | None = value
 
     @property
     def value(self) -> torch.Tensor:

@@ -312,7 +312,7 @@ class _Engine:
     def _evaluate(self, text: str, scope: Mapping[str, Any], rule: Rule) -> Any:
         try:
             return evaluate(text, scope)
-        except (ExpressionError, AttributeError, TypeError, KeyError, IndexError) as error:
+        except (ExpressionError, AttributeError, TypeError, KeyError, IndexError, ZeroDivisionError) as error:
             raise RuleError(f"{rule.where}: {text!r}: {error}") from error
 
     def _argument(self, text: str, scope: Mapping[str, Any], rule: Rule) -> Any:

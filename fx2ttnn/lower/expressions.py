@@ -53,6 +53,8 @@ def parse(text: str) -> ast.expr:
     for node in ast.walk(tree):
         if not isinstance(node, _ALLOWED):
             raise ExpressionError(f"{text!r}: {type(node).__name__} is not part of the rule language")
+        if isinstance(node, ast.keyword) and node.arg is None:
+            raise ExpressionError(f"{text!r}: ** is not part of the rule language")
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             raise ExpressionError(f"{text!r}: private attribute {node.attr!r}")
     return tree.body
@@ -78,6 +80,8 @@ def _value(node: ast.expr, scope: Mapping[str, Any]) -> Any:
             return scope[name]
         case ast.Attribute(value=of, attr=attr):
             found = _value(of, scope)
+            if isinstance(found, str):  # a format string could reach private attributes
+                raise ExpressionError(f"a string has no attribute {attr!r} in the rule language")
             return found[attr] if isinstance(found, Mapping) else getattr(found, attr)
         case ast.Subscript(value=of, slice=index):
             return _value(of, scope)[_value(index, scope)]

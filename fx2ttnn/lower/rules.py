@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def _load_file(path: Path) -> list[Rule]:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RuleError(f"{path.name}: not TOML: {error}") from None
-    lines = [n for n, line in enumerate(text.splitlines(), 1) if line.strip() == "[[rule]]"]
+    lines = [n for n, line in enumerate(text.splitlines(), 1) if re.match(r"\s*\[\[\s*rule\s*\]\]", line)]
     return [_rule(row, f"{path.name}:{line}") for row, line in zip(data.get("rule", []), lines, strict=True)]
 
 
@@ -97,8 +98,10 @@ def _rule(row: Mapping[str, Any], where: str) -> Rule:
     calls = tuple(_call(call, f"{where} call {n}") for n, call in enumerate(row["calls"], 1))
     for name, spec in row.get("parameters", {}).items():
         _known(spec, _PARAMETER_KEYS, f"{where} parameter {name!r}")
+        _parse_all(spec, f"{where} parameter {name!r}")
     for name, spec in row.get("states", {}).items():
         _known(spec, _STATE_KEYS, f"{where} state {name!r}")
+        _parse_all(spec, f"{where} state {name!r}")
     rule = Rule(
         op=row["op"],
         name=row.get("name", row["op"]),
@@ -121,6 +124,8 @@ def _rule(row: Mapping[str, Any], where: str) -> Rule:
 
 def _call(row: Mapping[str, Any], where: str) -> RuleCall:
     _known(row, _CALL_KEYS, where)
+    if "ttnn" not in row:
+        raise RuleError(f"{where}: a call needs 'ttnn'")
     known = signatures()
     operation = row["ttnn"]
     if operation not in known:
@@ -132,6 +137,7 @@ def _call(row: Mapping[str, Any], where: str) -> RuleCall:
         _parse(text, where)
     for name, spec in row.get("out", {}).items():
         _known(spec, _OUT_KEYS, f"{where} output {name!r}")
+        _parse_all(spec, f"{where} output {name!r}")
     return RuleCall(
         operation,
         tuple(row.get("args", ())),
@@ -146,6 +152,13 @@ def _known(row: Mapping[str, Any], keys: set[str], where: str) -> None:
     for key in row:
         if key not in keys:
             raise RuleError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(keys))}")
+
+
+def _parse_all(spec: Mapping[str, Any], where: str) -> None:
+    """Check the fields of a parameter, state or output that are expressions."""
+    fields = (spec[key] for key in ("shape", "memory", "dtype", "axes") if key in spec)
+    for text in (*fields, *spec.get("arguments", {}).values()):
+        _parse(text, where)
 
 
 def _parse(text: str, where: str) -> None:

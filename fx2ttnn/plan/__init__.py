@@ -56,7 +56,13 @@ class Plan:
 def plan(capture: Capture, target: Target, precision: str = "performance", mode: str = "decode") -> Plan:
     """Place the recognised `capture` on `target`; raises UserError where its weights and cache do not fit."""
     graph = without_folded(capture.graph)
-    free = frozenset({*graph.inputs, *(out for op in graph.ops if op.name == "position_table" for out in op.outputs)})
+    free = frozenset(
+        {
+            *graph.inputs,
+            *graph.constants,
+            *(out for op in graph.ops if op.name == "position_table" for out in op.outputs),
+        }
+    )
     parts = segments(graph, free, layer_counts(capture.graph))
     order = orders(graph)
     search = Search(graph, order, free, capture.users, target, PRECISIONS[precision])
@@ -141,7 +147,8 @@ class _Builder:
     def segment(self, part: Segment, solution: Solution) -> None:
         """Append the ops of a solved segment."""
         for value in part.reads:
-            self._place(value, value, self.residual)
+            if (value, self.residual) not in self.names:  # else an earlier segment moved it there, under another name
+                self._place(value, value, self.residual)
         early: dict[str, list[Move]] = {}  # partial sums are completed where they arise
         made = {out for choice in solution.choices for out in choice.op.outputs}
         for move in [m for c in solution.choices for m in c.moves] + list(solution.final):

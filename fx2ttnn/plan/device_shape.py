@@ -26,12 +26,12 @@ def device_order(spec: TensorSpec, producer: Op | None) -> tuple[int | None, ...
 
 
 def orders(graph: Graph) -> dict[str, tuple[int | None, ...]]:
-    """`device_order` of every activation of `graph` that has one."""
+    """`device_order` of every activation of `graph`; one of another rank keeps its dims, and no rule will take it."""
     producers = graph.producers()
     return {
-        v: device_order(s, producers.get(v))
+        v: device_order(s, producers.get(v)) if 2 <= len(s.shape) <= 4 else tuple(range(len(s.shape)))
         for v, s in graph.specs.items()
-        if v not in graph.parameters and v not in graph.constants and 2 <= len(s.shape) <= 4
+        if v not in graph.parameters
     }
 
 

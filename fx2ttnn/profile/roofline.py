@@ -134,7 +134,9 @@ def _placed(plan: Plan, bandwidth: str) -> Roofline:
         _bound(op, runs(op, counts), meter, target, plan.precision, bandwidth, link=link_seconds(op, plan))
         for op in plan.graph.ops
     ]
-    return Roofline(PLACED, bandwidth, tuple(bounds), _rests_on(target, plan.precision, bandwidth, ("channel_bandwidth",)))
+    return Roofline(
+        PLACED, bandwidth, tuple(bounds), _rests_on(target, plan.precision, bandwidth, ("channel_bandwidth",))
+    )
 
 
 def plan_counts(plan: Plan) -> dict[str, int]:

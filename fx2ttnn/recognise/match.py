@@ -81,6 +81,8 @@ def match(pattern: Any, value: Any, producers: Mapping[str, Op], found: Bindings
     op = producers.get(value) if isinstance(value, Ref) else None
     if op is None or len(op.outputs) != 1 or base_name(op.name) not in pattern.names:
         return None
+    if op.attrs and op.name.startswith("aten."):  # a named argument, such as alpha of add, makes it another function
+        return None
     if pattern.bind:
         found = {**found, pattern.bind: base_name(op.name)}
     orders = [pattern.args]

@@ -32,10 +32,10 @@ def tabulate_positions(graph: Graph) -> Graph:
     tables: list[Op] = []
     for value in wanted:
         stem = _stem(value, inside, {op.attrs["stem"] for op in tables})
-        attrs = {"stem": stem, "table": _slice(graph, value, inside)}
-        tables.append(
-            Op("position_table", (Ref(POSITIONS),), (value,), attrs, inside[value].module, inside[value].sources)
-        )
+        table = _slice(graph, value, inside)
+        sources = tuple(s for op in table.ops for s in op.sources)
+        attrs = {"stem": stem, "table": table}
+        tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, inside[value].module, sources))
     return graph.with_ops((*tables, *rest))
 
 

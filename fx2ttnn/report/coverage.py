@@ -116,6 +116,7 @@ def coverage(plan: Plan, lowered: Lowered) -> Coverage:
     for call in lowered.calls:
         by_op.setdefault(_key(call.op), []).append(call)
     rows = []
+    counted: set[str] = set()  # position tables share captured operations
     for op in plan.graph.ops:
         calls = by_op.get(_key(op), [])
         problem = problems.get(op.outputs[0], "")
@@ -125,7 +126,7 @@ def coverage(plan: Plan, lowered: Lowered) -> Coverage:
             Row(
                 op.name,
                 op.module,
-                op.sources,
+                tuple(s for s in op.sources if s not in counted),
                 _shapes(op, plan),
                 tuple(dict.fromkeys(c.rule for c in calls)),
                 tuple(c.function for c in calls),
@@ -133,6 +134,7 @@ def coverage(plan: Plan, lowered: Lowered) -> Coverage:
                 problem,
             )
         )
+        counted |= set(op.sources)
     for call in lowered.calls:  # moves between layouts are nobody's captured operation
         if call.op.name == "reshard":
             layers = counts.get(layer_of(call.op.module) or "", 1)

@@ -81,8 +81,6 @@ def sampling(
     before = probabilities.cumsum(-1) - probabilities
     probabilities = probabilities.masked_fill(before > p[..., None], 0)
     generator = torch.Generator().manual_seed(seed or 0)
-    drawn = torch.multinomial(probabilities.flatten(0, 2), 1, generator=generator).unflatten(
-        0, (*values.shape[:2], -1)
-    )
+    drawn = torch.multinomial(probabilities.flatten(0, 2), 1, generator=generator).unflatten(0, (*values.shape[:2], -1))
     chosen = indices[:, :, 0, 0].gather(-1, order.indices.gather(-1, drawn))
     return chosen.transpose(-1, -2)[:, :, None, None]
