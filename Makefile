@@ -1,10 +1,11 @@
 # Two commands do everything: `make demo` and `make test`. Both set up .venv first.
 PYTHON := .venv/bin/python
-export TTNN_CONFIG_OVERRIDES ?=
 export LOGURU_LEVEL ?= WARNING
 export TT_METAL_LOGGER_LEVEL ?= FATAL
 
-.PHONY: demo test test-fast lint benchmark setup
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo generated test test-fast lint benchmark setup
 
 demo: setup  ## compile Qwen3-32B for the Galaxy, check it on a mock Galaxy, show the report
 	.venv/bin/fx2ttnn compile qwen3-32b --target galaxy -o build/qwen3_32b_galaxy
@@ -21,6 +22,10 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy fx2ttnn
+
+generated: setup  ## the checked-in example, after a change of rules or templates
+	.venv/bin/fx2ttnn compile qwen3-32b --target galaxy -o generated/qwen3_32b_galaxy
+	.venv/bin/fx2ttnn check generated/qwen3_32b_galaxy
 
 benchmark: setup
 	$(PYTHON) benchmarks/compile_time.py

@@ -57,12 +57,12 @@ class EmulatedTensor:
             # A fresh cache is all zeros: untouched zero pages cost no memory.
             self._value = value.expand(wanted).clone() if value.any() else torch.zeros(wanted, dtype=value.dtype)
             self.owned = True
-        return self._value
+        return self.value
 
     def overwrite(self, value: torch.Tensor) -> None:
         """Takes over `value`, which is rounded already; views of this tensor see it."""
         if self.owned and self.value.shape == value.shape:
-            self._value.copy_(value)
+            self.value.copy_(value)
         else:
             self._value, self.owned = value.clone(), True
 

@@ -80,9 +80,9 @@ def _value(node: ast.expr, scope: Mapping[str, Any]) -> Any:
             return scope[name]
         case ast.Attribute(value=of, attr=attr):
             found = _value(of, scope)
-            if isinstance(found, str):  # a format string could reach private attributes
+            if issubclass(type(found), str):  # a format string could reach private attributes
                 raise ExpressionError(f"a string has no attribute {attr!r} in the rule language")
-            return found[attr] if isinstance(found, Mapping) else getattr(found, attr)
+            return found[attr] if issubclass(type(found), Mapping) else getattr(found, attr)
         case ast.Subscript(value=of, slice=index):
             return _value(of, scope)[_value(index, scope)]
         case ast.Tuple(elts=items):
