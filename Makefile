@@ -12,8 +12,8 @@ demo: setup  ## compile Qwen3-32B for the Galaxy, check it on a mock Galaxy, sho
 	.venv/bin/fx2ttnn check build/qwen3_32b_galaxy
 	.venv/bin/fx2ttnn report build/qwen3_32b_galaxy
 
-test: setup  ## the whole test suite
-	$(PYTHON) -m pytest -q
+test: setup  ## the whole test suite, a file at a time on two cores: the emitted suites take as long as all else
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile
 
 test-fast: setup
 	$(PYTHON) -m pytest -q -m "not slow"

@@ -13,14 +13,6 @@ from tiny import CONFIGS, write_config
 
 from fx2ttnn import pipeline
 
-# Qwen3-32B's decode step at real width on all 32 chips; smaller models for the machines that they fit.
-FULL_WIDTH = [("qwen3-32b", "galaxy", "performance"), ("qwen3-32b", "galaxy", "accuracy")]
-SMALL = [
-    ("qwen3-0.6b", "n150", "performance"),
-    ("qwen3-0.6b", "galaxy", "performance"),
-    ("llama-3.1-8b", "t3k", "performance"),
-]
-
 
 def compiled(folder: Path, model: str, target: str, precision: str = "performance", **options: int) -> Path:
     """A package of `model` below `folder`."""
@@ -50,33 +42,37 @@ def assert_passes(done: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "target", "precision"), FULL_WIDTH)
-def test_modules_equal_hugging_face_at_full_width(tmp_path: Path, model: str, target: str, precision: str) -> None:
-    """Attention, MLP, layer and logits: three steps, another position for every user, PCC 0.99 (bfp8) and 0.999 (bf16)."""
-    package = compiled(tmp_path, model, target, precision, max_seq_len=256)
+def test_qwen3_32b_on_galaxy(tmp_path: Path) -> None:
+    """The whole suite at real width on all 32 chips, bfloat8_b weights and cache: every distinct ttnn call against torch,
+    every module and the logits against Hugging Face, three steps, another position for every user, PCC 0.99.
+    """
+    assert_passes(run_suite(compiled(tmp_path, "qwen3-32b", "galaxy", max_seq_len=256)))
+
+
+@pytest.mark.slow
+def test_qwen3_32b_on_galaxy_in_bfloat16(tmp_path: Path) -> None:
+    """Modules and logits with PCC 0.999."""
+    package = compiled(tmp_path, "qwen3-32b", "galaxy", "accuracy", max_seq_len=256)
     assert_passes(run_suite(package, "tests/modules", "tests/model"))
 
 
 @pytest.mark.slow
-def test_ops_at_full_width(tmp_path: Path) -> None:
-    """Every distinct ttnn call of Qwen3-32B on the Galaxy against torch, on every chip."""
-    package = compiled(tmp_path, *FULL_WIDTH[0], max_seq_len=256)
-    assert_passes(run_suite(package, "tests/ops"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("model", "target", "precision"), SMALL)
-def test_whole_suite(tmp_path: Path, model: str, target: str, precision: str) -> None:
-    """Ops, modules and logits of models that no rule knows by name."""
-    package = compiled(tmp_path, model, target, precision, max_seq_len=256)
-    assert_passes(run_suite(package))
+def test_one_chip(tmp_path: Path) -> None:
+    """A small model on an n150: no collectives, several kv heads on a chip, tied embeddings."""
+    assert_passes(run_suite(compiled(tmp_path, "qwen3-0.6b", "n150", max_seq_len=256)))
 
 
 @pytest.mark.slow
 def test_fewer_users_than_rows(tmp_path: Path) -> None:
-    """Five users on a mesh that divides 32: some chips have none."""
-    package = compiled(tmp_path, "qwen3-0.6b", "galaxy", batch=5, max_seq_len=256)
-    assert_passes(run_suite(package))
+    """Five users on a Galaxy, which divides 32 rows over its columns: some chips have no user."""
+    assert_passes(run_suite(compiled(tmp_path, "qwen3-0.6b", "galaxy", batch=5, max_seq_len=256)))
+
+
+@pytest.mark.slow
+def test_a_line_of_chips(tmp_path: Path) -> None:
+    """Llama-3.1-8B on a T3000, with Llama's rope scaling."""
+    package = compiled(tmp_path, "llama-3.1-8b", "t3k", max_seq_len=256)
+    assert_passes(run_suite(package, "tests/modules", "tests/model"))
 
 
 BREAKS = [

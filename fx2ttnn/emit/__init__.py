@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,8 +147,8 @@ class _Described:
 
 
 def _description(source: Source, plan: Plan) -> str:
-    layers = "*".join(source.unit.path.split(".0.")) if ".0." in source.unit.path else source.unit.path
-    return f"{plain(layers.replace('*', '.N.'))}, one step for every user."
+    path = re.sub(r"\.\d+(?=\.|$)", ".N", source.unit.path)
+    return f"{plain(path)}, one step for every user."
 
 
 def layer_paths(plan: Plan) -> dict[str, str]:

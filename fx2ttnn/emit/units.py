@@ -99,13 +99,16 @@ def _unit(path: str, units: dict[str, Unit], parent: Unit) -> Unit:
     return units[path]
 
 
+_RANK = {"": 0, "layer": 1, "model": 2}  # order of a forward's arguments: values, the layer's caches, the model's state
+
+
 def _boundary(unit: Unit, lowered: Lowered) -> None:
     """What a unit reads from outside and what others read of it."""
     mine = unit.all_calls()
     ids = {id(c) for c in mine}
     made = {o for c in mine for o in c.outputs}
     read: list[str] = [v for c in mine for v in c.inputs if v not in made and v not in lowered.parameters]
-    unit.inputs = sorted(dict.fromkeys(read), key=lambda v: (v in lowered.states, read.index(v)))
+    unit.inputs = sorted(dict.fromkeys(read), key=lambda v: (_RANK[lowered.states.get(v, "")], read.index(v)))
     used = {v for c in lowered.calls if id(c) not in ids for v in c.inputs} | set(lowered.outputs)
     unit.outputs = [o for c in mine for o in c.outputs if o in used]
 
@@ -123,12 +126,25 @@ def _name(units: Mapping[str, Unit], capture: Capture, lowered: Lowered) -> None
         base = _class_name(unit, capture)
         name = base
         if taken.get(name, key) != key:
+            name = base + _difference(unit)
+        if taken.get(name, key) != key:
             name = base + _camel(unit.attribute)
         while taken.get(name, key) != key:
             name += "Variant"
         taken[name] = key
         unit.class_name, unit.file = name, _file(unit)
         shapes[key] = unit
+
+
+def _difference(unit: Unit) -> str:
+    """What a unit does with its input first, as a word, for a variant of a class: `Gathered` where it gathers it."""
+    words = {
+        "all_gather": "Gathered",
+        "all_reduce": "Reduced",
+        "reduce_scatter": "Scattered",
+        "mesh_partition": "Partitioned",
+    }
+    return words.get(unit.all_calls()[0].op.name, "")
 
 
 def _class_name(unit: Unit, capture: Capture) -> str:

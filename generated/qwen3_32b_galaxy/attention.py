@@ -24,7 +24,7 @@ class Qwen3Attention:
             "o_proj.weight", parts=4, mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_1024X1536
         )
 
-    def forward(self, hidden_states, cos, sin, key_cache, current_pos, page_table, value_cache):
+    def forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
         qkv = ttnn.linear(
             hidden_states,
             self.qkv_proj,

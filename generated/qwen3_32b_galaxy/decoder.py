@@ -5,24 +5,22 @@ import ttnn
 from . import model_config as cfg
 from .attention import Qwen3Attention
 from .mlp import Qwen3MLP
-from .norm import Qwen3RMSNorm, Qwen3RMSNormPostAttentionLayernorm
+from .norm import Qwen3RMSNorm, Qwen3RMSNormGathered
 
 
 class Qwen3DecoderLayer:
-    """model.layers.0, one step for every user."""
+    """model.layers.N, one step for every user."""
 
     def __init__(self, mesh_device, weights):
         self.input_layernorm = Qwen3RMSNorm(mesh_device, weights.at("input_layernorm"))
         self.self_attn = Qwen3Attention(mesh_device, weights.at("self_attn"))
-        self.post_attention_layernorm = Qwen3RMSNormPostAttentionLayernorm(
-            mesh_device, weights.at("post_attention_layernorm")
-        )
+        self.post_attention_layernorm = Qwen3RMSNormGathered(mesh_device, weights.at("post_attention_layernorm"))
         self.mlp = Qwen3MLP(mesh_device, weights.at("mlp"))
 
-    def forward(self, hidden_states, cos, sin, key_cache, current_pos, page_table, value_cache):
+    def forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
         input_layernorm_output = self.input_layernorm.forward(hidden_states)  # [1, 1, 32, 1280]
         o = self.self_attn.forward(
-            input_layernorm_output, cos, sin, key_cache, current_pos, page_table, value_cache
+            input_layernorm_output, cos, sin, key_cache, value_cache, current_pos, page_table
         )  # [1, 1, 32, 1280]
         hidden_states = ttnn.add(hidden_states, o, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
         post_attention_layernorm_output = self.post_attention_layernorm.forward(hidden_states)  # [1, 1, 32, 5120]

@@ -35,14 +35,14 @@ class Reference:
         torch.manual_seed(0)
         self.num_layers = NUM_LAYERS
         self.config = self._config()
-        self.model = AutoModelForCausalLM.from_config(
-            self.config, dtype=torch.bfloat16, attn_implementation="eager"
-        ).eval()
+        self.model = self._model()
         for parameter in self.model.parameters():
             if parameter.dim() == 1:  # norms and biases start as constants; give each element its own value
                 parameter.data += 0.1 * torch.randn_like(parameter)
         for module in self.model.modules():
-            if list(module.parameters(recurse=False)):
+            if isinstance(module, torch.nn.Embedding):
+                module.register_forward_hook(lambda m, args, out: out.float())
+            elif list(module.parameters(recurse=False)):
                 module.register_forward_pre_hook(lambda m, args: m.float() and None)
                 module.register_forward_hook(lambda m, args, out: m.bfloat16() and None)
         self.past = self._past()
@@ -73,6 +73,20 @@ class Reference:
             if isinstance(value, list) and len(value) == cfg.NUM_LAYERS and name == "layer_types":
                 values[name] = value[:NUM_LAYERS]
         return AutoConfig.for_model(**values)
+
+    def _model(self):
+        """The model as transformers initialises it; torch's own initialisation before that would take as long again."""
+        layers = (torch.nn.Linear, torch.nn.Embedding)
+        own = [layer.reset_parameters for layer in layers]
+        try:
+            for layer in layers:
+                layer.reset_parameters = lambda module: None
+            return AutoModelForCausalLM.from_config(
+                self.config, dtype=torch.bfloat16, attn_implementation="eager"
+            ).eval()
+        finally:
+            for layer, reset in zip(layers, own):
+                layer.reset_parameters = reset
 
     def _past(self):
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads

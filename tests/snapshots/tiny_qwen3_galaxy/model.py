@@ -8,7 +8,7 @@ from .decoder import Qwen3DecoderLayer
 from .embed_tokens import EmbedTokens
 from .lm_head import LmHead
 from .mesh import decode_rows, decode_tokens, from_mesh, to_mesh
-from .norm import Qwen3RMSNormPostAttentionLayernorm
+from .norm import Qwen3RMSNormGathered
 from .rotary_emb import Qwen3RotaryEmbedding
 
 LAYER_CLASSES = [Qwen3DecoderLayer] * 64
@@ -21,7 +21,7 @@ class Qwen3ForCausalLM:
         self.mesh_device = mesh_device
         self.rotary_emb = Qwen3RotaryEmbedding(mesh_device, weights.at("model.rotary_emb"))
         self.embed_tokens = EmbedTokens(mesh_device, weights.at("model.embed_tokens"))
-        self.norm = Qwen3RMSNormPostAttentionLayernorm(mesh_device, weights.at("model.norm"))
+        self.norm = Qwen3RMSNormGathered(mesh_device, weights.at("model.norm"))
         self.lm_head = LmHead(mesh_device, weights.at("lm_head"))
         self.layers = [
             layer_class(mesh_device, weights.at(f"model.layers.{index}"))
@@ -65,7 +65,7 @@ class Qwen3ForCausalLM:
         cos, sin = self.rotary_emb.forward(position_ids)  # [1, 8, 1, 128], [1, 8, 1, 128]
         hidden_states = self.embed_tokens.forward(input_ids)  # [1, 1, 32, 1280]
         for layer, cache in zip(self.layers, kv_cache):
-            hidden_states = layer.forward(hidden_states, cos, sin, cache[0], current_pos, page_table, cache[1])
+            hidden_states = layer.forward(hidden_states, cos, sin, cache[0], cache[1], current_pos, page_table)
         hidden_states = self.norm.forward(hidden_states)  # [1, 1, 32, 5120]
         lm_head = self.lm_head.forward(hidden_states)  # [1, 1, 32, 512]
         return lm_head

@@ -31,7 +31,7 @@ class Qwen3RMSNorm:
         return hidden_states
 
 
-class Qwen3RMSNormPostAttentionLayernorm:
+class Qwen3RMSNormGathered:
     """model.layers.N.post_attention_layernorm, one step for every user."""
 
     def __init__(self, mesh_device, weights):

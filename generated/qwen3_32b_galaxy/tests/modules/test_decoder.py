@@ -34,7 +34,7 @@ def test_qwen3_decoder_layer(mesh_device, reference):
         page_table = to_mesh(
             mesh_device, decode_rows(reference.page_table, 0), (None, 0), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
         )
-        output = module.forward(hidden_states, cos, sin, key_cache, current_pos, page_table, value_cache)
+        output = module.forward(hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table)
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : cfg.BATCH], step.after["model.layers.0"][0], cfg.PCC
         )

@@ -4,7 +4,7 @@ import ttnn
 
 from ... import model_config as cfg
 from ...mesh import decode_hidden, from_mesh, to_mesh
-from ...norm import Qwen3RMSNorm, Qwen3RMSNormPostAttentionLayernorm
+from ...norm import Qwen3RMSNorm, Qwen3RMSNormGathered
 from ..pcc import assert_pcc
 
 
@@ -28,10 +28,10 @@ def test_qwen3_rmsnorm(mesh_device, reference):
         )
 
 
-def test_qwen3_rmsnorm_post_attention_layernorm(mesh_device, reference):
+def test_qwen3_rmsnorm_gathered(mesh_device, reference):
     """model.layers.0.post_attention_layernorm"""
     weights = reference.weights(mesh_device)
-    module = Qwen3RMSNormPostAttentionLayernorm(mesh_device, weights.at("model.layers.0.post_attention_layernorm"))
+    module = Qwen3RMSNormGathered(mesh_device, weights.at("model.layers.0.post_attention_layernorm"))
     for step in reference.steps:
         hidden_states = to_mesh(
             mesh_device,
