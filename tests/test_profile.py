@@ -248,7 +248,7 @@ def test_predicted_step_counts_every_layer():
     inside = sum(made.seconds[op.outputs[0]] for op in made.graph.ops if op.module.startswith("model.layers.0"))
     assert step.seconds == pytest.approx(sum(made.seconds.values()) + 63 * inside)
     assert sum(step.by_op.values()) == pytest.approx(step.seconds)
-    assert {"dram_bandwidth_measured", "op_seconds", "link_bandwidth"} <= {f.name for f in step.rests_on}
+    assert {"dram_bandwidth_measured", "op_seconds", "channel_bandwidth"} <= {f.name for f in step.rests_on}
     assert all(f.source != "source not given" for f in step.rests_on)
 
 
