@@ -18,7 +18,9 @@ from fx2ttnn import pipeline, targets
 from fx2ttnn.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+out, err = Console(), Console(stderr=True, soft_wrap=True)
+if not out.is_terminal:
+    out = Console(width=140)  # a file or a pipe: room for the tables
 
 BAD_INPUT, UNSUPPORTED, REFUSED, INTERRUPTED = 2, 3, 4, 130
 

@@ -59,6 +59,11 @@ class Specs:
 def _same_memory(planned: Any, real: Any) -> bool:
     """Whether a tensor lies as planned; a plan without shards leaves them to the operation."""
     kinds = [(c.memory_layout, c.buffer_type) for c in (planned, real)]
+    if planned.shard_spec is not None and planned.shard_spec.grid.num_cores() == 1:
+        return (planned.buffer_type, planned.shard_spec) == (
+            real.buffer_type,
+            real.shard_spec,
+        )  # one shard has no direction
     if planned.shard_spec is None or kinds[0] != kinds[1]:
         return kinds[0] == kinds[1]
     return planned.shard_spec == real.shard_spec

@@ -124,7 +124,10 @@ class Writer:
         inside = [n != s for n, s in zip(names, parameter.sources, strict=True)]
         holder = "weights" if all(inside) else "weights.root"
         args = [repr(n) for n in names] if len(names) == 1 else [repr(names)] if names else []
-        args += [f"{k}={literal(v)}" for k, v in parameter.arguments.items() if v != 1]
+        alone = len(names) == 1  # `parts` says how several weights are interleaved
+        args += [
+            f"{k}={literal(v)}" for k, v in parameter.arguments.items() if not (k == "parts" and (alone or v == 1))
+        ]
         if any(d is not None for d in tensor.mesh_dims):
             args.append(f"mesh_dims={tensor.mesh_dims!r}")
         if "P" in tensor.axes:

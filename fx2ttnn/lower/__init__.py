@@ -54,17 +54,14 @@ class _Engine:
         for value in self.plan.graph.inputs:
             self._add(value, value, self._planned(value, "uint32", "ROW_MAJOR", DRAM))
             self.inputs.append(value)
-        missing: set[str] = set()
         for op in self.plan.graph.ops:
-            if missing & set(op.inputs):
-                missing |= set(op.outputs)
-                if op.name not in self.by_op:
-                    self.unsupported.append((op, "no row in lowering_rules/ for this operation"))
-                continue
             before = len(self.unsupported)
             self._op(op)
-            if len(self.unsupported) > before:
-                missing |= set(op.outputs)
+            if (
+                len(self.unsupported) > before
+            ):  # go on as if it were there, so that the report names all such ops at once
+                for value in op.outputs:
+                    self._add(value, value, self._planned(value, self.plan.precision.activations, "TILE", DRAM))
         outputs = tuple(self.versions[v][-1] for v in self.plan.graph.outputs if v in self.versions)
         return Lowered(
             tuple(self.calls),

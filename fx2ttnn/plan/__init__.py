@@ -106,7 +106,10 @@ def _solve(search: Search, parts: tuple[Segment, ...], residual: Placement, grap
 
 def _divides(search: Search, residual: Placement, part: Segment) -> bool:
     for value in (*part.reads, *(w for w in part.writes if w not in search.graph.outputs)):
-        for dim, size in enumerate(search.graph.specs[value].shape):
+        shape = search.graph.specs[value].shape
+        if any(not isinstance(dim, str) and dim >= len(shape) for dim in residual.axes):
+            return False
+        for dim, size in enumerate(shape):
             n = split_count(residual, dim, search.mesh)
             if size % n or (n > 1 and dim == 2 and not whole_tiles(size // n)):
                 return False

@@ -62,7 +62,7 @@ def _possible(spec, order, here: Placement, there: Placement, axis: int, dim: in
     """A dim split over two axes is split over the first of them first; rows and columns are split in whole tiles."""
     if dim is None:
         return True
-    if any(other > axis for other in here.axes_of(dim)):
+    if dim >= len(spec.shape) or any(other > axis for other in here.axes_of(dim)):
         return False
     if spec.shape[dim] % _parts(here, there, dim, mesh):
         return False

@@ -27,7 +27,9 @@ def read(package: Path) -> dict[str, Any]:
 def render(report: dict[str, Any]) -> Iterator[Table]:
     """Coverage by recognised operation, then the ttnn calls of the whole model."""
     title = f"{report['model']} on {report['target']}, {report['mode']}: {report['percent']:g} % of {report['captured_ops']} captured operations"
-    table = Table("operation", "in", "captured", "layers", "rule row", "ttnn", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for name in ("operation", "in", "captured", "layers", "rule row", "ttnn"):
+        table.add_column(name, overflow="fold")
     for row in report["rows"]:
         found = "\n".join(_counted(row["ttnn"])) if not row["problem"] else f"unsupported: {row['problem']}"
         style = "red" if row["problem"] else None

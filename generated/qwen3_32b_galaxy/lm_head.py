@@ -9,9 +9,7 @@ class LmHead:
     """lm_head, one step for every user."""
 
     def __init__(self, mesh_device, weights):
-        self.weight = weights.linear(
-            "weight", parts=32, mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X4992
-        )
+        self.weight = weights.linear("weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X4992)
 
     def forward(self, hidden_states):
         lm_head = ttnn.linear(

@@ -8,9 +8,10 @@ from . import model_config as cfg
 
 def to_mesh(mesh_device, tensor, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG):
     """Put a host tensor on the mesh, each chip its part."""
-    if _both_on_one(mesh_dims):  # split over rows first: the rows' parts go to dim 0, which is of size 1
-        tensor, mesh_dims = torch.cat(tensor.chunk(cfg.MESH_SHAPE[0], mesh_dims[0])), (0, mesh_dims[1])
-    mapper = ttnn.ShardTensor2dMesh(mesh_device, cfg.MESH_SHAPE, mesh_dims)
+    if _both_on_one(mesh_dims):  # over all chips, row by row
+        mapper = ttnn.ShardTensorToMesh(mesh_device, mesh_dims[0])
+    else:
+        mapper = ttnn.ShardTensor2dMesh(mesh_device, cfg.MESH_SHAPE, mesh_dims)
     return ttnn.from_torch(
         tensor, dtype=dtype, layout=layout, device=mesh_device, memory_config=memory_config, mesh_mapper=mapper
     )
@@ -19,7 +20,7 @@ def to_mesh(mesh_device, tensor, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT, memo
 def from_mesh(mesh_device, tensor, mesh_dims):
     """Read a tensor back to the host; of dims that are the same everywhere the first copy is taken."""
     if _both_on_one(mesh_dims):
-        return torch.cat(from_mesh(mesh_device, tensor, (0, mesh_dims[1])).chunk(cfg.MESH_SHAPE[0]), mesh_dims[0])
+        return ttnn.to_torch(tensor, mesh_composer=ttnn.ConcatMeshToTensor(mesh_device, mesh_dims[0]))
     free = iter(d for d in range(len(tensor.shape)) if d not in mesh_dims)
     dims = tuple(next(free) if d is None else d for d in mesh_dims)
     composer = ttnn.ConcatMesh2dToTensor(mesh_device, cfg.MESH_SHAPE, dims)

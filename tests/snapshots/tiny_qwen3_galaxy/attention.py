@@ -21,7 +21,7 @@ class Qwen3Attention:
         self.q_norm = weights.norm("q_norm.weight")
         self.k_norm = weights.norm("k_norm.weight")
         self.o_proj = weights.linear(
-            "o_proj.weight", parts=4, mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_1024X1536
+            "o_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_1024X1536
         )
 
     def forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):

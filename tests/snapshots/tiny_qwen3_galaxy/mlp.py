@@ -11,10 +11,10 @@ class Qwen3MLP:
 
     def __init__(self, mesh_device, weights):
         self.gate_proj = weights.linear(
-            "gate_proj.weight", parts=32, mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X1152
+            "gate_proj.weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X1152
         )
         self.up_proj = weights.linear(
-            "up_proj.weight", parts=32, mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X1152
+            "up_proj.weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X1152
         )
         self.down_proj = weights.linear(
             "down_proj.weight", mesh_dims=(2, 2), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_800X5376

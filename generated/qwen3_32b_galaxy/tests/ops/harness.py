@@ -84,10 +84,7 @@ def _write(mesh_device, tensor, value):
     rank = len(value.shape)
     if rank == 1:
         flat = tensor.reshape(-1)
-        dims = [None, None]
-        for axis, differs in enumerate(value.differs):
-            dims[axis] = 0 if differs else None
-        assert sum(value.differs) < 2
+        dims = [0 if differs else None for differs in value.differs]
     else:
         r, c, first, second, *rest = tensor.shape
         flat = tensor.transpose(1, 2).reshape(r * first, c * second, *rest)
