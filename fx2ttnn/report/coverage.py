@@ -120,8 +120,6 @@ def coverage(plan: Plan, lowered: Lowered) -> Coverage:
     for op in plan.graph.ops:
         calls = by_op.get(_key(op), [])
         problem = problems.get(op.outputs[0], "")
-        if not calls and not problem:
-            problem = "reads the result of an unsupported operation"
         rows.append(
             Row(
                 op.name,
