@@ -148,7 +148,7 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
     plan, coverage = compiled.plan, compiled.coverage
     written = "package" if compiled.complete else "report only"
     gigabytes = {k: f"{v / 1e9:.2f} GB" for k, v in plan.dram.items()}
-    total = sum(s * plan_count for s, plan_count in _op_seconds(plan))
+    total = sum(plan.step_seconds().values())
     table = Table(show_header=False, title=f"{plan.capture.model_name} on {plan.target.name}", title_justify="left")
     rows: list[tuple[str, Any]] = [
         ("coverage", f"{coverage.percent:.0f} % of {coverage.to_json()['captured_ops']} captured operations"),
@@ -170,13 +170,6 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
     for name, value in rows:
         table.add_row(name, value)
     out.print(table)
-
-
-def _op_seconds(plan: Any) -> list[tuple[float, int]]:
-    from fx2ttnn.plan.segments import layer_counts, layer_of
-
-    counts = layer_counts(plan.capture.graph)
-    return [(plan.seconds.get(op.outputs[0], 0.0), counts.get(layer_of(op.module) or "", 1)) for op in plan.graph.ops]
 
 
 def main() -> None:

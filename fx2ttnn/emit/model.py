@@ -7,8 +7,7 @@ from typing import Any
 
 from fx2ttnn.emit.code import Names, Writer
 from fx2ttnn.emit.units import Unit, attribute_of, identifier
-from fx2ttnn.ir import Graph
-from fx2ttnn.lower.values import Call, Lowered
+from fx2ttnn.lower.values import Lowered
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
 
@@ -90,6 +89,3 @@ def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
         "decode_tokens(tokens)",
     )
     return f"to_mesh({prefix}mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"
-
-
-__all__ = ["Call", "Graph", "model_context", "prepare"]

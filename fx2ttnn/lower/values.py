@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 from fx2ttnn.ir import Op, Ref
@@ -138,7 +137,3 @@ class Lowered:
             args = ", ".join([*map(str, call.args), *(f"{k}={v}" for k, v in call.kwargs.items())])
             lines.append(f"{outs} = {call.function}({args})  # {call.op.module} {call.rule}")
         return "\n".join(lines) + "\n"
-
-
-def elements(tensor: Tensor) -> int:
-    return prod(tensor.shape)

@@ -13,7 +13,7 @@ from fx2ttnn.plan.device_shape import device_shape, orders, split_count, whole_t
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
 from fx2ttnn.plan.precision import PRECISIONS, Precision
 from fx2ttnn.plan.search import Choice, Move, Search, Solution
-from fx2ttnn.plan.segments import Segment, layer_counts, rename, segments, without_folded
+from fx2ttnn.plan.segments import Segment, layer_counts, layer_of, rename, segments, without_folded
 from fx2ttnn.targets import Target
 
 
@@ -39,6 +39,14 @@ class Plan:
     def device_shape(self, value: str) -> tuple[int, ...]:
         """Shape of one chip's part of `value`, as ttnn sees it."""
         return device_shape(self.graph.specs[value], self.placements[value], self.target.mesh_shape, self.orders[value])
+
+    def step_seconds(self) -> dict[str, float]:
+        """Predicted seconds of each op in a whole step, by its first output: its time, as often as the model has its layer."""
+        counts = layer_counts(self.capture.graph)
+        return {
+            op.outputs[0]: self.seconds.get(op.outputs[0], 0.0) * counts.get(layer_of(op.module) or "", 1)
+            for op in self.graph.ops
+        }
 
     def __str__(self) -> str:
         lines = [

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fx2ttnn.plan import Plan
-from fx2ttnn.profile.census import Row, runs
+from fx2ttnn.profile.census import Row
 from fx2ttnn.profile.figures import Figure, figures
-from fx2ttnn.profile.roofline import plan_counts
 
 # What plan/cost.py reads of a target.
 _FIGURES = (
@@ -52,11 +51,8 @@ class Predicted:
 
 def predicted(plan: Plan) -> Predicted:
     """Times of the plan's ops, each times the layers that run it."""
-    counts = plan_counts(plan)
-    by_value, by_op = {}, dict.fromkeys((op.name for op in plan.graph.ops), 0.0)
+    by_value, by_op = plan.step_seconds(), dict.fromkeys((op.name for op in plan.graph.ops), 0.0)
     for op in plan.graph.ops:
-        seconds = plan.seconds.get(op.outputs[0], 0.0) * runs(op, counts)
-        by_value[op.outputs[0]] = seconds
-        by_op[op.name] += seconds
+        by_op[op.name] += by_value[op.outputs[0]]
     longest = dict(sorted(by_op.items(), key=lambda item: (-item[1], item[0])))
     return Predicted(sum(by_value.values()), longest, by_value, figures(plan.target, _FIGURES))
