@@ -18,10 +18,8 @@ def load_config(reference: str, layers: int | None = None) -> Any:
     `layers` keeps the first so many layers only. Code that comes with a model is never run. Raises UserError.
     """
     name, path = _locate(reference)
-    fields = _read(path)
+    fields = config_fields(reference, layers)
     config_class = check_fields(fields, str(path))
-    if layers is not None:
-        fields = _truncated(fields, config_class, layers, name)
     try:
         config = config_class.from_dict(fields)
     except Exception as error:
@@ -30,6 +28,17 @@ def load_config(reference: str, layers: int | None = None) -> Any:
     check_config(config, fields, str(path))
     config.name_or_path = name
     return config
+
+
+def config_fields(reference: str, layers: int | None = None) -> dict[str, Any]:
+    """The fields of a model's config.json as they stand in the file, shortened to `layers`. Raises UserError.
+
+    What transformers makes of them holds more, but that changes with its version.
+    """
+    name, path = _locate(reference)
+    fields = _read(path)
+    config_class = check_fields(fields, str(path))
+    return fields if layers is None else _truncated(fields, config_class, layers, name)
 
 
 def _locate(reference: str) -> tuple[str, Path]:
