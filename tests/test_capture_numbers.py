@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from fx2ttnn.capture import build_model, capture_decode, load_config
+from fx2ttnn.capture import build_model, capture_decode, capture_prefill, load_config
 from fx2ttnn.capture.interpret import run
 
 BASE = {
@@ -106,6 +106,20 @@ def test_graph_equals_model(model_type, tmp_path):
         (logits,) = run(graph, {"input_ids": ids, "position_ids": positions, **model.state_dict()}, ours)
         assert expected.std() > 1e-2
         assert (logits - expected).abs().max() < 1e-4, f"step {step}"
+
+
+@pytest.mark.parametrize("model_type", [m for m in FAMILIES if m != "gemma4_text"])  # it cuts the mask for prompts
+def test_chunks_of_a_prompt_equal_the_model(model_type, tmp_path):
+    """Two chunks through the cache give what the model gives for the whole prompt."""
+    config = load_config(write_config(tmp_path, model_type, **FAMILIES[model_type]))
+    graph = capture_prefill(config, tokens=4, max_seq_len=MAX_SEQ_LEN).graph
+    model = random_model(config)
+    ids, cache = torch.randint(3, 80, (1, 8)), {}
+    expected = model(ids).logits
+    for start in (0, 4):
+        inputs = {"input_ids": ids[:, start : start + 4], "position_ids": torch.arange(start, start + 4)[None]}
+        (logits,) = run(graph, {**inputs, **model.state_dict()}, cache)
+        assert (logits - expected[:, start : start + 4]).abs().max() < 1e-4, f"from {start}"
 
 
 def test_users_at_different_positions(tmp_path):

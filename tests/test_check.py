@@ -40,7 +40,7 @@ def package(tmp_path_factory):
     compiled = compile_model(Options(str(folder), target="n150", batch=USERS, max_seq_len=MAX_SEQ_LEN))
     out = folder / "a package"
     out.mkdir()
-    emit(compiled.plan, compiled.lowered, out)
+    emit(compiled.program, out)
     return out
 
 
@@ -72,7 +72,8 @@ def test_accepted(result):
 
 def test_totals(result):
     """The layer holds its modules' operations and the two additions; the step holds all layers."""
-    (layer,) = result.layers
+    layer, in_prefill = result.layers
+    assert (layer.method, in_prefill.method, in_prefill.tokens) == ("decode_forward", "prefill_forward", 128)
     parts = [_module(result, name) for name in ("Qwen3RMSNorm", "Qwen3RMSNorm", "Qwen3Attention", "Qwen3MLP")]
     adds = [op for op in _module(result, "Qwen3DecoderLayer").device_ops if "Binary" in op]
     inside = [op for m in parts for op in m.device_ops]
@@ -81,6 +82,7 @@ def test_totals(result):
     model = _module(result, "Qwen3ForCausalLM")
     assert result.step.device_ops == len(model.device_ops) + (LAYERS - 1) * layer.totals.device_ops
     assert result.step.collectives == 0
+    assert result.prefill[128].device_ops > in_prefill.totals.device_ops
 
 
 def test_dram_equals_a_calculation_by_hand(result):
@@ -130,7 +132,8 @@ def test_refusal_names_line_and_rule(broken, package):
     assert finding.call == "ttnn.experimental.nlp_create_qkv_heads_decode"
     assert finding.message.startswith("TT_FATAL") and "backtrace" not in finding.message
     assert attention.device_ops is None and attention.status == "refusal"
-    assert broken.distinct_findings[finding] == ("model.layers.0.self_attn", "model.layers.0", "Qwen3ForCausalLM")
+    met = ("model.layers.0.self_attn", "model.layers.0", "Qwen3ForCausalLM")
+    assert broken.distinct_findings[finding] == tuple(f"{path} (decode)" for path in met)
     assert f"attention.py:{finding.line}" in _shown(broken)
 
 
@@ -139,7 +142,7 @@ def test_death_is_a_finding_and_the_check_goes_on(broken, result):
     assert finding.kind == "crash" and "SIGABRT" in finding.message
     assert finding.file == "mlp.py" and finding.call == "ttnn.linear" and finding.rule.startswith("matmul.toml")
     assert _module(broken, "LmHead").status == "accepted"  # after the module that died
-    assert broken.step is None and not broken.layers  # cannot be known
+    assert broken.step is None and all(m.method == "prefill_forward" for m in broken.layers)  # cannot be known
     assert broken.dram == result.dram  # is known: everything was allocated before the calls
 
 

@@ -303,6 +303,70 @@ def test_prefill_fills_pages_that_decode_reads():
     assert one(out)[0, 0].eq(0).all()
 
 
+def test_prefill_fills_the_pages_of_each_column():
+    """8 users, 2 on each column of chips: elsewhere a user's pages are -1 and nothing is written; heads over rows."""
+    blocks, length = 8, 64
+    prompts = torch.randn(8, 1, 4, length, D).bfloat16()
+    cache = put(torch.zeros(blocks, 2, BLOCK, D))
+    own = torch.stack([torch.randperm(blocks)[:4].reshape(2, 2) for _ in range(C)])  # [C, users, pages]
+    for user, prompt in enumerate(prompts):
+        table = torch.full((C, 8, 2), -1)
+        table[user // 2, user] = own[user // 2, user % 2]
+        ttnn.experimental.paged_fill_cache(
+            cache, put(prompt, (1, None)), integers(table.flatten(0, 1), (None, 0)), batch_idx=user
+        )
+    found = get(cache, (1, 0)).reshape(C, blocks, 2 * R, BLOCK, D)
+    wanted = torch.zeros_like(found)
+    for user, prompt in enumerate(prompts):
+        for page, block in enumerate(own[user // 2, user % 2]):
+            wanted[user // 2, block] = prompt[0, :, page * BLOCK : (page + 1) * BLOCK].float()
+    assert torch.equal(found, wanted)
+
+
+def test_a_ring_of_pages_keeps_the_last_tokens():
+    prompt = torch.randn(1, 2, 160, D).bfloat16()
+    cache = put(torch.zeros(4, 2, BLOCK, D))
+    table = integers(torch.tensor([[3, 1, 0, 2]]))
+    ttnn.experimental.paged_fill_cache(cache, put(prompt), table, batch_idx=0, cache_position_modulo=64)
+    found = one(cache)
+    for position in range(96, 160):
+        page, offset = divmod(position % 64, BLOCK)
+        assert torch.equal(found[[3, 1][page], :, offset], prompt[0, :, position].float())
+    assert found[[0, 2]].eq(0).all()
+
+
+@pytest.mark.parametrize("window", [None, 32])
+@pytest.mark.parametrize("sink", [False, True])
+def test_prefill_attention_with_heads_over_the_rows(window, sink):
+    """8 query heads and 2 key heads over 2 rows of chips, with a sink for each query head."""
+    q, k, v = torch.randn(1, 8, 64, D).bfloat16(), *torch.randn(2, 1, 2, 64, D).bfloat16()
+    sinks = torch.randn(1, 8, 1, 1).bfloat16()
+    how = {"attention_sink": put(sinks, (1, None))} if sink else {}
+    out = ttnn.transformer.scaled_dot_product_attention(
+        put(q, (1, None)), put(k, (1, None)), put(v, (1, None)), is_causal=True, sliding_window_size=window, **how
+    )
+    wanted = torch.stack(
+        [
+            attention(
+                q[0, :, n].float(), k[0, :, : n + 1].float(), v[0, :, : n + 1].float(), window=window,
+                sink=sinks.flatten().float() if sink else None,
+            )
+            for n in range(64)
+        ],
+        dim=1,
+    )  # fmt: skip
+    near(get(out, (1, 0))[:1], wanted[None])
+
+
+@pytest.mark.parametrize("token", [None, 5])
+def test_plain_rotary_embedding(token):
+    x = torch.randn(1, 4 if token is None else 1, 32 if token is None else 8, D).bfloat16()
+    cos, sin = angles(torch.arange(64.0))
+    out = ttnn.experimental.rotary_embedding(put(x), put(cos[None, None]), put(sin[None, None]), token)
+    rows = slice(32) if token is None else slice(token, token + 1)
+    near(one(out)[..., : x.shape[-2], :], hf_rotary(x.float(), cos[rows], sin[rows]))
+
+
 def test_plain_cache_decode():
     users, length = 8, 64
     k, v = (put(torch.zeros(users, 2, length, D)) for _ in range(2))
@@ -341,17 +405,18 @@ def causal(q, k, v, scale=None, window=None):
 
 def test_prefill_in_chunks():
     q, k, v = torch.randn(1, 4, 128, D).bfloat16(), *torch.randn(2, 1, 2, 128, D).bfloat16()
-    table = integers(torch.randperm(4)[None])
-    caches = [put(torch.zeros(4, 2, BLOCK, D)) for _ in range(2)]
+    table = integers(torch.randperm(8)[None])
+    caches = [put(torch.zeros(8, 2, BLOCK, D)) for _ in range(2)]
     for cache, x in zip(caches, (k, v), strict=True):
         ttnn.experimental.paged_fill_cache(cache, put(x), table, batch_idx=0)
     program = ttnn.SDPAProgramConfig(compute_with_storage_grid_size=(8, 8), q_chunk_size=64, k_chunk_size=64)
     for start in (0, 64):
         chunk = put(q[:, :, start : start + 64])
-        out = ttnn.transformer.chunked_scaled_dot_product_attention(
-            chunk, *caches, table, start, program_config=program
-        )
-        near(one(out), causal(q, k, v)[:, :, start : start + 64])
+        for where in ({"chunk_start_idx": start}, {"chunk_start_idx_tensor": integers([start])}):
+            out = ttnn.transformer.chunked_scaled_dot_product_attention(
+                chunk, *caches, table, program_config=program, **where
+            )
+            near(one(out), causal(q, k, v)[:, :, start : start + 64])
 
 
 def test_vendor_references_agree():

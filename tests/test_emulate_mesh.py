@@ -107,6 +107,24 @@ def test_a_wrong_axis_changes_the_numbers():
     assert not torch.equal(right, wrong)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_async_collectives_are_the_plain_ones(axis):
+    cores = ttnn.CoreRangeSet({ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(7, 7))})
+    semaphores = [ttnn.create_global_semaphore(device, cores, 0) for _ in range(4)]
+    x = put(integers(1, 1, 64, 1024), (2, 3))
+    how = {"cluster_axis": axis, "topology": ttnn.Topology.Linear, "barrier_semaphore": semaphores[3]}
+    target = put(torch.zeros(1, 1, 32, 256 * MESH[axis]))
+    out = ttnn.experimental.all_gather_async(
+        x, persistent_output_buffer=target, dim=3, multi_device_global_semaphore=semaphores[:2], **how
+    )
+    gathered = each_chip(ttnn.all_gather(x, 3, cluster_axis=axis))
+    assert out is target and torch.equal(each_chip(out), gathered)
+    out = ttnn.experimental.reduce_scatter_minimal_async(
+        x, persistent_output_buffers=None, dim=3, multi_device_global_semaphore=semaphores[:3], **how
+    )
+    assert torch.equal(each_chip(out), each_chip(ttnn.reduce_scatter(x, 3, cluster_axis=axis)))
+
+
 def test_all_broadcast():
     x = put(integers(32, 128), (None, 1))
     outs = ttnn.all_broadcast(x, cluster_axis=1)
@@ -138,36 +156,6 @@ def test_one_dim_mappers_and_composers():
     z = ttnn.from_torch(value, device=device, mesh_mapper=ttnn.create_mesh_mapper(device, config))
     composer = ttnn.create_mesh_composer(device, ttnn.MeshComposerConfig([0, 1]))
     assert torch.equal(ttnn.to_torch(z, mesh_composer=composer)[:16], value)
-
-
-def test_host_tensors():
-    value = integers(8, 32)
-    host = ttnn.from_torch(value, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT)
-    assert torch.equal(ttnn.to_torch(host).float(), value)
-    sharded = ttnn.from_torch(value, dtype=ttnn.bfloat16, mesh_mapper=ttnn.ShardTensor2dMesh(device, MESH, (0, 1)))
-    on_device = ttnn.to_device(sharded, device)
-    assert torch.equal(get(on_device.cpu()).float(), value)
-    ttnn.copy_host_to_device_tensor(
-        ttnn.from_torch(value * 2, dtype=ttnn.bfloat16, mesh_mapper=ttnn.ShardTensor2dMesh(device, MESH, (0, 1))),
-        on_device,
-    )
-    assert torch.equal(get(on_device).float(), value * 2)
-
-
-def test_as_tensor_ignores_the_cache_file(tmp_path):
-    value = integers(32, 32)
-    how = {
-        "dtype": ttnn.bfloat16,
-        "layout": ttnn.TILE_LAYOUT,
-        "device": device,
-        "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-    }
-    for factor in (1, 2):
-        x = ttnn.as_tensor(
-            value * factor, cache_file_name=tmp_path / "w", mesh_mapper=ttnn.ReplicateTensorToMesh(device), **how
-        )
-        assert torch.equal(get(x)[:32, :32].float(), value * factor)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dims", [(None, 1), (1, 0), (None, None)])
@@ -241,11 +229,6 @@ def test_use_after_deallocate_is_an_error():
         ttnn.add(x, 1.0)
     with pytest.raises(EmulationError, match="deallocated"):
         x.value  # noqa: B018
-
-
-def test_traces_are_refused():
-    with pytest.raises(EmulationError, match="begin_trace_capture"):
-        ttnn.begin_trace_capture(device, cq_id=0)
 
 
 def test_change_in_place_spares_the_source_and_copies():

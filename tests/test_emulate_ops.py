@@ -85,6 +85,39 @@ def test_fused_activations_and_dtype():
         ttnn.add(put(a), put(b), activations=[ttnn.UnaryWithParam(ttnn.UnaryOpType.HARDTANH, -1.0, 1.0)])
 
 
+ACTIVATIONS = {
+    "GELU": functional.gelu,
+    "RELU": functional.relu,
+    "SILU": functional.silu,
+    "TANH": torch.tanh,
+    "SIGMOID": torch.sigmoid,
+    "SQUARE": torch.square,
+    "GELU_TANH": lambda x: functional.gelu(x, approximate="tanh"),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_gated_products(name, sharded):
+    """As in an MLP: the gate's activation in the product."""
+    a, b = torch.randn(1, 1, 32, 256), torch.randn(1, 1, 32, 256)
+    strategy, orientation = ttnn.ShardStrategy.WIDTH, ttnn.ShardOrientation.ROW_MAJOR
+    where = ttnn.create_sharded_memory_config((1, 1, 32, 256), ttnn.CoreGrid(x=4, y=1), strategy, orientation)
+    memory = where if sharded else ttnn.DRAM_MEMORY_CONFIG
+    x, y = (put(t, dtype="bfloat16", memory_config=memory) for t in (a, b))
+    activations = [getattr(ttnn.UnaryOpType, name)]
+    out = ttnn.multiply(x, y, input_tensor_a_activations=activations, memory_config=memory)
+    near(one(out), ACTIVATIONS[name](a.bfloat16().float()) * b.bfloat16().float(), 1e-2)
+
+
+def test_relu_squared_and_fast_gelu():
+    x = torch.randn(32, 64)
+    squared = [ttnn.UnaryWithParam(ttnn.UnaryOpType.RELU), ttnn.UnaryWithParam(ttnn.UnaryOpType.SQUARE)]
+    near(one(ttnn.add(put(x), 0.0, activations=squared)), torch.relu(x) ** 2)
+    near(one(ttnn.square(ttnn.relu(put(x)))), torch.relu(x) ** 2)
+    near(one(ttnn.gelu(put(x), fast_and_approximate_mode=True)), functional.gelu(x))
+
+
 def test_in_place():
     a, b = torch.randn(32, 64), torch.randn(32, 64)
     x = put(a)
@@ -202,30 +235,103 @@ def test_choices():
     near(x.bfloat16().gather(-1, one(indices).long()), one(values), 0)
 
 
-def test_sampling_of_the_best_and_within_the_top():
-    users = 32
-    x = torch.randn(1, 1, users, 64).bfloat16()
-    names = torch.arange(1000, 1064).expand(1, 1, users, 64).int()
+def test_topk_of_a_split_vocabulary():
+    """Each column of chips takes its own best; the labels of its own part come along; both are gathered, then the best of all."""
+    vocabulary, k = 1024, 32
+    x = torch.randperm(32 * vocabulary).reshape(1, 1, 32, vocabulary).bfloat16()
+    labels = torch.arange(vocabulary).expand(1, 1, 32, -1).int().contiguous()
+    found = ttnn.topk(put(x, (None, 3), "bfloat16"), k=k, dim=-1, indices_tensor=put(labels, (None, 3), "uint32"))
+    values, names = (ttnn.all_gather(t, 3, cluster_axis=1) for t in found)
+    assert names.dtype == ttnn.uint32 and names.value.shape[:2] == (1, 1)
+    best, places = ttnn.topk(values, k=k)
+    assert places.dtype == ttnn.uint16
+    wanted = x.float().topk(k)
+    near(one(best), wanted.values.bfloat16(), 0)
+    chosen = ttnn.gather(names, 3, index=places)
+    near(x.gather(-1, one(chosen).long()), wanted.values, 0)
+
+
+def test_stable_topk_takes_the_first_of_equals():
+    x = torch.zeros(1, 1, 32, 64)
+    x[..., 40:] = 1
+    _, places = ttnn.topk(put(x, dtype="bfloat16"), k=32, stable=True)
+    assert torch.equal(one(places).long()[0, 0, 0], torch.cat([torch.arange(40, 64), torch.arange(8)]))
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "uint16"])
+@pytest.mark.parametrize("layout", ["ROW_MAJOR", "TILE"])
+def test_all_gather_of_integers(dtype, layout):
+    x = torch.randint(0, 60000, (1, 1, 32, 128)).int()
+    out = ttnn.all_gather(put(x, (None, 3), dtype, layout), 3, cluster_axis=1)
+    assert torch.equal(one(out).int(), x)
+
+
+def test_argmax_takes_the_first_of_equals_in_both_layouts():
+    x = torch.randint(0, 9, (1, 1, 32, 256)).bfloat16()
+    wanted = (x == x.amax(-1, keepdim=True)).int().argmax(-1)
+    for layout in ("ROW_MAJOR", "TILE"):
+        assert torch.equal(one(ttnn.argmax(put(x, dtype="bfloat16", layout=layout), dim=3)).long(), wanted)
+
+
+def test_scatter_and_gather():
+    base, new = torch.randn(1, 1, 32, 128).bfloat16(), torch.randn(1, 1, 32, 32).bfloat16()
+    places = torch.stack([torch.randperm(128)[:32] for _ in range(32)])[None, None]
+    index = put(places.int(), dtype="uint32")
+    a, b = put(base, dtype="bfloat16"), put(new, dtype="bfloat16")
+    near(one(ttnn.scatter(a, 3, index, b)), base.scatter(3, places, new), 0)
+    near(one(ttnn.gather(a, 3, index=index)), base.gather(3, places), 0)
+
+
+def draw(x, names, k, p, temperature, seed=None):
+    users = x.shape[2]
     how = {"layout": "ROW_MAJOR"}
+    out = ttnn.sampling(
+        put(x, dtype="bfloat16"),
+        put(names.expand_as(x).int().contiguous(), dtype="uint32", **how),
+        put(torch.full((users,), k, dtype=torch.int32), dtype="uint32", **how),
+        put(torch.full((users,), p), dtype="bfloat16", **how),
+        put(torch.full((users,), 1 / temperature), dtype="bfloat16", **how),
+        **({} if seed is None else {"seed": seed}),
+    )
+    assert tuple(out.shape) == (1, 1, 1, users)
+    return one(out).long().flatten()
 
-    def draw(k, p, seed):
-        return one(
-            ttnn.sampling(
-                put(x, dtype="bfloat16"),
-                put(names.contiguous(), dtype="uint32", **how),
-                put(torch.full((users,), k, dtype=torch.int32), dtype="uint32", **how),
-                put(torch.full((users,), p), dtype="bfloat16", **how),
-                put(torch.ones(users), dtype="bfloat16", **how),
-                seed=seed,
-            )
-        ).long()
 
-    best = 1000 + x.float().argmax(-1)
-    assert torch.equal(draw(1, 1.0, 0).flatten(), best.flatten())
-    assert torch.equal(draw(32, 0.0, 0).flatten(), best.flatten())
+def test_sampling_of_the_best_and_within_the_top():
+    x = torch.randn(1, 1, 32, 64).bfloat16()
+    names = torch.arange(1000, 1064)
+    best = 1000 + x.float().argmax(-1).flatten()
+    assert torch.equal(draw(x, names, 1, 1.0, 1.0, 0), best)
+    assert torch.equal(draw(x, names, 32, 0.0, 1.0, 0), best)
     allowed = 1000 + x.float().topk(3).indices[0, 0]
-    drawn = torch.stack([draw(3, 1.0, seed).flatten() for seed in range(5)], dim=-1)
+    drawn = torch.stack([draw(x, names, 3, 1.0, 1.0, seed) for seed in range(5)], dim=-1)
     assert (drawn[:, :, None] == allowed[:, None, :]).any(-1).all() and drawn.unique().numel() > 32
+
+
+def test_sampling_is_decided_by_the_seed():
+    x, names = torch.randn(1, 1, 32, 64).bfloat16(), torch.arange(64)
+    first = draw(x, names, 32, 1.0, 1.0, seed=3)
+    following = draw(x, names, 32, 1.0, 1.0)
+    assert not torch.equal(first, following) and not torch.equal(first, draw(x, names, 32, 1.0, 1.0, seed=4))
+    assert torch.equal(first, draw(x, names, 32, 1.0, 1.0, seed=3))
+    assert torch.equal(following, draw(x, names, 32, 1.0, 1.0))
+    ttnn.manual_seed(3, device=device)
+    assert torch.equal(first, draw(x, names, 32, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("p", [1.0, 0.75])
+def test_sampling_draws_from_the_distribution(p):
+    """2048 draws of a user against the probabilities at temperature 2, the rarest left out where they lie behind `p`."""
+    logits = torch.linspace(0, 4, 32).bfloat16()
+    x, names = logits.expand(1, 1, 32, 32), torch.arange(32)
+    counts = torch.zeros(32)
+    for seed in range(64):
+        counts += torch.bincount(draw(x, names, 32, p, 2.0, seed + 1), minlength=32)
+    wanted = torch.softmax(logits.float() / 2, -1).flip(0)
+    before = wanted.cumsum(0) - wanted
+    wanted = wanted.masked_fill(before > p, 0).flip(0)
+    wanted /= wanted.sum()
+    assert (counts / counts.sum() - wanted).abs().max() < 0.02 and counts[wanted == 0].eq(0).all()
 
 
 # Products -----------------------------------------------------------------------------------------------------------
@@ -283,7 +389,7 @@ def test_product_over_chips_and_in_chunks(monkeypatch, of_a, of_b):
 
     a, b = torch.randn(*of_a, 2, 3, 8), torch.randn(*of_b, 1, 8, 200).bfloat16()
     near(matmul.product(a, b), a @ b.float())
-    monkeypatch.setattr(matmul, "_CHUNK", 8 * 40)
+    monkeypatch.setattr(matmul, "_CHUNK", b.numel() // 5)
     near(matmul.product(a, b), a @ b.float())
 
 
@@ -292,6 +398,40 @@ def test_big_products_round_once():
     out = ttnn.linear(put(x, dtype="bfloat16"), put(w, dtype="bfloat16"))
     wanted = (x.double() @ w.double()).bfloat16()
     assert (one(out) != wanted).float().mean() < 0.01  # halves that the order of the sum decides
+
+
+def sparse(a, b, sparsity, **how):
+    """With one core for each tile of the result's width."""
+    grid = ttnn.CoreCoord(b.shape[-1] // 32, 1)
+    program = ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
+        compute_with_storage_grid_size=grid, in0_block_w=1, out_subblock_h=1, out_subblock_w=1, out_block_h=1,
+        out_block_w=1, per_core_M=1, per_core_N=1, fuse_batch=False, fused_activation=None, mcast_in0=True,
+    )  # fmt: skip
+    return ttnn.sparse_matmul(a, b, sparsity=sparsity, program_config=program, **how)
+
+
+def test_sparse_matmul_multiplies_by_each_chips_experts():
+    """8 experts, 2 on each column of chips; which of them are wanted differs per token block."""
+    a, b = torch.randn(1, 2, 32, 64), torch.randn(1, 8, 64, 128)
+    wanted = torch.tensor([[1, 0, 0, 0.5, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0, 2]]).reshape(1, 2, 1, 8)
+    experts, mask = put(b, (None, 1)), put(wanted, (None, 3), "bfloat16", "ROW_MAJOR")
+    out = get(sparse(put(a), experts, mask), (0, 3))[:1]  # [1, 2, 1, 2 on each of 4 columns, 32, 128]
+    reference = (a[:, :, None, None] @ b) * (wanted != 0)[..., None, None]
+    near(out, reference, 1e-4)
+    down = torch.randn(1, 8, 128, 64)
+    hidden = put(reference[:, 1], (None, 2))  # [1, 1, 8, 32, 128]
+    hidden = ttnn.reshape(hidden, (1, 2, 32, 128))
+    mask = put(wanted[:, 1:], (None, 3), "bfloat16", "ROW_MAJOR")
+    out = sparse(hidden, put(down, (None, 1)), mask, is_input_a_sparse=True)
+    near(get(out, (0, 1))[:1], reference[0, 1] @ down, 1e-3)
+
+
+def test_sparse_matmul_with_a_wrong_number_of_experts_is_refused():
+    a, b = put(torch.randn(1, 1, 32, 64)), put(torch.randn(1, 4, 64, 32))
+    mask = put(torch.tensor([1.0, 0, 1, 0]).reshape(1, 1, 1, 4), (None, None), "bfloat16", "ROW_MAJOR")
+    sparse(a, b, mask, nnz=2)
+    with pytest.raises(EmulationError, match="a card hangs"):
+        sparse(a, b, mask, nnz=3)
 
 
 # Norms --------------------------------------------------------------------------------------------------------------
@@ -345,6 +485,24 @@ def test_sharded_split_norm_adds_the_residual_in_place():
     )
     ttnn.rms_norm_pre_all_gather(a, residual_input_tensor=b, program_config=program)
     near(get(a, (0, 3))[:1], x + r, 0)
+
+
+@pytest.mark.parametrize("kind", ["rms_norm", "layer_norm"])
+def test_norm_of_a_sharded_input(kind):
+    x, w, b = torch.randn(1, 1, 32, 256), torch.rand(256), torch.randn(256)
+    strategy, orientation = ttnn.ShardStrategy.WIDTH, ttnn.ShardOrientation.ROW_MAJOR
+    where = ttnn.create_sharded_memory_config((1, 1, 32, 256), ttnn.CoreGrid(x=4, y=1), strategy, orientation)
+    program = ttnn.LayerNormShardedMultiCoreProgramConfig(
+        compute_with_storage_grid_size=(4, 1), subblock_w=2, block_h=1, block_w=2, inplace=False
+    )
+    weight, bias = (put(t.reshape(1, 1, 8, 32), dtype="bfloat16", layout="ROW_MAJOR") for t in (w, b))
+    out = getattr(ttnn, kind)(
+        put(x, dtype="bfloat16", memory_config=where), epsilon=1e-5, weight=weight, bias=bias, program_config=program,
+        memory_config=where,
+    )  # fmt: skip
+    x, w, b = (t.bfloat16().float() for t in (x, w, b))
+    wanted = functional.layer_norm(x, (256,), w, b, 1e-5) if kind == "layer_norm" else rms(x, w, 1e-5) + b
+    near(one(out), wanted, 2e-2)
 
 
 # The vendor's references --------------------------------------------------------------------------------------------

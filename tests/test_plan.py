@@ -13,7 +13,7 @@ from tiny import compiled, folder_of, random_model
 
 from fx2ttnn import pipeline, targets
 from fx2ttnn import plan as planning
-from fx2ttnn.capture import capture_decode, interpret, load_config
+from fx2ttnn.capture import capture_decode, capture_prefill, interpret, load_config
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
 from fx2ttnn.plan import strategies as table
@@ -249,6 +249,34 @@ def test_the_chips_together_compute_the_model(model, mesh, residual, monkeypatch
     assert lies(chips[name], expected, plan.placements[name], mesh, tolerance=1e-3 * expected.abs().max().item())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "mesh", "residual"), [(m, mesh, r) for m, mesh, r in SIMULATED if mesh[0] > 1 or r[0] == "R"], ids=str
+)
+def test_the_chips_together_compute_a_prompt(model, mesh, residual, monkeypatch):
+    """The same for a chunk of a prompt, with weights and caches where decode holds them."""
+    decode = planned(model, mesh, residual, monkeypatch)
+    config = load_config(str(folder_of(model)), layers=1)
+    capture = recognise(capture_prefill(config, tokens=64, max_seq_len=128))
+    plan = planning.plan(capture, decode.target, decode=decode)
+    held = {plan.graph.parameters[v]: plan.placements[v] for v in plan.graph.parameters if v in plan.placements}
+    assert held == {
+        decode.graph.parameters[v]: decode.placements[v] for v in decode.graph.parameters if v in decode.placements
+    }
+    weights = random_model(config).state_dict()
+    inputs = {"input_ids": torch.randint(0, 512, (1, 64)), "position_ids": torch.arange(64, 128)[None]}
+    history = tuple(torch.randn(1, 4, 128, 64) for _ in "kv")
+    expected = interpret.run(
+        capture_prefill(config, tokens=64, max_seq_len=128).graph,
+        {**inputs, **weights},
+        {0: tuple(h.clone() for h in history)},
+    )[0]
+    chips = simulate(plan, weights, inputs, history)
+    name = plan.graph.outputs[0]
+    tolerance = 1e-3 * expected.abs().max().item()
+    assert lies(chips[name], expected[:, 32:], plan.placements[name], mesh, tolerance=tolerance)
+
+
 def reference(model, weights, ids, positions, history):
     """Logits of the captured graph, which other tests compare with Hugging Face's."""
     graph = capture_decode(load_config(str(folder_of(model)), layers=1), batch=32, max_seq_len=16).graph
@@ -303,9 +331,9 @@ def _on_chip(plan, op, at, chips, inputs, history):
         case "update_cache":
             place = places[op.outputs[0]]
             caches = [distribute(h, place, mesh)[at].clone() for h in history]
-            at_row = _positions(inputs, place, mesh)[at][:, 0]
+            at_rows = _positions(inputs, place, mesh)[at]
             for cache, new in zip(caches, args, strict=True):
-                cache[torch.arange(len(at_row)), :, at_row] = new[:, :, 0]
+                cache[torch.arange(len(at_rows))[:, None], :, at_rows] = new.transpose(1, 2)
             return tuple(caches)
         case "attention":
             q, k, v = args
@@ -314,6 +342,8 @@ def _on_chip(plan, op, at, chips, inputs, history):
             seen = torch.arange(k.shape[2]) <= _positions(inputs, places[op.inputs[0]], mesh)[at][:, None, :, None]
             scores = (q @ k.transpose(-1, -2) * op.attrs["scaling"]).masked_fill(~seen, -torch.inf)
             return (scores.softmax(-1) @ v).transpose(1, 2)
+        case "last_tile":
+            return args[0][:, -32:]
         case "position_table":
             return interpret.run(op.attrs["table"], {"position_ids": args[0]}, {})[0]
         case _:

@@ -125,24 +125,24 @@ def test_provenance_points_at_the_emitted_lines():
 
 def test_unsupported_operations_lower_the_percentage():
     """Those alone: what reads their results is looked at as if they were there."""
-    coverage = compiled("granite").coverage
+    coverage = compiled("unsupported").coverage
     assert 0 < coverage.percent < 100
     problems = {row.problem for row in coverage.rows}
-    assert problems == {"", "no row in lowering_rules/ for this operation"}
+    assert [("softcap" in problem) for problem in sorted(problems)] == [False, True]
     missing = sum(len(r.captured) * r.layers for r in coverage.rows if r.problem)
     total = sum(len(r.captured) * r.layers for r in coverage.rows)
     assert coverage.percent == pytest.approx(100 * (1 - missing / total))
 
 
 def test_each_unsupported_operation_has_an_issue_with_op_shape_and_module():
-    result = compiled("granite")
+    result = compiled("unsupported")
     unsupported = result.lowered.unsupported
     assert len(result.coverage.issues) == len(unsupported) > 1
     for (op, why), text in zip(unsupported, result.coverage.issues, strict=True):
         assert f"`{op.name}`" in text
         assert why in text
         assert (op.module or "the model itself") in text
-        assert "tiny_granite" in text
+        assert "tiny_unsupported" in text
         assert "n150, mesh 1x1" in text
         for value in (*op.inputs, *op.outputs):
             assert f"`{list(result.plan.graph.specs[value].shape)}`" in text
@@ -156,9 +156,9 @@ def test_same_report_for_the_same_model():
     assert again.to_json() == compiled("qwen3").coverage.to_json()
 
 
-@pytest.mark.parametrize("family", ["gemma2", "cohere", "nemotron", "qwen3_moe"])
+@pytest.mark.parametrize("family", ["gemma2", "qwen3_moe"])
 def test_values_of_any_rank_reach_the_report(family):
     """Scalars, vectors and values of rank 5 are laid whole on every chip; what no row takes is listed, never a crash."""
     fields = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128} if family == "qwen3_moe" else {}
-    CONFIGS[family] = {**SIZES, "model_type": family, **fields}
-    assert compiled(family).lowered.unsupported
+    CONFIGS[f"plain_{family}"] = {**SIZES, "model_type": family, **fields}
+    assert compiled(f"plain_{family}").lowered.unsupported

@@ -45,15 +45,39 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vocab_size": 16384,
         "max_position_embeddings": 8192,
     },
-    # Multiplies and divides by constants: operations without a row today.
-    "granite": {
-        **SIZES,
-        "model_type": "granite",
-        "embedding_multiplier": 2.0,
-        "residual_multiplier": 0.5,
-        "logits_scaling": 2.0,
-    },
 }
+
+LOCAL = ["sliding_attention", "full_attention"]
+# Dense families that differ in some part of a layer, by model type; the fields are those in which each differs.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "phi3": {"sliding_window": None, "hidden_size": 512, "partial_rotary_factor": 0.5},
+    "olmo2": {},
+    "olmo3": {"sliding_window": 32, "layer_types": LOCAL},
+    "gemma": {"hidden_activation": "gelu_pytorch_tanh"},
+    "gemma2": {"sliding_window": 32, "layer_types": LOCAL, "attn_logit_softcapping": None},
+    "gemma3_text": {"sliding_window": 32, "layer_types": LOCAL},
+    "granite": {
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 8.0,
+        "attention_multiplier": 0.015625,
+    },
+    "starcoder2": {"sliding_window": None},
+    "gpt_neox": {"hidden_size": 512, "rotary_pct": 0.5},
+    "phi": {"hidden_size": 512, "partial_rotary_factor": 0.5},
+    "stablelm": {"hidden_size": 512, "partial_rotary_factor": 0.5},
+    "nemotron": {"partial_rotary_factor": 0.5},
+    "cohere": {"hidden_size": 512},
+    "cohere2": {"hidden_size": 512, "sliding_window": 32, "layer_types": LOCAL},
+    "glm": {"partial_rotary_factor": 0.5},
+    "glm4": {"partial_rotary_factor": 0.5},
+    "smollm3": {"no_rope_layers": [1, 0]},
+    "exaone4": {},
+    "mistral": {"sliding_window": 32},
+}
+CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}
+# ttnn's attention has no argument that caps the scores.
+CONFIGS["unsupported"] = {**CONFIGS["gemma2"], "attn_logit_softcapping": 50.0}
 
 
 def write_config(folder: Path, fields: dict[str, Any]) -> Path:

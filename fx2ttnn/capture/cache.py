@@ -57,7 +57,7 @@ class TracedCache(Cache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: Any, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """key and value [B, Hkv, 1, D] -> the layer's whole cache, [B, Hkv, max_seq_len, D] each."""
+        """key and value [B, Hkv, S, D] -> the layer's whole cache, [B, Hkv, max_seq_len, D] each."""
         self.updates += 1
         if isinstance(layer_idx, LayerSlot):
             layer_idx = slot_number(layer_idx)

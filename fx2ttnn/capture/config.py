@@ -13,7 +13,7 @@ from fx2ttnn.errors import UserError
 
 
 def load_config(reference: str, layers: int | None = None) -> Any:
-    """The configuration of a built-in name, a folder with a config.json, a config.json, or a model of the hub.
+    """The configuration of a built-in name, a folder with a config.json or a GGUF file, either file, or a model of the hub.
 
     `layers` keeps the first so many layers only. Code that comes with a model is never run. Raises UserError.
     """
@@ -45,9 +45,12 @@ def _locate(reference: str) -> tuple[str, Path]:
     """Display name and config.json of a reference."""
     path = Path(reference)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(f"folder {path} holds no config.json")
-        return path.resolve().name, path / "config.json"
+        if (path / "config.json").is_file():
+            return path.resolve().name, path / "config.json"
+        found = sorted(path.glob("*.gguf"))
+        if len(found) != 1:
+            raise UserError(f"folder {path} holds no config.json" + (", and more than one .gguf file" if found else ""))
+        path = found[0]
     if path.is_file():
         return (path.resolve().parent.name if path.name == "config.json" else path.stem), path
     built_in = reference.rpartition("/")[2].lower()
@@ -97,6 +100,8 @@ def _probe_hub() -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".gguf":
+        return _read_gguf(path)
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -106,6 +111,17 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise UserError(f"{path} holds a JSON {type(fields).__name__}, not an object with the fields of a model config")
     return fields
+
+
+def _read_gguf(path: Path) -> dict[str, Any]:
+    """The config that transformers makes of a GGUF file's header."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:
+        raise UserError(f"transformers cannot read {path}: {' '.join(str(error).split())}") from error
+    return {k: v for k, v in config.to_diff_dict().items() if not k.startswith("_") and k not in ("dtype", "transformers_version")}
 
 
 def _truncated(fields: dict[str, Any], config_class: Any, layers: int, name: str) -> dict[str, Any]:

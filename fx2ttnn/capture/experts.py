@@ -1,48 +1,93 @@
-"""The experts function registered with transformers: every expert computes every token, the router's weights choose.
+"""The experts function registered with transformers: one op of the graph instead of a loop that depends on the data.
 
-A loop over the experts that were hit depends on data and cannot be traced; this form is the same maths in static shapes.
+What stands between an expert's two products is Python of the model; it is found by trying it on numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fx2ttnn.errors import CaptureError
 
 NAME = "fx2ttnn"
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "sigmoid": F.sigmoid,
+    "tanh": F.tanh,
+    "relu_squared": lambda x: F.relu(x).square(),
+}
+
+
+def activated(
+    x: torch.Tensor, activation: str, gate: str | None, limit: float | None = None, alpha: float | None = None
+) -> torch.Tensor:
+    """What an expert does between its products: x [.., 2 I] -> [.., I], or [.., I] -> [.., I] without `gate`.
+
+    `gate`: columns of gate and up lie in "halves" or as "neighbours". Activation `clamped_swiglu` takes `limit` and `alpha`.
+    """
+    if gate is None:
+        return _ACTIVATIONS[activation](x)
+    first, up = x.chunk(2, dim=-1) if gate == "halves" else (x[..., ::2], x[..., 1::2])
+    if activation == "clamped_swiglu":
+        first, up = first.clamp(max=limit), up.clamp(-limit, limit) + 1  # type: ignore[operator]
+        return first * torch.sigmoid(alpha * first) * up  # type: ignore[operator]
+    return _ACTIVATIONS[activation](first) * up
 
 
 def experts_function(
     self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:
-    """hidden [T, H], index and weights [T, K] -> [T, H]. `self` holds weights [E, 2I, H] (or [E, I, H]) and [E, H, I]."""
+    """hidden [T, H], index and weights [T, K] -> [T, H]. Raises CaptureError for what the op cannot express."""
     if getattr(self, "has_post_expert_norm", False):
         raise CaptureError("experts with a norm after each expert are not supported")
-    up_name = "gate_up_proj" if self.has_gate else "up_proj"
-    tokens = hidden_states.unsqueeze(0).expand(self.num_experts, -1, -1)
-    inner = _project(self, up_name, tokens)
-    inner = self._apply_gate(inner) if self.has_gate else self.act_fn(inner)
-    outputs = _project(self, "down_proj", inner)
-    return (outputs * _dense_weights(self.num_experts, top_k_index, top_k_weights)).sum(dim=0)
+    if any(x.dim() != 2 for x in (hidden_states, top_k_index, top_k_weights)):
+        raise CaptureError("experts that are not called with tokens in rows are not supported")
+    up = "gate_up_proj" if self.has_gate else "up_proj"
+    biases = [getattr(self, f"{name}_bias") if self.has_bias else None for name in (up, "down_proj")]
+    return torch.ops.fx2ttnn.experts(
+        hidden_states,
+        top_k_index,
+        top_k_weights,
+        getattr(self, up),
+        self.down_proj,
+        *biases,
+        bool(self.is_transposed),
+        *_activation(self),
+    )
 
 
-def _project(self: Any, name: str, x: torch.Tensor) -> torch.Tensor:
-    """x [E, T, in] -> [E, T, out] with the experts' weight (and bias) of that name."""
-    weight = getattr(self, name)
-    out = torch.matmul(x, weight if self.is_transposed else weight.transpose(-1, -2))
-    return out + getattr(self, f"{name}_bias").unsqueeze(1) if self.has_bias else out
+def _activation(self: Any) -> tuple[str, str | None, float | None, float | None]:
+    """The arguments of `activated` with which it computes what the experts compute between their products."""
+    with _disable_current_modes(), torch.no_grad():
+        x = 8 * torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
+        wanted = self._apply_gate(x.clone()) if self.has_gate else self.act_fn(x.clone())
+        for candidate in _candidates(self):
+            found = activated(x, *candidate)
+            if found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-5, atol=1e-6):
+                return candidate
+    raise CaptureError("what the experts compute between their two products is not supported")
 
 
-def _dense_weights(experts: int, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """index and weights [T, K] -> the weight of each expert for each token, zero where it was not chosen, [E, T, 1]."""
-    chosen = index.unsqueeze(-1) == torch.arange(experts)
-    return (chosen * weights.unsqueeze(-1)).sum(dim=1).transpose(0, 1).unsqueeze(-1)
+def _candidates(self: Any) -> Iterator[tuple[str, str | None, float | None, float | None]]:
+    gates = ("halves", "neighbours") if self.has_gate else (None,)
+    for gate in gates:
+        yield from ((name, gate, None, None) for name in _ACTIVATIONS)
+        if gate and hasattr(self, "limit"):
+            yield "clamped_swiglu", gate, float(self.limit), float(getattr(self, "alpha", 1.0))
 
 
 def register() -> None:
     """Makes it known to transformers; doing it again changes nothing."""
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+    from fx2ttnn.capture import ops  # noqa: F401  (defines the op)
 
     ALL_EXPERTS_FUNCTIONS.register(NAME, experts_function)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fx2ttnn.capture.experts import activated
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Graph, Op, Ref
 
@@ -48,7 +49,7 @@ Function = Callable[[Run, Op, list[Any]], Any]  # run, op, arguments -> a tensor
 def run(graph: Graph, values: Mapping[str, torch.Tensor], cache: Cache) -> tuple[torch.Tensor, ...]:
     """The graph's outputs. `values`: its inputs by name and the parameters by their name in the checkpoint.
 
-    `cache` is changed in place and may start empty; input `position_ids` [B, 1] says where each user's token goes.
+    `cache` is changed in place and may start empty; input `position_ids` [B, S] says where each user's tokens go.
     """
     state = Run(graph, values, cache, {name: values[name] for name in graph.inputs})
     with torch.no_grad():
@@ -85,20 +86,20 @@ def _aten(state: Run, op: Op, args: list[Any]) -> Any:
 
 
 def _update_cache(state: Run, op: Op, args: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Writes k and v [B, Hkv, 1, D] at each user's position; gives the layer's whole cache."""
+    """Writes k and v [B, Hkv, S, D] at each user's positions; gives the layer's whole cache."""
     layer = op.attrs["layer"] if state.acting is None else state.acting[1]
     if layer not in state.cache:
         shapes = [state.graph.specs[output].shape for output in op.outputs]
         state.cache[layer] = (torch.zeros(shapes[0]), torch.zeros(shapes[1]))
-    positions = state.inputs["position_ids"][:, 0]
-    users = torch.arange(len(positions))
+    positions = state.inputs["position_ids"]
+    users = torch.arange(len(positions))[:, None]
     for store, new in zip(state.cache[layer], args, strict=True):
-        store[users, :, positions] = new[:, :, 0]
+        store[users, :, positions] = new.transpose(1, 2)
     return state.cache[layer]
 
 
 def _attention(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
-    """q [B, H, 1, D] over k, v [B, Hkv, L, D] -> [B, 1, H, D]: causal up to each user's position."""
+    """q [B, H, S, D] over k, v [B, Hkv, L, D] -> [B, S, H, D]: each token sees the positions up to its own."""
     q, k, v, *sinks = args
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
@@ -117,6 +118,20 @@ def _attention(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
     return (weights @ v).transpose(1, 2)
 
 
+def _experts(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
+    """hidden [T, H]; index and weights [T, K]; up [E, 2 I or I, H] and down [E, H, I], or transposed -> [T, H]."""
+    hidden, index, weights, up, down, *biases = args
+    form = {name: op.attrs.get(name) for name in ("activation", "gate", "limit", "alpha")}
+    if not op.attrs["transposed"]:
+        up, down = up.mT, down.mT
+    out = torch.zeros_like(hidden)
+    for expert in index.unique().tolist():
+        weight = (weights * (index == expert)).sum(-1, keepdim=True)
+        inner = activated(hidden @ up[expert] + (biases[0][expert] if biases else 0), **form)
+        out += weight * (inner @ down[expert] + (biases[1][expert] if biases else 0))
+    return out
+
+
 def _layer(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
     """Runs the ops of the layer this one equals, with this layer's weights and cache; hidden [...] -> [...]."""
     like, index = op.attrs["like"], op.attrs["index"]
@@ -127,4 +142,4 @@ def _layer(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
 
 
 # Later stages add the ops they introduce.
-OPS: dict[str, Function] = {"update_cache": _update_cache, "attention": _attention, "layer": _layer}
+OPS: dict[str, Function] = {"update_cache": _update_cache, "attention": _attention, "experts": _experts, "layer": _layer}

@@ -1,4 +1,4 @@
-"""The custom ops a captured graph may hold besides ATen: attention, the cache update and a folded layer.
+"""The custom ops a captured graph may hold besides ATen: attention, the cache update, experts and a folded layer.
 
 They only have shape functions: they are traced, never run. All are functional, so that a tracer may treat them like any
 other op.
@@ -13,6 +13,10 @@ _LIBRARY.define(
     "attention(Tensor q, Tensor k, Tensor v, float scaling, int? sliding_window, float? softcap, Tensor? sinks) -> Tensor"
 )
 _LIBRARY.define("update_cache(Tensor k, Tensor v, int layer, int max_seq_len) -> (Tensor, Tensor)")
+_LIBRARY.define(
+    "experts(Tensor hidden, Tensor index, Tensor weights, Tensor up, Tensor down, Tensor? up_bias, Tensor? down_bias,"
+    " bool transposed, str activation, str? gate, float? limit, float? alpha) -> Tensor"
+)
 # `takes` and `gives` are what the representative layer took and gave: they say which of its values are replaced.
 _LIBRARY.define("layer(Tensor hidden, Tensor takes, Tensor gives, int index, str like) -> Tensor")
 
@@ -33,9 +37,15 @@ def _attention(
 
 @torch.library.register_fake("fx2ttnn::update_cache")
 def _update_cache(k: torch.Tensor, v: torch.Tensor, layer: int, max_seq_len: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """k [B, Hkv, 1, D], v [B, Hkv, 1, Dv] -> the whole cache [B, Hkv, max_seq_len, D or Dv]."""
+    """k [B, Hkv, S, D], v [B, Hkv, S, Dv] -> the whole cache [B, Hkv, max_seq_len, D or Dv]."""
     cache_k = k.new_empty(k.shape[0], k.shape[1], max_seq_len, k.shape[3])
     return cache_k, v.new_empty(v.shape[0], v.shape[1], max_seq_len, v.shape[3])
+
+
+@torch.library.register_fake("fx2ttnn::experts")
+def _experts(hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor, *rest: object) -> torch.Tensor:
+    """hidden [T, H], index and weights [T, K], the experts' weights -> [T, H]."""
+    return torch.empty_like(hidden)
 
 
 @torch.library.register_fake("fx2ttnn::layer")

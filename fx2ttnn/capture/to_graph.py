@@ -154,6 +154,15 @@ class _Converter:
         return any(user is not node and user not in self._done for holder in holders for user in holder.users)
 
 
+# The tensors among the arguments of fx2ttnn's own ops.
+_TENSORS = {
+    "attention": ["q", "k", "v", "sinks"],
+    "update_cache": ["k", "v"],
+    "experts": ["hidden", "index", "weights", "up", "down", "up_bias", "down_bias"],
+    "layer": ["hidden"],
+}
+
+
 def _own_op(
     node: fx.Node, target: torch._ops.OpOverload, args: tuple[Any, ...], attrs: dict[str, Any]
 ) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
@@ -162,7 +171,7 @@ def _own_op(
         return _name(target), args, attrs
     name = target._opname
     places = {a.name: arg for a, arg in zip(target._schema.arguments, args, strict=False)}
-    tensors = {"attention": ["q", "k", "v", "sinks"], "update_cache": ["k", "v"], "layer": ["hidden"]}[name]
+    tensors = _TENSORS[name]
     # The length of the cache is in the shape of the outputs.
     named = {k: v for k, v in places.items() if k not in (*tensors, "max_seq_len") and v is not None}
     return name, tuple(places[t] for t in tensors if places.get(t) is not None), named

@@ -1,4 +1,4 @@
-"""Tracing one decode step of a model to an FX graph of ATen ops."""
+"""Tracing one step of a model, of one token or of several, to an FX graph of ATen ops."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Trace:
     folded: dict[str, str]
 
 
-def trace_decode(model: torch.nn.Module, batch: int, max_seq_len: int) -> Trace:
-    """Traces logits = model(input_ids [B, 1], position_ids [B, 1], cache). Raises CaptureError with the module's path."""
+def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int) -> Trace:
+    """Traces logits = model(input_ids [B, S], position_ids [B, S], cache). Raises CaptureError with the module's path."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with _fake_weights(model, mode), mode, torch.no_grad():
         tensors = {id(tensor): name for name, tensor in _named_tensors(model)}
-        ids, positions = (torch.zeros(batch, 1, dtype=torch.int64) for _ in range(2))
+        ids, positions = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
         excluded: set[Hashable] = set()
         while True:
             folder = LayerFolder(model, excluded)
@@ -116,6 +116,8 @@ class _ModulePaths:
     def _mark(self) -> None:
         """Gives the nodes made since the last call to the module that is running."""
         mode: Any = get_proxy_mode()
+        if mode is None:  # a module that is tried on numbers, in the middle of the trace
+            return
         nodes = mode.tracer.graph.nodes
         node = self._last.next if self._last is not None else next(iter(nodes))
         while node.op != "root":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ def check(package: Path, timeout: float = TIMEOUT) -> CheckResult:
     read = read_package(Path(package))
     outcome = process.run(read, checkpoint_shapes(read), timeout)
     modules = tuple(_report(read, number, outcome) for number in range(len(read.modules)))
-    by_class = {m.class_name: m for m in modules}
-    dram = _dram(by_class, modules, outcome.layers)
+    decode = [m for m in modules if m.method == "decode_forward"]
+    chunks = {n: [m for m in modules if m.method == "prefill_forward" and m.tokens == n] for n in _lengths(modules)}
+    prefill = {n: totals for n, found in chunks.items() if (totals := _step(found, outcome.layers)) is not None}
+    dram = _dram(decode, outcome.layers)
     return CheckResult(
         model=read.model,
         target=read.target.name,
@@ -31,11 +33,16 @@ def check(package: Path, timeout: float = TIMEOUT) -> CheckResult:
         l1_usable_bytes=read.target.l1_usable_bytes,
         dram_bytes=read.target.dram_bytes,
         modules=modules,
-        layers=_layers(by_class, outcome.layers),
-        step=_step(by_class, modules, outcome.layers),
+        layers=tuple(t for found in (decode, *chunks.values()) for t in _layers(found, outcome.layers)),
+        step=_step(decode, outcome.layers),
+        prefill=prefill,
         dram=dram,
         findings=(*(Finding(**f) for f in outcome.findings), *_too_much_dram(read, dram)),
     )
+
+
+def _lengths(modules: Sequence[ModuleReport]) -> list[int]:
+    return sorted({m.tokens for m in modules if m.method == "prefill_forward"})
 
 
 def _report(package: Package, number: int, outcome: process.Outcome) -> ModuleReport:
@@ -53,6 +60,8 @@ def _report(package: Package, number: int, outcome: process.Outcome) -> ModuleRe
         path=entry["path"],
         file=f"{entry['file']}.py",
         class_name=entry["class"],
+        method=entry["method"],
+        tokens=entry["tokens"],
         count=entry["count"],
         is_layer=entry["class"] in outcome.layers,
         device_ops=None if ops is None else tuple(ops),
@@ -61,37 +70,39 @@ def _report(package: Package, number: int, outcome: process.Outcome) -> ModuleRe
     )
 
 
-def _layers(by_class: Mapping[str, ModuleReport], layers: Sequence[str]) -> tuple[LayerTotals, ...]:
+def _layers(modules: Sequence[ModuleReport], layers: Sequence[str]) -> list[LayerTotals]:
+    by_class = {m.class_name: m for m in modules}
     found = []
     for name in dict.fromkeys(layers):
         module = by_class.get(name)
         if module is not None and module.device_ops is not None:
             totals = Totals(len(module.device_ops), module.collectives or 0)
-            found.append(LayerTotals(name, layers.count(name), totals))
-    return tuple(found)
+            found.append(LayerTotals(name, module.method, module.tokens, layers.count(name), totals))
+    return found
 
 
-def _step(
-    by_class: Mapping[str, ModuleReport], modules: Sequence[ModuleReport], layers: Sequence[str]
-) -> Totals | None:
+def _step(modules: Sequence[ModuleReport], layers: Sequence[str]) -> Totals | None:
     """The whole step: the model that was run has only the first layers, one more of a class adds what one of it does."""
-    model = _model(modules)
-    rest = [by_class.get(name) for name in layers[_prefix(layers) :]]
-    if model.device_ops is None or any(m is None or m.device_ops is None for m in rest):
+    parts = _parts(modules, layers)
+    if any(m is None or m.device_ops is None for m in parts):
         return None
-    ops = [*model.device_ops, *(op for m in rest if m and m.device_ops for op in m.device_ops)]
-    collectives = (model.collectives or 0) + sum((m.collectives or 0) for m in rest if m)
-    return Totals(len(ops), collectives)
+    ops = [op for m in parts if m and m.device_ops for op in m.device_ops]
+    return Totals(len(ops), sum((m.collectives or 0) for m in parts if m))
 
 
-def _dram(by_class: Mapping[str, ModuleReport], modules: Sequence[ModuleReport], layers: Sequence[str]) -> Dram | None:
+def _dram(modules: Sequence[ModuleReport], layers: Sequence[str]) -> Dram | None:
     """Likewise the memory: the model that was run, and for each further layer one of its class."""
-    model = _model(modules)
-    parts = [model, *(by_class.get(name) for name in layers[_prefix(layers) :])]
-    sizes = [(m.weights_bytes, m.cache_bytes) if m else (None, None) for m in parts]
+    sizes = [(m.weights_bytes, m.cache_bytes) if m else (None, None) for m in _parts(modules, layers)]
     if any(weights is None or cache is None for weights, cache in sizes):
         return None
     return Dram(sum(weights or 0 for weights, _ in sizes), sum(cache or 0 for _, cache in sizes))
+
+
+def _parts(modules: Sequence[ModuleReport], layers: Sequence[str]) -> list[ModuleReport | None]:
+    """What makes up the whole model: the one that was run, and a module for each layer that it lacked."""
+    by_class = {m.class_name: m for m in modules}
+    model = next(m for m in modules if m.path == "")
+    return [model, *(by_class.get(name) for name in layers[_prefix(layers) :])]
 
 
 def _too_much_dram(package: Package, dram: Dram | None) -> list[Finding]:
@@ -100,10 +111,6 @@ def _too_much_dram(package: Package, dram: Dram | None) -> list[Finding]:
         return []
     parts = f"weights {dram.weights_bytes}, KV cache {dram.cache_bytes}"
     return [Finding("memory", f"needs {dram.total_bytes} bytes of DRAM on a chip ({parts}), which has {limit}")]
-
-
-def _model(modules: Sequence[ModuleReport]) -> ModuleReport:
-    return next(m for m in modules if m.path == "")
 
 
 def _prefix(layers: Sequence[str]) -> int:

@@ -15,7 +15,8 @@ from fx2ttnn.errors import UserError
 from fx2ttnn.targets import Target
 
 _CONSTANTS = ("MODEL_NAME", "TARGET", "BATCH", "MAX_SEQ_LEN")
-_ENTRY = {"path": str, "file": str, "class": str, "count": int, "inputs": list, "outputs": list}
+_ENTRY = {"path": str, "file": str, "class": str, "count": int, "methods": list}
+_METHOD = {"name": str, "tokens": int, "inputs": list, "outputs": list}
 _TENSOR = {
     "name": str,
     "shape": list,
@@ -51,7 +52,9 @@ def read_package(folder: Path) -> Package:
     for number, entry in enumerate(modules):
         where = f"{folder}/report/modules.json, entry {number}"
         _check_fields(entry, _ENTRY, where)
-        for tensor in [*entry["inputs"], *entry["outputs"]]:
+        for method in entry["methods"]:
+            _check_fields(method, _METHOD, where)
+        for tensor in [t for m in entry["methods"] for t in (*m["inputs"], *m["outputs"])]:
             _check_fields(tensor, _TENSOR, where)
             if not re.fullmatch(r"(cfg|ttnn)\.\w+", tensor["memory_config"]):
                 raise UserError(f"{where}: memory_config {tensor['memory_config']!r} is no name in cfg or ttnn")
@@ -64,9 +67,25 @@ def read_package(folder: Path) -> Package:
         target=targets.load(str(constants["TARGET"])),
         batch=int(constants["BATCH"]),
         max_seq_len=int(constants["MAX_SEQ_LEN"]),
-        modules=modules,
+        modules=_by_method(modules),
         provenance=_json_list(provenance) if provenance.is_file() else [],
     )
+
+
+def _by_method(modules: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry for each method of each class, and each length of a chunk: all decode steps first."""
+    flat = [
+        {
+            **entry,
+            "method": method["name"],
+            "tokens": method["tokens"],
+            "inputs": method["inputs"],
+            "outputs": method["outputs"],
+        }
+        for entry in modules
+        for method in entry["methods"]
+    ]
+    return sorted(flat, key=lambda entry: (entry["method"], entry["tokens"]))
 
 
 def checkpoint_shapes(package: Package) -> dict[str, list[int]]:

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fx2ttnn.check.result import CheckResult, Finding
+from fx2ttnn.check.result import CheckResult, Finding, Totals
 
 KIB = 1024
 
@@ -24,6 +24,7 @@ def _modules(result: CheckResult) -> Table:
     )
     table.add_column("class")
     table.add_column("path")
+    table.add_column("step")
     for column in ("count", "device ops", "collectives", "peak L1 KiB"):
         table.add_column(column, justify="right")
     table.add_column("status")
@@ -31,6 +32,7 @@ def _modules(result: CheckResult) -> Table:
         table.add_row(
             Text(module.class_name),
             Text(module.path or "(the model)"),
+            module.label,
             str(module.count),
             "–" if module.device_ops is None else str(len(module.device_ops)),
             "–" if module.collectives is None else str(module.collectives),
@@ -55,11 +57,12 @@ def _finding(finding: Finding, paths: tuple[str, ...]) -> Text:
 
 def _totals(result: CheckResult) -> Text:
     lines = [
-        f"{layer.count} x {layer.class_name}: {layer.totals.device_ops} device ops, {layer.totals.collectives} of them collectives"
+        f"{layer.count} x {layer.class_name}, {_step_name(layer.method, layer.tokens)}: {_ops(layer.totals)}"
         for layer in result.layers
     ]
     if result.step is not None:
-        lines.append(f"whole step: {result.step.device_ops} device ops, {result.step.collectives} of them collectives")
+        lines.append(f"whole decode step: {_ops(result.step)}")
+    lines += [f"whole chunk of {tokens} tokens: {_ops(totals)}" for tokens, totals in result.prefill.items()]
     peaks = [m.peak_l1_bytes for m in result.modules if m.peak_l1_bytes is not None]
     if peaks:
         lines.append(f"peak L1: {max(peaks) / KIB:.0f} KiB of {result.l1_usable_bytes / KIB:.0f} KiB usable on a core")
@@ -67,6 +70,14 @@ def _totals(result: CheckResult) -> Text:
         weights, cache = (f"{size / 1e9:.2f} GB" for size in (result.dram.weights_bytes, result.dram.cache_bytes))
         lines.append(
             f"DRAM on a chip: weights {weights}, KV cache {cache} of {result.dram_bytes / 1e9:.2f} GB"
-            f" (batch {result.batch}, {result.max_seq_len} tokens)"
+            f" (batch {result.batch}, {result.max_seq_len} tokens); a cache of {result.fitting_tokens} tokens each would fit"
         )
     return Text("\n".join(lines))
+
+
+def _ops(totals: Totals) -> str:
+    return f"{totals.device_ops} device ops, {totals.collectives} of them collectives"
+
+
+def _step_name(method: str, tokens: int) -> str:
+    return "decode" if method == "decode_forward" else f"prefill of {tokens} tokens"

@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ModuleReport:
-    """One class of the package; None where it was not measured because the module was not accepted.
+    """One method of a class of the package; None where it was not measured because the module was not accepted.
 
     Bytes: `peak_l1_bytes` on the fullest core, `weights_bytes` and `cache_bytes` in DRAM on one chip, for one instance.
     """
@@ -49,6 +49,8 @@ class ModuleReport:
     path: str
     file: str
     class_name: str
+    method: str
+    tokens: int
     count: int
     is_layer: bool
     device_ops: tuple[str, ...] | None = None
@@ -56,6 +58,12 @@ class ModuleReport:
     weights_bytes: int | None = None
     cache_bytes: int | None = None
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """`decode`, or `prefill` with the length of the chunk."""
+        mode = self.method.removesuffix("_forward")
+        return mode if mode == "decode" else f"{mode} {self.tokens}"
 
     @property
     def collectives(self) -> int | None:
@@ -77,9 +85,11 @@ class Totals:
 
 @dataclass(frozen=True)
 class LayerTotals:
-    """One decoder layer of a class that the model has `count` times."""
+    """One decoder layer of a class that the model has `count` times, for a step of `tokens` of each user."""
 
     class_name: str
+    method: str
+    tokens: int
     count: int
     totals: Totals
 
@@ -98,7 +108,10 @@ class Dram:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """All modules of a package. `layers`, `step` and `dram` lack what could not be measured because of a refusal."""
+    """All modules of a package. `layers`, `step` and `dram` lack what could not be measured because of a refusal.
+
+    `step` is a whole decode step, `prefill` a whole chunk by its number of tokens.
+    """
 
     model: str
     target: str
@@ -109,6 +122,7 @@ class CheckResult:
     modules: tuple[ModuleReport, ...]
     layers: tuple[LayerTotals, ...]
     step: Totals | None
+    prefill: dict[int, Totals]
     dram: Dram | None
     findings: tuple[Finding, ...] = ()
 
@@ -126,12 +140,19 @@ class CheckResult:
         return f"not {words}" if found & NOT_ACCEPTED else f"{words}; but not as planned"
 
     @property
+    def fitting_tokens(self) -> int | None:
+        """Tokens that the cache could hold for each user of the batch, in whole pages, with the weights beside it."""
+        if self.dram is None or not self.dram.cache_bytes:
+            return None
+        return int((self.dram_bytes - self.dram.weights_bytes) / self.dram.cache_bytes * self.max_seq_len) // 64 * 64
+
+    @property
     def distinct_findings(self) -> dict[Finding, tuple[str, ...]]:
         """Each finding once, with the modules it was met in: a parent meets the findings of its children again."""
         found: dict[Finding, list[str]] = {f: [] for f in self.findings}
         for module in self.modules:
             for finding in module.findings:
-                found.setdefault(finding, []).append(module.path or module.class_name)
+                found.setdefault(finding, []).append(f"{module.path or module.class_name} ({module.label})")
         return {finding: tuple(paths) for finding, paths in found.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -139,6 +160,7 @@ class CheckResult:
         data = asdict(self)
         for report, module in zip(data["modules"], self.modules, strict=True):
             report |= {"collectives": module.collectives, "status": module.status}
+        data["fitting_tokens"] = self.fitting_tokens
         if self.dram is not None:
             data["dram"]["total_bytes"] = self.dram.total_bytes
         return {"ok": self.ok, "statement": self.statement, "meaning": MEANING, **data}

@@ -78,7 +78,7 @@ class Runner:
         report["weights_bytes"] = measure.dram_in_use(self._device) - before
         feed = self._feed_model if entry["path"] == "" else self._feed
         report["cache_bytes"] = self._guarded(lambda: self._cache_bytes(unit, entry, feed))
-        forward = unit.decode_forward if entry["path"] == "" else unit.forward
+        forward = getattr(unit, entry["method"])
 
         def accepted() -> list[str]:
             arguments = feed(unit, entry)
@@ -124,9 +124,14 @@ class Runner:
         return {spec["name"]: self._specs.make(spec) for spec in entry["inputs"]}
 
     def _feed_model(self, unit: Any, entry: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of the model's decode_forward, made as a caller makes them."""
-        users = torch.zeros(self._cfg.BATCH, dtype=torch.int32)
-        inputs = unit.prepare_decode_inputs(users, users, unit.page_table())
+        """Arguments of a forward of the model, made as a caller makes them; a chunk is the last that the cache has room for."""
+        if entry["method"] == "prefill_forward":
+            start = max(0, self._cfg.MAX_SEQ_LEN // entry["tokens"] - 1) * entry["tokens"]
+            tokens = torch.zeros(min(entry["tokens"], self._cfg.MAX_SEQ_LEN), dtype=torch.int32)
+            inputs = unit.prepare_prefill_inputs(tokens, start, self._cfg.BATCH - 1, unit.page_table())
+        else:
+            users = torch.zeros(self._cfg.BATCH, dtype=torch.int32)
+            inputs = unit.prepare_decode_inputs(users, users, unit.page_table())
         return {**inputs, "kv_cache": unit.allocate_kv_cache()}
 
     def _guarded(self, work: Callable[[], Any], kind: str | None = None) -> Any:

@@ -8,11 +8,14 @@ import os
 import re
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from fx2ttnn.emit.checkpoint import weight_files
+from fx2ttnn.emit.classes import name_classes
 from fx2ttnn.emit.code import Source, Writer
 from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.manifest import manifest
@@ -21,23 +24,26 @@ from fx2ttnn.emit.module_tests import module_test_files
 from fx2ttnn.emit.op_tests import op_test_files
 from fx2ttnn.emit.position_tables import table_context
 from fx2ttnn.emit.provenance import provenance
+from fx2ttnn.emit.run_time import run_time_files
 from fx2ttnn.emit.units import Unit, build
 from fx2ttnn.lower import BLOCK_SIZE
-from fx2ttnn.lower.values import Lowered
+from fx2ttnn.lower.program import Program
 from fx2ttnn.plan import Plan
 
 TEMPLATES = Path(__file__).parent / "templates"
 LINE_LENGTH = 120
 
 
-def emit(plan: Plan, lowered: Lowered, folder: Path) -> None:
+def emit(program: Program, folder: Path) -> None:
     """Write the package into the empty `folder`; the same input gives the same bytes."""
-    root = build(lowered, plan.capture)
-    configs = Configs(lowered)
-    writer = Writer(lowered, configs, plan.target.links)
-    files = _module_files(plan, lowered, root, writer, configs)
-    files |= op_test_files(plan, lowered, root, configs, render)
-    files |= module_test_files(plan, lowered, root, writer, render)
+    plan = program.plan
+    root = build(program)
+    configs = Configs(program)
+    writer = Writer(program, configs)
+    name_classes(root, writer)
+    files = _module_files(program, root, writer, configs)
+    files |= op_test_files(program, configs, render)
+    files |= module_test_files(program, root, writer, render)
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,9 +52,9 @@ def emit(plan: Plan, lowered: Lowered, folder: Path) -> None:
     _format(folder)
     report = folder / "report"
     report.mkdir(exist_ok=True)
-    modules = manifest(root, lowered, writer, layer_paths(plan))
+    modules = manifest(program, root, writer, layer_paths(plan))
     (report / "modules.json").write_text(json.dumps(modules, indent=1) + "\n")
-    (report / "provenance.json").write_text(json.dumps(provenance(folder, root, writer), indent=1) + "\n")
+    (report / "provenance.json").write_text(json.dumps(provenance(folder, root), indent=1) + "\n")
 
 
 def render(template: str, **context: Any) -> str:
@@ -65,7 +71,8 @@ def plain(text: str) -> str:
     return "".join(c if c.isalnum() or c in " ._-/" else "_" for c in text)
 
 
-def _module_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, configs: Configs) -> dict[str, str]:
+def _module_files(program: Program, root: Unit, writer: Writer, configs: Configs) -> dict[str, str]:
+    plan = program.plan
     capture = plan.capture
     title = capture.model_name
     sources = _sources(root, writer)
@@ -85,11 +92,14 @@ def _module_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, conf
         pages_per_user=-(-capture.max_seq_len // BLOCK_SIZE),
         num_layers=len(layer_paths(plan)),
         vocab_size=lowered_vocab(plan),
+        prefill_lengths=tuple(program.lengths),
+        paging=paging(program),
         precision=plan.precision,
         pcc=0.999 if plan.precision.name == "accuracy" else 0.99,
         configs=configs.definitions(),
     )
     files["mesh.py"] = render("mesh.py.j2")
+    files["inputs.py"] = render("inputs.py.j2")
     files["ccl.py"] = render(
         "ccl.py.j2",
         target=plan.target,
@@ -99,11 +109,12 @@ def _module_files(plan: Plan, lowered: Lowered, root: Unit, writer: Writer, conf
             for n in plan.target.mesh_shape
         ],
     )
-    files["weights.py"] = render("weights.py.j2")
+    files |= weight_files(capture, render)
     files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **table_context(plan))
     for file, members in by_file.items():
         files[f"{file}.py"] = _unit_file(file, members, plan)
-    files["model.py"] = render("model.py.j2", **model_context(plan, lowered, root, writer, layer_paths(plan)))
+    files["model.py"] = render("model.py.j2", **model_context(program, root, writer, layer_paths(plan)))
+    files |= run_time_files(program, root, render)
     return files
 
 
@@ -122,9 +133,7 @@ def _sources(root: Unit, writer: Writer) -> dict[str, Source]:
 
 
 def _unit_file(file: str, members: list[Source], plan: Plan) -> str:
-    text = "\n".join(line for m in members for line, _ in m.statements) + "\n".join(
-        e for m in members for _, e in m.inits
-    )
+    text = "\n".join(m.text for m in members)
     imports = sorted({c for m in members for c in m.child_files if c[0] != file})
     described = [_Described(m, _description(m, plan)) for m in members]
     return render(
@@ -142,13 +151,14 @@ class _Described:
 
     def __init__(self, source: Source, description: str):
         self.description = description
-        self.unit, self.arguments, self.inits = source.unit, source.arguments, source.inits
-        self.statements, self.returns = source.statements, source.returns
+        self.unit, self.inits, self.methods = source.unit, source.inits, source.methods
 
 
 def _description(source: Source, plan: Plan) -> str:
+    if "sample" in source.unit.bodies:
+        return "Chooses a token for every row of logits: the best one, or one of the best by chance."
     path = re.sub(r"\.\d+(?=\.|$)", ".N", source.unit.path)
-    return f"{plain(path)}, one step for every user."
+    return f"{plain(path)}."
 
 
 def layer_paths(plan: Plan) -> dict[str, str]:
@@ -163,6 +173,16 @@ def layer_paths(plan: Plan) -> dict[str, str]:
         elif layer := layer_of(op.module):
             found.setdefault(layer, layer)
     return dict(sorted(found.items(), key=lambda item: int(item[0].rsplit(".", 1)[1])))
+
+
+def paging(program: Program) -> dict[str, int]:
+    """How the users' pages lie on the chips: groups of chips that attend for their own users, and the users of each.
+
+    A group's cache has pages for its users, and where there are several groups for one more: the spare pages.
+    """
+    table = program.decode.tensors["page_table"]
+    groups = prod(program.plan.target.mesh_shape[axis] for axis in table.axes_of(0))
+    return {"groups": groups, "users": table.shape[0]}
 
 
 def lowered_vocab(plan: Plan) -> int:

@@ -1,41 +1,60 @@
-"""Python source of a unit: the statements of its `__init__` and `forward`, one for each call."""
+"""Python source of a unit: the statements of its `__init__` and of the forward of each mode, one for each call."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fx2ttnn.emit.configs import Configs, literal
-from fx2ttnn.emit.units import Unit, attribute_of, identifier, relative
+from fx2ttnn.emit.units import Body, Unit, attribute_of, identifier, relative
 from fx2ttnn.ir import Ref
-from fx2ttnn.lower.values import Call, Construct, Lowered, Memory, Parameter
+from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.values import Call, Lowered, Parameter
 
 COLLECTIVES = {"ttnn.all_reduce", "ttnn.all_gather", "ttnn.reduce_scatter", "ttnn.mesh_partition"}
 
 
 @dataclass(frozen=True)
-class Source:
-    """A class to emit: `inits` are (attribute, expression) pairs; `statements` are (source line, item of the unit) in order."""
+class Method:
+    """A forward to emit: `statements` are (source line, item of the body) in order."""
 
-    unit: Unit
+    mode: str
     arguments: tuple[str, ...]
-    inits: tuple[tuple[str, str], ...]
     statements: tuple[tuple[str, Call | Unit], ...]
     returns: tuple[str, ...]
+    opening: tuple[str, ...] = ()  # lines before the statements
+
+
+@dataclass(frozen=True)
+class Source:
+    """A class to emit: `inits` are (attribute, expression) pairs."""
+
+    unit: Unit
+    inits: tuple[tuple[str, str], ...]
+    methods: tuple[Method, ...]
     child_files: tuple[tuple[str, str], ...]  # (file, class)
+
+    @property
+    def text(self) -> str:
+        """All code of the class, to see what it uses."""
+        lines = [line for method in self.methods for line, _ in method.statements]
+        return "\n".join([*lines, *(expression for _, expression in self.inits)])
 
 
 class Names:
     """Python names of tensors inside one function: the name a rule gave, unless another live tensor has it."""
 
-    def __init__(self, unit: Unit, lowered: Lowered, preferred: dict[str, str]):
-        self.unit, self.lowered, self.preferred = unit, lowered, preferred
+    def __init__(self, body: Body, preferred: Mapping[str, str], mode: str):
+        self.preferred, self.mode = preferred, mode
         self.of: dict[str, str] = {}
-        self.last_use: dict[str, int] = {v: len(unit.items) for v in unit.outputs}
-        for index, item in enumerate(unit.items):
-            for value in item.inputs:
+        self.last_use: dict[str, int] = {v: len(body.items) for v in body.outputs}
+        for index, item in enumerate(body.items):
+            inputs = item.inputs if isinstance(item, Call) else item.bodies[mode].inputs
+            for value in inputs:
                 self.last_use[value] = max(self.last_use.get(value, -1), index)
-        for value in unit.inputs:
+        for value in body.inputs:
             self._give(value, [preferred[value], f"{preferred[value]}_input"], -1)
 
     def assign(self, values: tuple[str, ...] | list[str], alternative: str, index: int) -> list[str]:
@@ -53,38 +72,54 @@ class Names:
 class Writer:
     """Writes units as source, given the configurations' names."""
 
-    def __init__(self, lowered: Lowered, configs: Configs, links: int):
-        self.lowered, self.configs, self.links = lowered, configs, links
-        self.preferred = {o: n for c in lowered.calls for o, n in zip(c.outputs, c.names, strict=True)}
-        for state in lowered.states:
-            self.preferred[state] = identifier(state.rsplit(".", 1)[-1])
-        for value in lowered.inputs:
-            self.preferred[value] = identifier(value)
+    def __init__(self, program: Program, configs: Configs):
+        self.program, self.configs, self.links = program, configs, program.plan.target.links
+        self.preferred = {mode: _preferred(lowered) for mode, lowered in program.modes.items()}
 
     def source(self, unit: Unit) -> Source:
         """Source of a unit below the model."""
-        names = Names(unit, self.lowered, self.preferred)
-        arguments = tuple(names.of[v] for v in unit.inputs)
-        inits = [
-            (attribute_of(k, unit, self.lowered), self.load(self.lowered.parameters[k], unit)) for k in unit.parameters
-        ]
+        inits = self.inits(unit)
         assert len({name for name, _ in inits}) == len(inits), f"{unit.path}: two parameters of one name: {inits}"
         inits += [
             (child.attribute, f"{child.class_name}(mesh_device, weights.at({child.path[len(unit.path) + 1 :]!r}))")
             for child in unit.children
         ]
-        statements = [(self.statement(item, unit, names, index), item) for index, item in enumerate(unit.items)]
         files = dict.fromkeys((child.file, child.class_name) for child in unit.children)
-        return Source(
-            unit, arguments, tuple(inits), tuple(statements), tuple(names.of[v] for v in unit.outputs), tuple(files)
-        )
+        return Source(unit, tuple(inits), tuple(self.method(unit, mode) for mode in unit.bodies), tuple(files))
+
+    def inits(self, unit: Unit) -> list[tuple[str, str]]:
+        """(attribute, expression) of the unit's own parameters."""
+        parameters = self.program.parameters
+        return [(attribute_of(k, unit, parameters), self.load(parameters[k], unit)) for k in unit.parameters]
+
+    def method(self, unit: Unit, mode: str) -> Method:
+        """The forward of one mode."""
+        body = unit.bodies[mode]
+        names = Names(body, self.preferred[mode], mode)
+        arguments = tuple(names.of[v] for v in body.inputs)
+        statements = tuple((self.statement(item, unit, names, index), item) for index, item in enumerate(body.items))
+        opening = self.opening(body, mode, [line for line, _ in statements])
+        return Method(mode, arguments, statements, tuple(names.of[v] for v in body.outputs), opening)
+
+    def opening(self, body: Body, mode: str, lines: list[str]) -> tuple[str, ...]:
+        """Where code depends on the length of the chunk: the line that reads it from an input's shape."""
+        if not any(re.search(r"\bseq_len\b", line.partition("  # ")[0]) for line in lines):
+            return ()
+        for value in body.inputs:
+            shape = self.program.shape(mode, value)
+            if "seq_len" in shape:
+                return (f"seq_len = {self.preferred[mode][value]}.shape[{shape.index('seq_len')}]",)
+        raise AssertionError("no input of the method has the length of the chunk")
 
     def statement(self, item: Call | Unit, unit: Unit, names: Names, index: int) -> str:
         """One line: a ttnn call or the forward of a child."""
         if isinstance(item, Unit):
-            arguments = ", ".join(names.of[v] for v in item.inputs)
-            results = names.assign(item.outputs, f"{item.attribute}_output", index)
-            return self._assign(results, f"self.{item.attribute}.forward({arguments})", item.outputs)
+            body = item.bodies[names.mode]
+            arguments = ", ".join(names.of[v] for v in body.inputs)
+            results = names.assign(body.outputs, f"{item.attribute}_output", index)
+            return self._assign(
+                results, f"self.{item.attribute}.{names.mode}_forward({arguments})", body.outputs, names.mode
+            )
         return self.call(item, unit, names, index)
 
     def call(self, call: Call, unit: Unit, names: Names, index: int) -> str:
@@ -99,23 +134,21 @@ class Writer:
                 kwargs.pop("num_links")
         args += [f"{k}={self.argument(v, unit, names)}" for k, v in kwargs.items()]
         results = names.assign(call.outputs, f"{call.op.name}_output", index)
-        return self._assign(results, f"{function}({', '.join(args)})", call.outputs)
+        return self._assign(results, f"{function}({', '.join(args)})", call.outputs, names.mode)
 
-    def _assign(self, results: list[str], expression: str, values: tuple[str, ...] | list[str]) -> str:
+    def _assign(self, results: list[str], expression: str, values: tuple[str, ...] | list[str], mode: str) -> str:
         if not results:
             return expression
-        shapes = ", ".join(str(list(self.lowered.tensors[v].shape)) for v in dict.fromkeys(values))
+        shapes = ", ".join(str(self.program.shape(mode, v)).replace("'", "") for v in dict.fromkeys(values))
         return f"{', '.join(results)} = {expression}  # {shapes}"
 
     def argument(self, value: Any, unit: Unit, names: Names) -> str:
         """Source of one argument."""
         if isinstance(value, Ref):
-            if value in self.lowered.parameters:
-                return f"self.{attribute_of(value, unit, self.lowered)}"
+            if value in self.program.parameters:
+                return f"self.{attribute_of(value, unit, self.program.parameters)}"
             return names.of[value]
-        if isinstance(value, Memory | Construct):
-            return self.configs.expression(value)
-        return literal(value)
+        return self.configs.source(value)
 
     def load(self, parameter: Parameter, unit: Unit) -> str:
         """The call of a `Weights` method that makes a parameter."""
@@ -134,5 +167,13 @@ class Writer:
             args.append(f"partial_axis={tensor.axes.index('P')}")
         if parameter.transform == "linear":
             args.append(f"dtype=ttnn.{tensor.dtype}")
+        if parameter.transform == "linear" or tensor.memory.kind != "interleaved":
             args.append(f"memory_config={self.configs.expression(tensor.memory)}")
         return f"{holder}.{parameter.transform}({', '.join(args)})"
+
+
+def _preferred(lowered: Lowered) -> dict[str, str]:
+    """The Python name that each tensor of a graph would like."""
+    made = {o: n for call in lowered.calls for o, n in zip(call.outputs, call.names, strict=True)}
+    states = {state: identifier(state.rsplit(".", 1)[-1]) for state in lowered.states}
+    return made | states | {value: identifier(value) for value in lowered.inputs}

@@ -4,37 +4,65 @@ from __future__ import annotations
 
 from typing import Any
 
+from fx2ttnn.lower.lengths import ByLength
+from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory
 
 _PLAIN = {Memory("L1"): "ttnn.L1_MEMORY_CONFIG", Memory("DRAM"): "ttnn.DRAM_MEMORY_CONFIG"}
 
 
 class Configs:
-    """Every distinct configuration of a ttnn graph under one readable name, in order of first use."""
+    """Every distinct configuration of a program under one readable name, in order of first use."""
 
-    def __init__(self, lowered: Lowered):
-        self.lowered = lowered
-        self.names: dict[Memory | Construct, str] = {}
-        for parameter in lowered.parameters.values():
+    def __init__(self, program: Program):
+        self.names: dict[Memory | Construct | ByLength, str] = {}
+        for parameter in program.parameters.values():
             self._memory(parameter.tensor.memory)
-        for call in lowered.calls:
-            for argument in (*call.args, *call.kwargs.values()):
-                if isinstance(argument, Memory):
-                    self._memory(argument)
-                elif isinstance(argument, Construct) and argument not in self.names:
-                    self._take(argument, _construct_name(argument, call, lowered))
-            for value in (*call.inputs, *call.outputs):
-                self._memory(lowered.tensors[value].memory)
+        for mode, lowered in program.modes.items():
+            prefix = "" if mode == "decode" else f"{mode.upper()}_"
+            for call in lowered.calls:
+                for argument in (*call.args, *call.kwargs.values()):
+                    self._argument(argument, call, lowered, prefix)
+                for value in (*call.inputs, *call.outputs):
+                    self._memory(lowered.tensors[value].memory)
+        self._of_length = {
+            config: f"{name}[{length}]"
+            for by_length, name in self.names.items()
+            if isinstance(by_length, ByLength)
+            for length, config in by_length.values
+        }
+
+    def _argument(self, argument: Any, call: Call, lowered: Lowered, prefix: str) -> None:
+        if isinstance(argument, Memory):
+            self._memory(argument)
+        elif isinstance(argument, Construct) and argument not in self.names:
+            name = _construct_name(argument, call, lowered)
+            self._take(argument, name if name.startswith("COMPUTE") else prefix + name)
+        elif isinstance(argument, ByLength) and argument not in self.names:
+            last = argument.values[-1][1]
+            if isinstance(last, Construct | Memory):
+                name = _memory_name(last) if isinstance(last, Memory) else _construct_name(last, call, lowered)
+                self._take(argument, prefix + name)
+
+    def source(self, value: Any) -> str:
+        """Python source of an argument that is no tensor."""
+        if isinstance(value, Memory | Construct):
+            return self.expression(value)
+        if isinstance(value, ByLength):
+            return f"cfg.{self.names[value]}[seq_len]" if value in self.names else _by_length(value)
+        return literal(value)
 
     def expression(self, config: Memory | Construct, prefix: str = "cfg.") -> str:
         """How a module refers to `config`."""
-        return _PLAIN[config] if config in _PLAIN else prefix + self.names[config]
+        if config in _PLAIN:
+            return _PLAIN[config]
+        return prefix + (self.names[config] if config in self.names else self._of_length[config])
 
     def _memory(self, memory: Memory) -> None:
         if memory not in _PLAIN and memory not in self.names:
             self._take(memory, _memory_name(memory))
 
-    def _take(self, config: Memory | Construct, name: str) -> None:
+    def _take(self, config: Memory | Construct | ByLength, name: str) -> None:
         taken = set(self.names.values())
         unique, n = name, 1
         while unique in taken:
@@ -73,12 +101,38 @@ def _construct_name(config: Construct, call: Call, lowered: Lowered) -> str:
         return "COMPUTE_" + fields["math_fidelity"].name.rsplit(".", 1)[-1].upper()
     width = lowered.tensors[call.inputs[0]].width
     kind = call.op.name.upper()
+    if config.name == "cores":
+        return "CORES"
     if kind == "LINEAR":
         return f"LINEAR_{width}X{lowered.tensors[call.outputs[0]].width}"
     return f"{kind}_{width}"
 
 
-def _definition(config: Memory | Construct) -> str:
+def _by_length(value: ByLength) -> str:
+    """A plain argument that differs by length: with `seq_len` where it is the length, else a table of its values."""
+    lengths = [length for length, _ in value.values]
+    items = [item for _, item in value.values]
+    if items == lengths:
+        return "seq_len"
+    if all(isinstance(item, int) and item and n % item == 0 for n, item in value.values):
+        parts = {n // item for n, item in value.values}
+        if len(parts) == 1:
+            return f"seq_len // {parts.pop()}"
+    if all(isinstance(item, tuple) and len(item) == len(items[0]) for item in items):
+        columns = [ByLength(tuple(zip(lengths, column, strict=True))) for column in zip(*items, strict=True)]
+        return (
+            "["
+            + ", ".join(
+                _by_length(c) if len({v for _, v in c.values}) > 1 else literal(c.values[0][1]) for c in columns
+            )
+            + "]"
+        )
+    return "{" + ", ".join(f"{n}: {literal(v)}" for n, v in value.values) + "}[seq_len]"
+
+
+def _definition(config: Memory | Construct | ByLength) -> str:
+    if isinstance(config, ByLength):
+        return "{" + ", ".join(f"{n}: {_PLAIN.get(c) or _definition(c)}" for n, c in config.values) + "}"
     if isinstance(config, Construct):
         return f"{config.name}({', '.join(f'{k}={_field(v)}' for k, v in config.kwargs)})"
     kind = {"width": "WIDTH_SHARDED", "height": "HEIGHT_SHARDED"}[config.kind]

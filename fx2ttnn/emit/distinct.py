@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from fx2ttnn.ir import Ref
 from fx2ttnn.lower.values import Call, Lowered
 
+Located = tuple[Lowered, Call]  # a call and the graph it is in
 
-def signature(call: Call, lowered: Lowered) -> tuple:
+
+def signature(lowered: Lowered, call: Call) -> tuple:
     """What identifies a distinct call."""
 
     def plain(value: Any) -> str:
@@ -19,9 +22,9 @@ def signature(call: Call, lowered: Lowered) -> tuple:
     return (call.function, tuple(map(plain, call.args)), kwargs)
 
 
-def distinct_calls(lowered: Lowered) -> list[tuple[Call, list[Call]]]:
+def distinct_calls(calls: Iterable[Located]) -> list[tuple[Located, list[Call]]]:
     """Each distinct call, with all calls that equal it, in order of first use."""
-    groups: dict[tuple, list[Call]] = {}
-    for call in lowered.calls:
-        groups.setdefault(signature(call, lowered), []).append(call)
-    return [(group[0], group) for group in groups.values()]
+    groups: dict[tuple, list[Located]] = {}
+    for lowered, call in calls:
+        groups.setdefault(signature(lowered, call), []).append((lowered, call))
+    return [(group[0], [call for _, call in group]) for group in groups.values()]

@@ -8,12 +8,16 @@ from typing import Any
 
 from fx2ttnn.emit.code import Writer
 from fx2ttnn.emit.units import Unit
+from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Lowered
 from fx2ttnn.plan.segments import layer_of
 
 
-def manifest(root: Unit, lowered: Lowered, writer: Writer, layers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry for each distinct class, children before parents, the model last; `count` is how often the model has it."""
+def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One entry for each distinct class, children before parents, the model last; `count` is how often the model has it.
+
+    `methods` holds what goes in and out of each forward: decode_forward, and prefill_forward at each length of a chunk.
+    """
     counts = Counter(layers.values())
     rows: dict[str, dict[str, Any]] = {}
 
@@ -31,18 +35,31 @@ def manifest(root: Unit, lowered: Lowered, writer: Writer, layers: Mapping[str, 
             "class": unit.class_name,
             "layer": layer_of(unit.path) == unit.path and bool(unit.path),
             "count": count,
-            "inputs": [_tensor(v, lowered, writer) for v in unit.inputs],
-            "outputs": [_tensor(v, lowered, writer) for v in unit.outputs],
+            "methods": [
+                {
+                    "name": f"{mode}_forward",
+                    "tokens": tokens,
+                    "inputs": [_tensor(v, lowered, writer, mode) for v in unit.bodies[mode].inputs],
+                    "outputs": [_tensor(v, lowered, writer, mode) for v in unit.bodies[mode].outputs],
+                }
+                for mode, tokens, lowered in _graphs(program)
+                if mode in unit.bodies and (unit.path or mode != "sample")
+            ],
         }
 
     visit(root)
     return list(rows.values())
 
 
-def _tensor(value: str, lowered: Lowered, writer: Writer) -> dict[str, Any]:
+def _graphs(program: Program) -> list[tuple[str, int, Lowered]]:
+    sampling = [] if program.sampling is None else [("sample", 1, program.sampling)]
+    return [("decode", 1, program.decode), *(("prefill", n, graph) for n, graph in program.lengths.items()), *sampling]
+
+
+def _tensor(value: str, lowered: Lowered, writer: Writer, mode: str) -> dict[str, Any]:
     tensor = lowered.tensors[value]
     return {
-        "name": writer.preferred[value],
+        "name": writer.preferred[mode][value],
         "shape": list(tensor.shape),
         "dtype": tensor.dtype,
         "layout": tensor.layout,

@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from fx2ttnn.emit.code import Names, Writer
-from fx2ttnn.emit.units import Unit, attribute_of, identifier
+from fx2ttnn.emit.units import Unit, identifier
+from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Lowered
-from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
 
 
-def model_context(
-    plan: Plan, lowered: Lowered, root: Unit, writer: Writer, layers: Mapping[str, str]
-) -> dict[str, Any]:
+def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[str, str]) -> dict[str, Any]:
     """What the template of model.py needs."""
-    names = Names(root, lowered, writer.preferred)
-    loop_units = [item for item in root.items if isinstance(item, Unit) and layer_of(item.path) == item.path]
-    first, last = root.items.index(loop_units[0]), root.items.index(loop_units[-1])
-    before: list[str] = []
-    after: list[str] = []
-    loop = ""
-    layer_states = [v for v in loop_units[0].inputs if lowered.states.get(v) == "layer"]
-    for index, item in enumerate(root.items):
-        if item in loop_units:
-            unit = loop_units[0]
-            assert isinstance(item, Unit)
-            hidden = names.of[item.inputs[0]]
-            names.of.update(dict.fromkeys(item.outputs, hidden))
-            arguments = [
-                _cache(v, layer_states) if lowered.states.get(v) == "layer" else names.of[v] for v in unit.inputs
-            ]
-            loop = f"{hidden} = layer.forward({', '.join(arguments)})"
-        else:
-            (before if index < first else after).append(writer.statement(item, root, names, index))
-    assert last >= first
-    others = [item for item in root.items if isinstance(item, Unit) and item not in loop_units]
-    inits = [(attribute_of(k, root, lowered), writer.load(lowered.parameters[k], root)) for k in root.parameters]
+    plan, decode = program.plan, program.decode
+    loop_units = [child for child in root.children if layer_of(child.path) == child.path]
+    others = [child for child in root.children if child not in loop_units and "sample" not in child.bodies]
+    inits = writer.inits(root)
     inits += [(unit.attribute, f"{unit.class_name}(mesh_device, weights.at({unit.path!r}))") for unit in others]
     classes = {unit.path: unit.class_name for unit in loop_units}
-    arguments = [names.of[v] for v in root.inputs if lowered.states.get(v) != "layer"]
-    logits = lowered.tensors[lowered.outputs[0]]
-    cache = lowered.tensors[layer_states[0]]
-    text = "\n".join(before + after)
+    layer_states = _layer_states(loop_units[0], "decode")
+    methods = {mode: _method(program, root, writer, mode, loop_units) for mode in program.plans}
+    text = "\n".join(line for m in methods.values() for line in m["before"] + m["after"])
     return {
         "title_doc": identifier(plan.capture.model_name).strip("_"),
         "target": plan.target,
@@ -54,17 +34,46 @@ def model_context(
         "layer_classes": _layer_classes([classes[like] for like in layers.values()]),
         "layers_path": next(iter(layers)).rsplit(".", 1)[0],
         "inits": inits,
-        "cache_dtype": cache.dtype,
-        "cache_shapes": [lowered.tensors[v].shape for v in layer_states],
-        "users_per_chip": lowered.tensors["page_table"].shape[0],
-        "arguments": arguments,
-        "prepared": [(names.of[v], prepare(v, lowered)) for v in root.inputs if lowered.states.get(v) != "layer"],
+        "cache_dtype": decode.tensors[layer_states[0]].dtype,
+        "cache_shapes": [decode.tensors[v].shape for v in layer_states],
+        "methods": methods,
+        "logits_dims": decode.tensors[decode.outputs[0]].mesh_dims,
+    }
+
+
+def _method(program: Program, root: Unit, writer: Writer, mode: str, loop_units: list[Unit]) -> dict[str, Any]:
+    """The forward of one mode: lines before the loop over the layers, the loop, lines behind it."""
+    body, lowered = root.bodies[mode], program.modes[mode]
+    names = Names(body, writer.preferred[mode], mode)
+    first = body.items.index(loop_units[0])
+    before: list[str] = []
+    after: list[str] = []
+    loop = ""
+    for index, item in enumerate(body.items):
+        if isinstance(item, Unit) and item in loop_units:
+            layer = item.bodies[mode]
+            hidden = names.of[layer.inputs[0]]
+            names.of.update(dict.fromkeys(layer.outputs, hidden))
+            states = _layer_states(item, mode)
+            arguments = [_cache(v, states) if lowered.states.get(v) == "layer" else names.of[v] for v in layer.inputs]
+            loop = loop or f"{hidden} = layer.{mode}_forward({', '.join(arguments)})"
+        else:
+            (before if index < first else after).append(writer.statement(item, root, names, index))
+    given = [v for v in body.inputs if lowered.states.get(v) != "layer"]
+    return {
+        "opening": list(writer.opening(body, mode, [*before, *after])),
+        "arguments": [names.of[v] for v in given],
+        "prepared": [(names.of[v], prepare(v, lowered)) for v in given],
         "before": before,
         "loop": loop,
         "after": after,
         "result": names.of[lowered.outputs[0]],
-        "logits_dims": logits.mesh_dims,
     }
+
+
+def _layer_states(layer: Unit, mode: str) -> list[str]:
+    body = layer.bodies[mode]
+    return [v for v in body.inputs if body.lowered.states.get(v) == "layer"]
 
 
 def _cache(value: str, layer_states: list[str]) -> str:
@@ -77,15 +86,30 @@ def _layer_classes(names: list[str]) -> str:
     return "[" + ", ".join(names) + "]"
 
 
-def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
-    """Expression that puts one input of the decode step on the mesh."""
-    tensor = lowered.tensors[value]
-    host = {
+_HOST = {  # the host tensor behind each run-time input: expressions over the arguments of prepare_*_inputs
+    "decode": {
+        "input_ids": "decode_tokens(tokens)",
+        "position_ids": "decode_tokens(positions.clamp(min=0))",
         "page_table": "decode_rows(page_table, 0)",
         "current_pos": "decode_rows(positions, -1)",
-        "position_ids": "decode_tokens(positions.clamp(min=0))",
-    }.get(
-        value.split(".")[0].rstrip("_0123456789") if value not in ("page_table", "current_pos") else value,
-        "decode_tokens(tokens)",
-    )
-    return f"to_mesh({prefix}mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"
+    },
+    "prefill": {
+        "input_ids": "prefill_tokens(tokens, length)",
+        "position_ids": "prefill_positions(start, length)",
+        "page_table": "prefill_page_table(page_table, user)",
+        "chunk_page_table": "pages_of_chunk(page_table, user, start, length)",
+        "chunk_start": "torch.tensor([start])",
+        "last_tile_start": "last_tile(tokens)",
+        "last_tile_end": "last_tile(tokens) + torch.tensor([1, 1, ttnn.TILE_SIZE, {width}])",
+    },
+}
+
+
+def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
+    """Expression that puts one input of a step on the mesh."""
+    tensor = lowered.tensors[value]
+    host = _HOST[lowered.mode]
+    stem = value if value in host else re.sub(r"_\d+$", "", value)
+    widths = (lowered.tensors[call.inputs[0]].width for call in lowered.calls if call.op.name == "last_tile")
+    text = host[stem].replace("{width}", str(next(widths, 0)))
+    return f"to_mesh({prefix}mesh_device, {text}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"

@@ -2,56 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from math import prod
+import re
+from collections.abc import Callable
 from typing import Any
 
 from fx2ttnn.emit.code import Writer
 from fx2ttnn.emit.model import prepare
 from fx2ttnn.emit.units import Unit
-from fx2ttnn.lower import BLOCK_SIZE
-from fx2ttnn.lower.values import Lowered
+from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.values import Call
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
 
+_STEP = {"decode": "step", "prefill": "prompt"}  # what the reference runs, and the loop variable of the tests
 
-def module_test_files(
-    plan: Plan, lowered: Lowered, root: Unit, writer: Writer, render: Callable[..., str]
-) -> dict[str, str]:
+
+def module_test_files(program: Program, root: Unit, writer: Writer, render: Callable[..., str]) -> dict[str, str]:
     """Files of tests/modules and tests/model by name."""
-    producers = {value: unit for unit in _units(root) for value in unit.outputs}
-    tables = [
-        u for u in root.children if not u.children and all(v in lowered.inputs for v in u.inputs) and _is_table(u)
-    ]
     representatives = [u for u in root.children if layer_of(u.path) == u.path]
-    caches = {v: t for v, t in lowered.tensors.items() if lowered.states.get(v) == "layer"}
-    cache = next(iter(caches.values()))
-    pages = -(-plan.capture.max_seq_len // BLOCK_SIZE)
+    decode = program.decode
+    cache = next(t for v, t in decode.tensors.items() if decode.states.get(v) == "layer")
     files = {
         "tests/modules/__init__.py": "",
         "tests/model/__init__.py": "",
         "tests/reference.py": render(
             "reference.py.j2",
             layers=1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives),
-            layers_path=representatives[0].path.rsplit(".", 1)[0],
-            page_table_dims=lowered.tensors["page_table"].mesh_dims,
-            users_per_chip=lowered.tensors["page_table"].shape[0],
             cache=cache,
-            cache_users=cache.shape[0] // pages * prod(plan.target.mesh_shape[a] for a in cache.axes_of(0)),
+            key_orders=_key_orders(program.plan),
         ),
-        "tests/model/test_decode.py": render("model_test.py.j2", class_name=root.class_name),
+        "tests/model/test_model.py": render("model_test.py.j2", class_name=root.class_name),
     }
     done: set[str] = set()
     by_file: dict[str, list[dict[str, Any]]] = {}
     for unit in _units(root):
-        if unit.class_name in done:
-            continue
-        done.add(unit.class_name)
-        by_file.setdefault(unit.file, []).append(_test(unit, plan, lowered, writer, producers, tables))
+        if unit.class_name not in done and not _unlike_module(unit) and "sample" not in unit.bodies:
+            done.add(unit.class_name)
+            tests = [_Test(program, root, writer, unit, mode).context() for mode in unit.bodies]
+            by_file.setdefault(unit.file, []).extend(tests)
     for file, tests in by_file.items():
         imports = sorted({pair for t in tests for pair in t["imports"]})
         files[f"tests/modules/test_{file}.py"] = render("module_test.py.j2", tests=tests, imports=imports, file=file)
     return files
+
+
+def _key_orders(plan: Plan) -> dict[int, tuple]:
+    """The order of the keys' columns in the cache (see recognise/rotary.py), by layer, where it is another than the model's."""
+    found = {layer_of(op.module): op.attrs["key_order"] for op in plan.graph.ops if "key_order" in op.attrs}
+    orders = {int(layer.rsplit(".", 1)[1]): order for layer, order in found.items() if layer}
+    folded = [op.attrs for op in plan.capture.graph.ops if op.name == "layer"]
+    return orders | {attrs["index"]: found[attrs["like"]] for attrs in folded if attrs["like"] in found}
+
+
+def _unlike_module(unit: Unit) -> bool:
+    """Whether the unit gives tables with columns in another order than the module's, or the tables of several runs of the module.
+
+    The attention's test covers these.
+    """
+    tables = [call.op.attrs for call in unit.all_calls() if call.op.name == "position_table"]
+    return any("order" in attrs or re.search(r"_\d+$", attrs["stem"]) for attrs in tables)
 
 
 def _units(root: Unit) -> list[Unit]:
@@ -61,75 +70,109 @@ def _units(root: Unit) -> list[Unit]:
     return found
 
 
-def _is_table(unit: Unit) -> bool:
-    return all(call.op.name == "position_table" for call in unit.all_calls())
+class _Test:
+    """Statements of one test: build the module, and in every step feed it what Hugging Face's module got."""
 
+    def __init__(self, program: Program, root: Unit, writer: Writer, unit: Unit, mode: str):
+        self.program, self.root, self.writer, self.unit, self.mode = program, root, writer, unit, mode
+        self.lowered = program.modes[mode]
+        self.step = _STEP[mode]
+        self.imports = {(unit.file, unit.class_name)}
+        self.build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
+        self.feed: list[str] = []
 
-def _test(
-    unit: Unit, plan: Plan, lowered: Lowered, writer: Writer, producers: Mapping[str, Unit], tables: list[Unit]
-) -> dict[str, Any]:
-    """Statements of one test: build the module, and for every step feed it what Hugging Face's module got."""
-    imports = {(unit.file, unit.class_name)}
-    build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
-    feed: list[str] = []
-    arguments: list[str] = []
-    layer = layer_of(unit.path)
-    caches = [v for v in unit.inputs if lowered.states.get(v) == "layer"]
-    if caches:
-        names = [writer.preferred[v] for v in caches]
-        build.append(
-            f"{', '.join(names)} = reference.kv_cache(mesh_device, {int(layer.rsplit('.', 1)[1]) if layer else 0})"
-        )
-    made: set[str] = set()
-    for value in unit.inputs:
-        name = writer.preferred[value]
-        source = producers.get(value)
-        if value in lowered.states:
-            if lowered.states[value] == "model":
-                feed.append(f"{name} = {_prepare(value, lowered)}")
-        elif value in lowered.inputs:
-            feed.append(f"{name} = {_prepare(value, lowered)}")
-        elif source in tables and source is not None:
-            if source.path not in made:
-                made.add(source.path)
-                imports.add((source.file, source.class_name))
-                attribute = f"{source.attribute}"
-                build.append(f"{attribute} = {source.class_name}(mesh_device, weights.at({source.path!r}))")
-                inputs = ", ".join(_prepare(v, lowered) for v in source.inputs)
-                feed.append(f"{', '.join(writer.preferred[o] for o in source.outputs)} = {attribute}.forward({inputs})")
+    def context(self) -> dict[str, Any]:
+        """What the template needs."""
+        body = self.unit.bodies[self.mode]
+        names = self.writer.preferred[self.mode]
+        caches = [v for v in body.inputs if self.lowered.states.get(v) == "layer"]
+        if caches:
+            layer = layer_of(self.unit.path) or ""
+            index = int(layer.rsplit(".", 1)[1]) if layer else 0
+            held = ", ".join(names[v] for v in caches)
+            self.build.append(f"{held} = reference.kv_cache(mesh_device, {index})")
+        for value in body.inputs:
+            if value not in caches:
+                self._feed(value)
+        outputs = [(f"output_{n}" if n else "output", v) for n, v in enumerate(body.outputs)]
+        results = ", ".join(n for n, _ in outputs)
+        arguments = ", ".join(names[v] for v in body.inputs)
+        return {
+            "name": f"{_snake(self.unit.class_name)}_{self.mode}",
+            "path": self.unit.path,
+            "imports": self.imports,
+            "build": self.build,
+            "step": self.step,
+            "feed": self.feed,
+            "run": f"{results} = module.{self.mode}_forward({arguments})",
+            "compare": [self._compare(name, value, index) for index, (name, value) in enumerate(outputs)],
+        }
+
+    def _feed(self, value: str) -> None:
+        """Statements that make one input."""
+        name = self.writer.preferred[self.mode][value]
+        table = self._table(value)
+        if value in self.lowered.states or value in self.lowered.inputs:
+            self.feed.append(f"{name} = {self._prepared(value)}")
+        elif table is not None:
+            self._feed_table(table)
         else:
-            tensor = lowered.tensors[value]
-            memory = writer.configs.expression(tensor.memory)
-            feed.append(
-                f"{name} = to_mesh(mesh_device, decode_hidden(step.before[{unit.path!r}]), {tensor.mesh_dims}, "
-                f"ttnn.{tensor.dtype}, memory_config={memory})"
+            tensor = self.lowered.tensors[value]
+            memory = self.writer.configs.expression(tensor.memory)
+            host = self._host(f"{self.step}.before[{self.unit.path!r}]")
+            self.feed.append(
+                f"{name} = to_mesh(mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, memory_config={memory})"
             )
-        arguments.append(name)
-    outputs = [(f"output_{n}" if n else "output", v) for n, v in enumerate(unit.outputs)]
-    compare = []
-    for index, (name, value) in enumerate(outputs):
-        expected = f"step.after[{unit.path!r}][{index}]"
-        dims = lowered.tensors[value].mesh_dims
-        users = ", ".join([":"] * plan.orders[value.split(".")[0]].index(0) + [": cfg.BATCH"])
-        compare.append(f"assert_pcc(from_mesh(mesh_device, {name}, {dims})[{users}], {expected}, cfg.PCC)")
-    return {
-        "name": unit.class_name.lower() if unit.class_name.islower() else _snake(unit.class_name),
-        "path": unit.path,
-        "imports": imports,
-        "build": build,
-        "feed": feed,
-        "run": f"{', '.join(n for n, _ in outputs)} = module.forward({', '.join(arguments)})",
-        "compare": compare,
-    }
 
+    def _host(self, hidden: str) -> str:
+        if self.mode == "decode":
+            return f"decode_hidden({hidden})"
+        return f"prompt.last_tile({hidden})" if self._behind_layers() else f"prefill_hidden({hidden}, prompt.length)"
 
-def _prepare(value: str, lowered: Lowered) -> str:
-    text = prepare(value, lowered, prefix="")
-    return (
-        text.replace("(positions", "(step.positions")
-        .replace("(tokens", "(step.tokens")
-        .replace("(page_table", "(reference.page_table")
-    )
+    def _table(self, value: str) -> Unit | None:
+        """The unit that makes `value` from positions alone."""
+        for unit in self.root.children:
+            body = unit.bodies.get(self.mode)
+            made = body is not None and value in body.outputs and all(v in self.lowered.inputs for v in body.inputs)
+            if made and all(call.op.name == "position_table" for call in unit.all_calls()):
+                return unit
+        return None
+
+    def _feed_table(self, table: Unit) -> None:
+        if (table.file, table.class_name) in self.imports:
+            return
+        self.imports.add((table.file, table.class_name))
+        body = table.bodies[self.mode]
+        names = self.writer.preferred[self.mode]
+        self.build.append(f"{table.attribute} = {table.class_name}(mesh_device, weights.at({table.path!r}))")
+        inputs = ", ".join(self._prepared(v) for v in body.inputs)
+        results = ", ".join(names[o] for o in body.outputs)
+        self.feed.append(f"{results} = {table.attribute}.{self.mode}_forward({inputs})")
+
+    def _compare(self, name: str, value: str, index: int) -> str:
+        expected = f"{self.step}.after[{self.unit.path!r}][{index}]"
+        found = f"from_mesh(mesh_device, {name}, {self.lowered.tensors[value].mesh_dims})"
+        if self.mode == "decode":
+            order = self.program.plan.orders[value.split(".")[0]]
+            users = ", ".join([":"] * order.index(0) + [": cfg.BATCH"])
+            return f"assert_pcc({found}[{users}], {expected}, cfg.PCC)"
+        if self._behind_layers():
+            expected = f"prompt.last_tile({expected})"
+            return f"assert_pcc({found}[:, :, : prompt.rows], {expected}[:, :, : prompt.rows], cfg.PCC)"
+        return f"assert_pcc({found}[:, :, : prompt.count], {expected}, cfg.PCC)"
+
+    def _behind_layers(self) -> bool:
+        """Whether the unit runs on the last tile of rows only."""
+        items = self.root.bodies[self.mode].items
+        tiles = [i for i, item in enumerate(items) if isinstance(item, Call) and item.op.name == "last_tile"]
+        return self.unit in items and bool(tiles) and items.index(self.unit) > tiles[0]
+
+    def _prepared(self, value: str) -> str:
+        """The expression of model.py that prepares an input, over what the test has."""
+        text = prepare(value, self.lowered, prefix="")
+        known = {"page_table": "reference.page_table", "user": "reference.user", "start": "0"}
+        known |= {name: f"{self.step}.{name}" for name in ("tokens", "positions", "length")}
+        return re.sub(r"(?<=[(\[ ])(tokens|positions|page_table|user|start|length)\b", lambda m: known[m[1]], text)
 
 
 def _snake(name: str) -> str:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fx2ttnn.emit.configs import Configs, literal
+from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.distinct import distinct_calls
-from fx2ttnn.emit.units import Unit
 from fx2ttnn.ir import Ref
-from fx2ttnn.lower.values import Call, Construct, Lowered, Memory, Tensor
-from fx2ttnn.plan import Plan
+from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.values import Call, Lowered, Tensor
 
 
-def op_test_files(
-    plan: Plan, lowered: Lowered, root: Unit, configs: Configs, render: Callable[..., str]
-) -> dict[str, str]:
+def op_test_files(program: Program, configs: Configs, render: Callable[..., str]) -> dict[str, str]:
     """Files of tests/ and tests/ops by name."""
     by_function: dict[str, list[dict[str, Any]]] = {}
-    for call, group in distinct_calls(lowered):
+    for (lowered, call), group in distinct_calls(program.calls()):
         cases = by_function.setdefault(call.function, [])
         cases.append(_case(call, group, lowered, configs, {c["name"] for c in cases}))
     files = {
@@ -60,9 +57,7 @@ def _name(call: Call, lowered: Lowered) -> str:
 def _argument(value: Any, call: Call, lowered: Lowered, configs: Configs) -> str:
     if isinstance(value, Ref):
         return _input(lowered.tensors[value], call, lowered, configs)
-    if isinstance(value, Memory | Construct):
-        return configs.expression(value)
-    return literal(value)
+    return configs.source(value)
 
 
 def _input(tensor: Tensor, call: Call, lowered: Lowered, configs: Configs) -> str:
@@ -76,12 +71,30 @@ def _input(tensor: Tensor, call: Call, lowered: Lowered, configs: Configs) -> st
 def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, int | None]:
     """What to fill an input with: normal numbers, unless the operation gives them a meaning."""
     leaf = tensor.name.rsplit(".", 1)[-1]
-    if leaf in ("page_table", "current_pos", "first_user", "stats", "gathered"):
+    if call.op.module == "sampler":
+        return _sampling_values(tensor, leaf, call)
+    if leaf == "chunk_start":
+        query, cache, _, table = (lowered.tensors[a].shape for a in call.args[:4])
+        return leaf, (table[-1] * cache[2] - query[2]) // query[2] * query[2]
+    if leaf.startswith("last_tile_"):
+        return leaf, lowered.tensors[call.args[0]].rows
+    if leaf in ("moments", "all_moments"):
+        return ("moments", None) if "post" in call.function else (None, None)
+    if leaf in ("page_table", "chunk_page_table", "current_pos", "first_user", "stats", "gathered"):
         if leaf in ("stats", "gathered"):
             return ("stats", None) if "post" in call.function else (None, None)
         pages = [lowered.tensors[a].shape[0] for a in call.args if isinstance(a, Ref) and a.endswith("_cache")]
-        return leaf, pages[0] if pages else None
+        return leaf.removeprefix("chunk_"), pages[0] if pages else None
     if tensor.dtype in ("uint32", "int32"):
         table = lowered.tensors[call.args[1]]
         return "ids", table.shape[-2]
     return None, None
+
+
+def _sampling_values(tensor: Tensor, leaf: str, call: Call) -> tuple[str | None, int | None]:
+    """Of equal values topk may take any, and chance must not decide what is drawn."""
+    if leaf in ("k", "p", "inverse_temperature"):
+        return "ones", None
+    if tensor.dtype in ("uint16", "uint32"):
+        return "ids", 1 << 15
+    return ("distinct_at_the_top" if call.function in ("ttnn.topk", "ttnn.sampling") else None), None

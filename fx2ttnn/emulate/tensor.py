@@ -22,32 +22,42 @@ _REAL = frozenset(
 )
 
 
-class EmulatedTensor:
-    """A tensor on the chips.
+class Numbers:
+    """The numbers of a tensor on the chips, apart from its buffer, so that a trace can keep them without the buffer.
 
-    `real`: the ttnn.Tensor on the mock mesh; `value`: [r, c, *shard shape], of size 1 where all chips of an axis agree.
+    `value`: [r, c, *shard shape], of size 1 where all chips of an axis agree; `spec`: the ttnn.TensorSpec of a shard.
     `owned` says that no other tensor shares the value's memory, so that it may be changed in place.
     """
 
-    __slots__ = ("_value", "owned", "real")
+    def __init__(self, real: Any, value: torch.Tensor | None = None, owned: bool = True) -> None:
+        self.spec = real.spec
+        self.owned = owned
+        self.missing = "holds no numbers before the trace that computes it is executed"
+        self._value = value
+        self._address = _address(real)
 
-    def __init__(self, real: Any, value: torch.Tensor, owned: bool = True) -> None:
-        self.real, self.owned = real, owned
-        self._value: torch.Tensor | None = value
+    @property
+    def dtype(self) -> str:
+        return self.spec.dtype.name
 
     @property
     def value(self) -> torch.Tensor:
         if self._value is None:
-            raise EmulationError("a tensor is used after it was deallocated")
+            raise EmulationError(f"a tensor {self.missing}")
         return self._value
 
-    @value.setter
-    def value(self, value: torch.Tensor) -> None:
-        self._value = value
+    def shares_buffer(self, other: Numbers) -> bool:
+        """Whether both are one buffer on the chip."""
+        same = self._address is not None and self._address == other._address
+        return same and self.spec.memory_config == other.spec.memory_config
+
+    def shares_memory(self, value: torch.Tensor) -> bool:
+        held = self._value
+        return held is not None and held.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
 
     def release(self) -> None:
         """Forget the numbers: the tensor was deallocated."""
-        self._value = None
+        self._value, self.missing = None, "is used after it was deallocated"
 
     def writable(self, chips: tuple[int, int]) -> torch.Tensor:
         """The value with at least `chips` distinct chips, in memory of its own, to be changed in place."""
@@ -59,12 +69,40 @@ class EmulatedTensor:
             self.owned = True
         return self.value
 
-    def overwrite(self, value: torch.Tensor) -> None:
-        """Takes over `value`, which is rounded already; views of this tensor see it."""
-        if self.owned and self.value.shape == value.shape:
-            self.value.copy_(value)
+    def store(self, value: torch.Tensor, copy: bool = True) -> None:
+        """Takes over `value`, which is rounded already, in the memory it has, so that views see it.
+
+        Without `copy`, `value` is nobody else's and may become the memory.
+        """
+        if self._value is not None and self.owned and self._value.shape == value.shape:
+            self._value.copy_(value)
         else:
-            self._value, self.owned = value.clone(), True
+            self._value, self.owned = value.clone() if copy else value, True
+
+    def share(self, value: torch.Tensor, owned: bool) -> None:
+        """Becomes `value`, without a copy."""
+        self._value, self.owned = value, owned
+
+
+def _address(real: Any) -> int | None:
+    """Where the buffer of a device tensor lies."""
+    try:
+        return real.buffer_address()
+    except (RuntimeError, TypeError):  # host tensors have no address
+        return None
+
+
+class EmulatedTensor:
+    """A tensor on the chips: `real`, the ttnn.Tensor on the mock mesh, and its `numbers`."""
+
+    __slots__ = ("__weakref__", "numbers", "real")
+
+    def __init__(self, real: Any, numbers: Numbers) -> None:
+        self.real, self.numbers = real, numbers
+
+    @property
+    def value(self) -> torch.Tensor:
+        return self.numbers.value
 
     def __getattr__(self, name: str) -> Any:
         if name in _REAL:
@@ -124,6 +162,22 @@ class EmulatedTensor:
 
     def deallocate(self, force: bool = True) -> None:
         _ttnn().deallocate(self, force)
+
+
+class ChipTensor(EmulatedTensor):
+    """One chip's part of a tensor, to be read: it shows what the whole holds now. ttnn crashes on operations on it on a mock."""
+
+    __slots__ = ("_chip", "_whole")
+
+    def __init__(self, real: Any, whole: EmulatedTensor, chip: tuple[int, int]) -> None:
+        super().__init__(real, whole.numbers)
+        self._whole, self._chip = whole, chip  # a trace keeps the numbers of tensors that the program holds
+
+    @property
+    def value(self) -> torch.Tensor:
+        value = self._whole.value
+        row, col = (min(at, size - 1) for at, size in zip(self._chip, value.shape[:2], strict=True))
+        return value[row : row + 1, col : col + 1]
 
 
 def _ttnn() -> Any:

@@ -16,14 +16,23 @@ from fx2ttnn.plan import Plan
 BLOCK_SIZE = 64  # tokens of a page of the KV cache, as vLLM serves Galaxy (peers.md 7a)
 
 
-def lower(plan: Plan, rules: tuple[Rule, ...] | None = None) -> Lowered:
-    """The ttnn graph of `plan`. Ops that no row takes are listed in `unsupported`, all of them."""
-    return _Engine(plan, load_rules() if rules is None else rules).run()
+def lower(
+    plan: Plan,
+    rules: tuple[Rule, ...] | None = None,
+    decode: Lowered | None = None,
+    given: Mapping[str, Tensor] | None = None,
+) -> Lowered:
+    """The ttnn graph of `plan`. Ops that no row takes are listed in `unsupported`, all of them.
+
+    With `decode`, the graph of a prefill: what its rows call `shared` is the tensor that the decode step holds.
+    `given` are the inputs that are no token ids.
+    """
+    return _Engine(plan, load_rules() if rules is None else rules, decode, given or {}).run()
 
 
 class _Engine:
-    def __init__(self, plan: Plan, rules: tuple[Rule, ...]):
-        self.plan = plan
+    def __init__(self, plan: Plan, rules: tuple[Rule, ...], decode: Lowered | None, given: Mapping[str, Tensor]):
+        self.plan, self.decode, self.given = plan, decode, given
         self.by_op: dict[str, list[Rule]] = {}
         for rule in rules:
             if rule.mode in (plan.mode, "any"):
@@ -39,6 +48,8 @@ class _Engine:
             "with_axes": _with_axes,
             "pages_per_user": -(-plan.capture.max_seq_len // BLOCK_SIZE),
             "rank": lambda x: len(plan.graph.specs[self._value(x)].shape),
+            "user_axes": decode.tensors["page_table"].axes if decode and "page_table" in decode.tensors else ("R", "R"),
+            "written": lambda cache: self.tensors[self.written[cache.name]],
         }
         self.calls: list[Call] = []
         self.tensors: dict[str, Tensor] = {}
@@ -47,12 +58,13 @@ class _Engine:
         self.parameters: dict[str, Parameter] = {}
         self.owners: dict[str, str] = {}
         self.states: dict[str, str] = {}
+        self.written: dict[str, str] = {}  # cache -> the tensor that was last written to it
         self.unsupported: list[tuple[Op, str]] = []
         self.inputs: list[str] = []
 
     def run(self) -> Lowered:
         for value in self.plan.graph.inputs:
-            self._add(value, value, self._planned(value, "uint32", "ROW_MAJOR", DRAM))
+            self._add(value, value, self.given.get(value) or self._planned(value, "uint32", "ROW_MAJOR", DRAM))
             self.inputs.append(value)
         for op in self.plan.graph.ops:
             before = len(self.unsupported)
@@ -72,6 +84,7 @@ class _Engine:
             outputs,
             self.states,
             tuple(self.unsupported),
+            self.plan.mode,
         )
 
     # -- one operation -------------------------------------------------------------------------------------------------
@@ -115,6 +128,8 @@ class _Engine:
         for name, text in rule.layout.items():
             if isinstance(scope[name], Tensor):
                 scope[name] = self._in_layout(op, scope[name], self._evaluate(text, scope, rule), rule)
+        for name in rule.shared:
+            scope[name] = self._shared(op, rule, name)
         for name, spec in rule.parameters.items():
             value = (
                 op.args[rule.operands.index(name)]
@@ -131,6 +146,8 @@ class _Engine:
             self._call(op, rule, call, scope)
         for value, name in zip(op.outputs, rule.results, strict=True):
             self.versions[value] = [scope[name].name]
+            if scope[name].name in self.states:
+                self.written[scope[name].name] = scope[rule.operands[rule.results.index(name)]].name
 
     def _call(self, op: Op, rule: Rule, call: RuleCall, scope: dict[str, Any]) -> None:
         args = tuple(self._argument(text, scope, rule) for text in call.args)
@@ -181,13 +198,13 @@ class _Engine:
             return self.python[scope[name[1:]].name]
         if name == "leaf":  # the words of the module whose weight it is: q_proj, k_proj, v_proj -> qkv
             if not isinstance(op.args[1], tuple):
-                return op.module.rsplit(".", 1)[-1].removesuffix("_proj")
+                return (op.attrs.get("part") or op.module.rsplit(".", 1)[-1]).removesuffix("_proj")
             leaves = [
                 n.rsplit(".", 2)[-2]
                 for v in op.inputs
                 if (n := self.plan.graph.parameters.get(v, "")).endswith(".weight")
             ]
-            return "".join(leaf.removesuffix("_proj") for leaf in leaves)
+            return "".join(leaf.removesuffix("_proj") for leaf in dict.fromkeys(leaves))
         return name
 
     # -- values --------------------------------------------------------------------------------------------------------
@@ -259,13 +276,37 @@ class _Engine:
             self._evaluate(spec["memory"], scope, rule),
             axes,
         )
-        arguments = {k: self._evaluate(text, scope, rule) for k, text in spec.get("arguments", {}).items()}
-        self.parameters[key] = Parameter(
-            self._python_name(op, spec.get("attribute", name), scope), spec["transform"], sources, tensor, arguments
-        )
+        given = {k: self._evaluate(text, scope, rule) for k, text in spec.get("arguments", {}).items()}
+        arguments = {k: v for k, v in given.items() if v is not None}
+        attribute = self._python_name(op, spec.get("attribute", name), scope)
+        part = op.attrs.get("part", "")
+        self.parameters[key] = Parameter(attribute, spec["transform"], sources, tensor, arguments, part)
         self.owners[key] = op.module
         self.tensors[key] = tensor
         return tensor
+
+    def _shared(self, op: Op, rule: Rule, name: str) -> Tensor | None:
+        """The parameter or the layer's cache that the decode step holds for operand `name` of the same operation."""
+        if self.decode is None:
+            raise RuleError(f"{rule.where}: {name!r} can be shared with decode in a row of another mode only")
+        if (state := f"{op.module}.{name}") in self.decode.states:
+            self.states[state] = self.decode.states[state]
+            self.tensors[state], self.python[state] = self.decode.tensors[state], name
+            return self.tensors[state]
+        position = rule.operands.index(name) if name in rule.operands else None
+        if position is not None and position >= len(op.args):
+            return None
+        value = op.args[position] if position is not None else ()
+        values = value if isinstance(value, tuple) else (value,)
+        sources = tuple(self.plan.graph.parameters[v] for v in values)
+        for key, parameter in self.decode.parameters.items():
+            table = "stem" in op.attrs and parameter.arguments.get("table") == op.attrs["stem"]
+            same = parameter.sources == sources and parameter.arguments.get("rows") == op.attrs.get("rows")
+            if (same and sources and self.decode.owners[key] == op.module) or table:
+                self.parameters[key], self.owners[key] = parameter, op.module
+                self.tensors[key] = parameter.tensor
+                return parameter.tensor
+        raise ValueError(f"decode holds no {name} for {op.name} of {op.module}")
 
     def _placed(self, values: tuple[str, ...]) -> dict[str, Any]:
         """Sizes and placement of a weight, for expressions: per chip, summed over fused weights."""
@@ -289,7 +330,7 @@ class _Engine:
 
     def _state(self, op: Op, rule: Rule, name: str, spec: Mapping[str, str], scope: dict[str, Any]) -> Tensor:
         """A run-time tensor: one for the model, or one for each layer."""
-        key = name if spec["scope"] == "model" else f"{op.outputs[0]}.{name}"
+        key = name if spec["scope"] == "model" else f"{op.module}.{name}"
         tensor = Tensor(
             key,
             tuple(self._evaluate(spec["shape"], scope, rule)),

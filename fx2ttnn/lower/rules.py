@@ -22,6 +22,7 @@ _RULE_KEYS = {
     "why",
     "layout",
     "parameters",
+    "shared",
     "states",
     "calls",
     "results",
@@ -66,6 +67,7 @@ class Rule:
     results: tuple[str, ...]
     composite: bool
     where: str
+    shared: tuple[str, ...] = ()  # operands that are the tensors which the decode step holds
 
     @property
     def specificity(self) -> int:
@@ -116,6 +118,7 @@ def _rule(row: Mapping[str, Any], where: str) -> Rule:
         results=tuple(row.get("results", ("y",))),
         composite=row.get("composite", False),
         where=where,
+        shared=tuple(row.get("shared", ())),
     )
     for text in (*rule.when, *rule.layout.values()):
         _parse(text, where)

@@ -82,6 +82,7 @@ class Parameter:
     """A tensor made from the checkpoint (or from nothing, for constants) when a module is built.
 
     `transform` names a method of the emitted `Weights`; `sources` are checkpoint names; `arguments` go to the transform.
+    `part` is a name for it where it is only a part of its source.
     """
 
     attribute: str
@@ -89,6 +90,7 @@ class Parameter:
     sources: tuple[str, ...]
     tensor: Tensor
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Lowered:
         str, str
     ]  # tensor -> scope of the run-time state it is: "model" (page_table) or "layer" (key_cache)
     unsupported: tuple[tuple[Op, str], ...] = ()  # ops that no row takes, and why
+    mode: str = "decode"
 
     def __str__(self) -> str:
         lines = []

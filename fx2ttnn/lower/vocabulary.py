@@ -5,16 +5,20 @@ In the tables an operand is a `Tensor` (one chip's part); `home(x)` is where a h
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor
 from fx2ttnn.plan.device_shape import TILE, tiles
-from fx2ttnn.plan.precision import Precision
+from fx2ttnn.plan.precision import BYTES, Precision
 from fx2ttnn.targets import Target
 
 MAX_HOME_CORES = 32  # more cores shorten an elementwise op little, and each needs at least a tile
 LANDING_BYTES = 128 * 1024  # of a core's L1 that one activation may take
 MATMUL_BLOCK = 8  # largest in0_block_w in tiles: bounds the circular buffer of weights in L1
+L1_LEFT_FREE = 128 * 1024  # of a core's usable L1 that a prefill matmul's buffers leave to others
+MAX_SUBBLOCK = 4  # tiles that the destination registers hold when they accumulate in float32
+ATTENTION_CHUNK = 256  # most tokens of queries or keys that a core holds at a time; half of it for heads wider than 128
 
 L1 = Memory("L1")
 DRAM = Memory("DRAM")
@@ -32,6 +36,21 @@ def evenly_sharded(x: Tensor) -> bool:
     return memory.kind == "width" and memory.shard is not None and memory.shard[1] * memory.core_count == x.width
 
 
+def float32(x: float) -> float:
+    """The float32 nearest to `x`. Some ttnn operations refuse a Python float that is not exactly one."""
+    return struct.unpack("f", struct.pack("f", x))[0]
+
+
+def divisors(n: int, limit: int) -> list[int]:
+    """Divisors of `n` up to `limit`, in ascending order."""
+    return [d for d in range(1, min(n, limit) + 1) if n % d == 0]
+
+
+def power_of_two(n: int) -> int:
+    """The smallest one that is at least `n`."""
+    return 1 << (n - 1).bit_length()
+
+
 class Vocabulary:
     """Layout functions for one target and precision."""
 
@@ -47,8 +66,13 @@ class Vocabulary:
             "heads_on_cores": self.heads_on_cores,
             "dram_width_sharded": self.dram_width_sharded,
             "dram_sharded_matmul": self.dram_sharded_matmul,
+            "prefill_matmul": self.prefill_matmul,
+            "prefill_attention": self.prefill_attention,
+            "float32": float32,
             "sharded_norm": self.sharded_norm,
             "one_core": self.one_core,
+            "cores": self.cores,
+            "power_of_two": power_of_two,
             "landing": self.landing,
             "matmul_output": self.matmul_output,
             "topology": self.topology,
@@ -90,6 +114,10 @@ class Vocabulary:
         full, rest = divmod(count, columns)
         whole = (((0, 0), (columns - 1, full - 1)),) if full else ()
         return whole + ((((0, full), (rest - 1, full)),) if rest else ())
+
+    def cores(self, count: int) -> Construct:
+        """The first `count` cores, for an operation that is told on which to run."""
+        return Construct("cores", (("rectangles", self.first_cores(count)),))
 
     def home(self, x: Tensor | int) -> Memory:
         """L1, width sharded over the most cores (up to 32) that divide the width into whole tiles and form a rectangle."""
@@ -148,6 +176,66 @@ class Vocabulary:
         return Construct(
             "ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig",
             (("in0_block_w", block), ("per_core_M", tiles(x.rows)), ("per_core_N", -(-tiles(n) // cores))),
+        )
+
+    def prefill_matmul(self, x: Tensor, weight: Tensor) -> Construct:
+        """Program of a matmul over many rows, x in interleaved DRAM, the weight's columns over the DRAM banks.
+
+        Rows of x go to rows of cores, columns of the weight to columns of cores. Of a core's rows as many are computed at a time
+        as fit its L1: the weight is read once for each such block. The kernel that reads from the banks takes no blocks of columns.
+        """
+        m, k, n = tiles(x.rows), tiles(x.width), tiles(weight.width)
+        per_core_m, per_core_n = -(-m // self.grid[1]), -(-n // self.grid[0])
+        in0_tile, in1_tile = (int(TILE * TILE * BYTES[t.dtype]) for t in (x, weight))
+        room = self.target.l1_usable_bytes - L1_LEFT_FREE
+
+        def fits(rows: int, depth: int) -> bool:
+            doubled = 2 * depth * (rows * in0_tile + per_core_n * in1_tile)
+            sums = per_core_n * TILE * TILE * (rows * (2 + 4) + 2)  # output, its float32 sums, bias
+            return doubled + sums <= room
+
+        depths = divisors(k, MATMUL_BLOCK)
+        blocks = [(r, d) for r in divisors(per_core_m, per_core_m) for d in depths if fits(r, d)]
+        if not blocks:
+            raise ValueError(f"a weight of {weight.width} columns is too wide for a matmul of many rows")
+        rows, depth = max(blocks, key=lambda block: (block[1] > 1 or depths == [1], *block))
+        subblocks = [(h, w) for h in divisors(rows, MAX_SUBBLOCK) for w in divisors(per_core_n, MAX_SUBBLOCK // h)]
+        high, wide = max(subblocks, key=lambda s: (s[0] * s[1], s[1]))
+        return Construct(
+            "ttnn.MatmulMultiCoreReuseMultiCastProgramConfig",
+            (
+                ("compute_with_storage_grid_size", self.grid),
+                ("in0_block_w", depth),
+                ("out_subblock_h", high),
+                ("out_subblock_w", wide),
+                ("out_block_h", rows),
+                ("out_block_w", per_core_n),
+                ("per_core_M", per_core_m),
+                ("per_core_N", per_core_n),
+                ("transpose_mcast", False),
+                ("fused_activation", None),
+                ("fuse_batch", True),
+            ),
+        )
+
+    def prefill_attention(self, query: Tensor) -> Construct:
+        """Program of attention of a chunk [1, heads, S, D] to the pages of the cache.
+
+        A core attends a block of queries to blocks of keys, as large as its L1 allows; queries less where cores would stay idle.
+        Both divide the chunk (one of 32 tokens has keys of 64, a page) and so the position at which it starts.
+        """
+        _, heads, tokens, dim = query.shape
+        largest = ATTENTION_CHUNK if dim <= 128 else ATTENTION_CHUNK // 2
+        sizes = [size for size in (32, 64, 128, 256) if size <= largest and tokens % size == 0]
+        busy = [size for size in sizes if 2 * heads * (tokens // size) >= self.grid[0] * self.grid[1]]
+        return Construct(
+            "ttnn.SDPAProgramConfig",
+            (
+                ("compute_with_storage_grid_size", self.grid),
+                ("q_chunk_size", max([*busy, *(size for size in sizes if size <= 2 * TILE)])),
+                ("k_chunk_size", max(64, *sizes)),
+                ("exp_approx_mode", False),
+            ),
         )
 
     def sharded_norm(self, x: Tensor) -> Construct:

@@ -21,7 +21,8 @@ from fx2ttnn.targets import Target
 class Plan:
     """The model graph with collectives as ops, where each value lies, and what that is predicted to cost.
 
-    `seconds` holds the predicted time of each op, by its first output; `orders` the device dims of each activation.
+    `seconds` holds the predicted time of each op, by its first output; `orders` the device dims of each activation;
+    `origins` the captured value of each name that the plan added.
     """
 
     capture: Capture
@@ -35,6 +36,22 @@ class Plan:
     segments: tuple[Segment, ...]
     residual: Placement
     dram: Mapping[str, int]
+    origins: Mapping[str, str]
+
+    def at_length(self, capture: Capture) -> Plan:
+        """This plan for another number of tokens: the same placements, with the shapes of `capture` at that length.
+
+        Raises UserError where the model's graph is another one at that length.
+        """
+        names = [(op.name, op.outputs) for op in self.capture.graph.ops]
+        if names != [(op.name, op.outputs) for op in capture.graph.ops]:
+            raise UserError(
+                f"{capture.model_name} computes other things for other prompt lengths; that is not supported"
+            )
+        specs = {value: capture.graph.specs[self.origins.get(value, value)] for value in self.graph.specs}
+        known = {op.outputs: op for op in capture.graph.ops}
+        ops = tuple(replace(op, attrs=known[op.outputs].attrs) if op.outputs in known else op for op in self.graph.ops)
+        return replace(self, capture=capture, graph=replace(self.graph, specs=specs, ops=ops))
 
     def device_shape(self, value: str) -> tuple[int, ...]:
         """Shape of one chip's part of `value`, as ttnn sees it."""
@@ -61,8 +78,11 @@ class Plan:
         return "\n".join(lines) + "\n"
 
 
-def plan(capture: Capture, target: Target, precision: str = "performance", mode: str = "decode") -> Plan:
-    """Place the recognised `capture` on `target`; raises UserError where its weights and cache do not fit."""
+def plan(capture: Capture, target: Target, precision: str = "performance", decode: Plan | None = None, shortest: int | None = None) -> Plan:
+    """Place the recognised `capture` on `target`; raises UserError where its weights and cache do not fit.
+
+    With `decode`, the plan of a prefill: weights and caches lie as they do there. `shortest` tokens have the plan too.
+    """
     graph = without_folded(capture.graph)
     free = frozenset(
         {
@@ -73,7 +93,8 @@ def plan(capture: Capture, target: Target, precision: str = "performance", mode:
     )
     parts = segments(graph, free, layer_counts(capture.graph))
     order = orders(graph)
-    search = Search(graph, order, free, capture.users, target, PRECISIONS[precision])
+    fixed = _fixed(graph, decode) if decode else {}
+    search = Search(graph, order, free, capture.users, target, PRECISIONS[precision], fixed, _share(graph, shortest))
     best: tuple[float, Placement, list[Solution]] | None = None
     for residual in _residual_placements(target):
         solutions = _solve(search, parts, residual, graph)
@@ -88,10 +109,38 @@ def plan(capture: Capture, target: Target, precision: str = "performance", mode:
     built = _Builder(graph, order, capture.users, target, PRECISIONS[precision], residual)
     for part, solution in zip(parts, solutions, strict=True):
         built.segment(part, solution)
-    result = built.finish(capture, mode, parts)
+    result = built.finish(capture, "prefill" if decode else "decode", parts)
+    if decode:
+        return replace(result, dram=decode.dram)
     dram = dram_per_chip(result.capture, result.placements, result.graph, target, result.precision)
     check_dram(dram, target, capture)
     return replace(result, dram=dram)
+
+
+def _share(graph: Graph, shortest: int | None) -> float:
+    """`shortest` as a share of the tokens of `graph`."""
+    return shortest / graph.specs[graph.inputs[0]].shape[1] if shortest else 1.0
+
+
+def _fixed(graph: Graph, decode: Plan) -> dict[tuple[str, str], Placement]:
+    """Where decode holds the weights and caches, by the first output of the op and the value that it reads or writes.
+
+    A prefill serves one user: where decode divides the users, each chip holds that user's part of the cache.
+    """
+    held = {op.outputs: op for op in decode.graph.ops}
+    names = decode.graph.parameters
+    fixed = {}
+    for op in graph.ops:
+        twin = held.get(op.outputs)
+        if twin is None:
+            continue
+        by_source = {names[v]: decode.placements[v] for v in twin.inputs if v in names}
+        fixed |= {(op.outputs[0], v): by_source[graph.parameters[v]] for v in op.inputs if v in graph.parameters}
+        if op.name == "update_cache":
+            for out in op.outputs:
+                axes = ("R" if axis == 0 else axis for axis in decode.placements[out].axes)
+                fixed[op.outputs[0], out] = Placement(tuple(axes))
+    return fixed
 
 
 def _residual_placements(target: Target) -> list[Placement]:
@@ -154,6 +203,7 @@ class _Builder:
         self.seconds: dict[str, float] = {}
         self.ops: list[Op] = []
         self.tables: dict[tuple[str, Placement], str] = {}
+        self.origins: dict[str, str] = {}
 
     def segment(self, part: Segment, solution: Solution) -> None:
         """Append the ops of a solved segment."""
@@ -200,6 +250,7 @@ class _Builder:
             name += "_again"
             self.parameters[name] = self.graph.parameters[value]
             self.specs[name] = self.graph.specs[value]
+            self.origins[name] = value
         return name
 
     def _free(self, value: str, placement: Placement) -> str:
@@ -211,6 +262,7 @@ class _Builder:
             self.placements[name] = placement
             self.specs[name] = self.graph.specs[value]
             self.orders[name] = self.orders[value]
+            self.origins[name] = value
         return self.tables[value, placement]
 
     def _move(self, move: Move, module: str) -> None:
@@ -219,6 +271,7 @@ class _Builder:
             if (move.value, step.after) not in self.names:
                 out = self._fresh(f"{move.value}_{_SUFFIX[step.name]}")
                 self.specs[out] = self.graph.specs[move.value]
+                self.origins[out] = move.value
                 self.orders[out] = self.orders[move.value]
                 attrs = {"axis": step.axis} | ({} if step.dim is None else {"dim": step.dim})
                 self.ops.append(Op(step.name, (Ref(name),), (out,), attrs, module, ()))
@@ -272,6 +325,7 @@ class _Builder:
             parts,
             self.residual,
             {},
+            self.origins,
         )
 
 

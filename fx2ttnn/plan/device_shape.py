@@ -1,6 +1,7 @@
 """How a logical value becomes the 4-D tensor that ttnn's transformer ops expect.
 
 decode: [B, S=1, X] -> [1, S, B, X] (users are the rows of a tile); [B, H, S, D] and [B, S, H, D] -> [S, B, H, D].
+prefill: [B=1, S, X] -> [1, B, S, X] (tokens are the rows); [B, H, S, D] stays, [B, S, H, D] -> [B, H, S, D].
 """
 
 from __future__ import annotations
@@ -11,25 +12,29 @@ TILE = 32
 TOKENS_SECOND = {"attention"}  # ops whose 4-D result is [B, S, H, D]; all others give [B, H, S, D]
 
 
-def device_order(spec: TensorSpec, producer: Op | None) -> tuple[int | None, ...]:
+def device_order(spec: TensorSpec, producer: Op | None, mode: str = "decode") -> tuple[int | None, ...]:
     """For each dim of the device tensor the logical dim it comes from, or None for a dim of 1."""
     rank = len(spec.shape)
-    if rank == 4:
-        return (1, 0, 2, 3) if producer is not None and producer.name in TOKENS_SECOND else (2, 0, 1, 3)
-    if rank == 3 and producer is not None and producer.name == "position_table":
-        return (None, 0, 1, 2)  # [1, B, S, X]: lines up with heads [S, B, H, D]
-    if rank == 3:
-        return (None, 1, 0, 2)
-    if rank == 2:
-        return (None, None, 1, 0)
-    raise ValueError(f"no device shape for a value of rank {rank}")
+    tokens_second = producer is not None and producer.name in TOKENS_SECOND
+    if mode == "prefill":
+        orders = {4: (0, 2, 1, 3) if tokens_second else (0, 1, 2, 3), 3: (None, 0, 1, 2), 2: (None, None, 0, 1)}
+    else:
+        table = producer is not None and producer.name == "position_table"  # lines up with heads [S, B, H, D]
+        orders = {
+            4: (1, 0, 2, 3) if tokens_second else (2, 0, 1, 3),
+            3: (None, 0, 1, 2) if table else (None, 1, 0, 2),
+            2: (None, None, 1, 0),
+        }
+    if rank not in orders:
+        raise ValueError(f"no device shape for a value of rank {rank}")
+    return orders[rank]
 
 
 def orders(graph: Graph) -> dict[str, tuple[int | None, ...]]:
     """`device_order` of every activation of `graph`; one of another rank keeps its dims, and no rule will take it."""
     producers = graph.producers()
     return {
-        v: device_order(s, producers.get(v)) if 2 <= len(s.shape) <= 4 else tuple(range(len(s.shape)))
+        v: device_order(s, producers.get(v), graph.name) if 2 <= len(s.shape) <= 4 else tuple(range(len(s.shape)))
         for v, s in graph.specs.items()
         if v not in graph.parameters
     }

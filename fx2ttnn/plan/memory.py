@@ -42,7 +42,8 @@ def dram_per_chip(
             count = copies.get(layer_of(op.module) or "", 1)
             for out in op.outputs:
                 rows, *rest = local_shape(graph.specs[out], placements[out], target.mesh_shape)
-                size = min(rows, capture.users) * prod(rest)
+                divided = bool(placements[out].axes_of(0))
+                size = (min(rows, capture.users) + divided) * prod(rest)  # spare pages: see rule cache.toml
                 found["cache"] += size * precision.bytes_of("cache") * count
     return {k: int(v) for k, v in found.items()}
 

@@ -14,7 +14,7 @@ from itertools import product
 from fx2ttnn.ir import Graph, Op, Placement
 from fx2ttnn.plan.collectives import Step, steps_between
 from fx2ttnn.plan.cost import op_seconds, step_seconds
-from fx2ttnn.plan.device_shape import local_shape, split_count, whole_tiles
+from fx2ttnn.plan.device_shape import TILE, local_shape, split_count, whole_tiles
 from fx2ttnn.plan.precision import Precision
 from fx2ttnn.plan.strategies import strategies
 from fx2ttnn.targets import Target
@@ -52,7 +52,11 @@ State = frozenset  # of (value, Placement)
 
 
 class Search:
-    """Searches segments of one graph for one target and precision."""
+    """Searches segments of one graph for one target and precision.
+
+    `fixed`: placements that are given, by the first output of an op and the value that it reads or writes. `shortest`: the
+    share of the graph's tokens that the shortest chunk has, for which the plan must hold too.
+    """
 
     def __init__(
         self,
@@ -62,8 +66,11 @@ class Search:
         users: int,
         target: Target,
         precision: Precision,
+        fixed: Mapping[tuple[str, str], Placement] | None = None,
+        shortest: float = 1,
     ):
         self.graph, self.orders, self.free, self.users = graph, orders, free, users
+        self.fixed, self.shortest = fixed or {}, shortest
         self.target, self.precision = target, precision
         self.mesh = target.mesh_shape
 
@@ -136,6 +143,8 @@ class Search:
     def _allowed(self, op: Op, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...]) -> bool:
         """Whether every split divides: heads and users evenly, hidden sizes into whole tiles, fused weights unit by unit."""
         for value, placement in zip((*op.inputs, *op.outputs), (*inputs, *outputs), strict=True):
+            if self.fixed.get((op.outputs[0], value), placement) != placement:
+                return False
             spec = self.graph.specs[value]
             if value in self.graph.parameters and len(spec.shape) == 1:
                 pass  # follows the value it is added to or multiplied with
@@ -147,12 +156,18 @@ class Search:
                     return False
                 contracted = value in op.inputs and dim == len(spec.shape) - 1
                 rows = dim == 0 and len(spec.shape) == 3 and op.name != "rotary"  # users are the rows of a tile
+                if self._is_token_dim(value, dim) and int(size * self.shortest) % (n * TILE):
+                    return False
                 if (contracted or rows) and not whole_tiles(local_shape(spec, placement, self.mesh)[dim]):
                     return False
         if op.name == "linear":
             n = split_count(outputs[0], 2, self.mesh)
             return all(unit % n == 0 for unit in op.attrs.get("units", ()))
         return True
+
+    def _is_token_dim(self, value: str, dim: int) -> bool:
+        """Whether `dim` holds the tokens of a chunk, which are the rows of the device tensor."""
+        return self.graph.name == "prefill" and value in self.orders and self.orders[value][-2] == dim
 
     def _moves(self, op: Op, inputs: tuple[Placement, ...], state: State) -> tuple[tuple[Move, ...], float] | None:
         moves: dict[tuple[str, Placement], Move] = {}

@@ -53,7 +53,7 @@ def linear(graph: Graph, op: Op) -> list[Strategy]:
     return [split_n, split_k, split_users]
 
 
-@strategy_for("rms_norm")
+@strategy_for("rms_norm", "layer_norm")
 def norm(graph: Graph, op: Op) -> list[Strategy]:
     """x [B, S, H], or heads [B, H, S, D]: split anywhere but over the normalised dim, or over it with an exchange of statistics."""
     rank = len(graph.specs[op.inputs[0]].shape)
@@ -107,15 +107,28 @@ def attention(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((1, 1, 1, *(0,) * sinks), (2,)), Strategy((0, 0, 0, *(R,) * sinks), (0,))]
 
 
+@strategy_for("last_tile")
+def last_tile(graph: Graph, op: Op) -> list[Strategy]:
+    """[1, S, H] -> [1, 32, H]."""
+    return [Strategy((2,), (2,))]
+
+
 @strategy_for("position_table")
 def position_table(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((0,), (0,))]
 
 
-@strategy_for("add", "gated", "silu", "gelu", "mul")
+@strategy_for("gated", "activation")
 def elementwise(graph: Graph, op: Op) -> list[Strategy]:
     """Operands of one shape: split alike."""
     shapes = {graph.specs[v].shape for v in op.inputs}
     if len(shapes) != 1:
         return []
     return [Strategy((d,) * len(op.inputs), (d,)) for d in range(len(shapes.pop()))]
+
+
+@strategy_for("add", "scale")
+def linear_elementwise(graph: Graph, op: Op) -> list[Strategy]:
+    """As above; a sum of partial sums, or a multiple of one, is a partial sum."""
+    split = elementwise(graph, op)
+    return [*split, Strategy((P,) * len(op.inputs), (P,))] if split else []

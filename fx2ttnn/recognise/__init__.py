@@ -5,17 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fx2ttnn.ir import Capture, Graph, Op, Ref, TensorSpec
+from fx2ttnn.recognise.experts import place_experts
 from fx2ttnn.recognise.heads import fuse_projections
+from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.match import match
+from fx2ttnn.recognise.parts import split_linears
 from fx2ttnn.recognise.patterns import PATTERNS, move_transpose_before_norm, new_spec
+from fx2ttnn.recognise.rotary import align_rotary
+from fx2ttnn.recognise.simplify import simplify
 from fx2ttnn.recognise.tables import tabulate_positions
 
 
 def recognise(capture: Capture) -> Capture:
     """The capture with its graph in terms of transformer operations; ops that no pattern knows stay as they are."""
-    graph = tabulate_positions(capture.graph)
+    graph = tabulate_positions(simplify(capture.graph))
     graph = apply_patterns(graph)
+    graph = without_dead_code(place_experts(graph))
+    graph = without_dead_code(split_linears(graph))
+    graph = without_dead_code(align_rotary(graph))
     graph = fuse_projections(graph)
+    if graph.name == "prefill":
+        graph = take_last_tile(graph)
     return replace(capture, graph=graph)
 
 
@@ -54,8 +64,8 @@ def _rewrite(graph: Graph, op: Op, producers: dict[str, Op]) -> list[Op] | None:
         extra = pattern.accept(graph, op, found) if pattern.accept else {}
         if extra is None:
             continue
-        attrs = {name: found[name] for name in pattern.attrs} | extra
-        args = tuple(found[name] for name in pattern.args)
+        attrs = {name: found[name] for name in pattern.attrs if name in found} | extra
+        args = tuple(found[name] for name in pattern.args if name in found)
         return [Op(pattern.name, args, op.outputs, attrs, op.module, _sources(op, set(args), producers))]
     return None
 

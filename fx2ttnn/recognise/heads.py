@@ -1,4 +1,7 @@
-"""Projections that read the same value and are split into heads become one: the query, key and value of an attention."""
+"""Projections that read the same value and are split into heads become one: the query, key and value of an attention.
+
+Where they cannot (a norm over all heads stands between, or only one has a bias), each is split into heads for itself.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,12 @@ def _projections(attention: Op, producers: Mapping[str, Op], users: Mapping[str,
     return found if alike and distinct else None
 
 
+def _selections(linears: tuple[Op, ...]) -> dict[str, tuple]:
+    """Which rows of its weight each linear takes, and in which order, where one of them says so."""
+    found = {key: tuple(linear.attrs.get(key, (None,))[0] for linear in linears) for key in ("rows", "orders")}
+    return {key: values for key, values in found.items() if any(values)}
+
+
 def _fused(found: list[Projection], graph: Graph) -> tuple[Op, Op, TensorSpec]:
     """The fused linear, the op that makes heads of its output, and that output's spec."""
     linears, splits = zip(*found, strict=True)
@@ -61,7 +70,7 @@ def _fused(found: list[Projection], graph: Graph) -> tuple[Op, Op, TensorSpec]:
         "linear",
         (query.args[0], weights, biases) if biases else (query.args[0], weights),
         (fused,),
-        {"widths": widths, "units": heads},
+        {"widths": widths, "units": heads, **_selections(linears)},
         module,
         tuple(source for linear in linears for source in linear.sources),
     )
@@ -70,7 +79,7 @@ def _fused(found: list[Projection], graph: Graph) -> tuple[Op, Op, TensorSpec]:
         (fused,),
         tuple(split.outputs[0] for split in splits),
         {"heads": heads[0], "kv_heads": heads[1], "head_dim": splits[0].attrs["head_dim"]},
-        module,
+        _common([split.module for split in splits]),
         tuple(source for split in splits for source in split.sources),
     )
     return linear, create, TensorSpec((*spec.shape[:-1], sum(widths)), spec.dtype)

@@ -1,7 +1,7 @@
 """A pattern is an expression over captured ops; matching it binds its variables.
 
-`A.mul(x, A.rsqrt(y))` builds a pattern; `var("x")` binds a value, `const("eps")` a constant. Operands of commutative ops
-match in either order.
+`A.mul(x, A.rsqrt(y))` builds a pattern; `var("x")` binds a value, `const("eps")` a constant, `A.gelu(x, approximate="tanh")` asks
+for a named argument or attribute, `either(p, q)` takes the first that fits. Operands of commutative ops match in either order.
 """
 
 from __future__ import annotations
@@ -28,16 +28,23 @@ class Var:
 
 @dataclass(frozen=True)
 class Node:
-    """Matches an op by its name without namespace and overload. `names` may hold alternatives; `bind` records which it was."""
+    """Matches an op by its name without namespace and overload, and by the attributes that are named here."""
 
-    names: frozenset[str]
+    name: str
     args: tuple[Any, ...]
-    bind: str | None = None
+    attrs: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Either:
+    """Matches what the first fitting one of `options` matches."""
+
+    options: tuple[Any, ...]
 
 
 class _Builder:
     def __getattr__(self, name: str) -> Callable[..., Node]:
-        return lambda *args: Node(frozenset({name.rstrip("_")}), args)
+        return lambda *args, **attrs: Node(name.rstrip("_"), args, tuple(attrs.items()))
 
 
 A = _Builder()
@@ -53,9 +60,9 @@ def const(name: str, test: Callable[[Any], bool] | None = None) -> Var:
     return Var(name, constant=True, test=test)
 
 
-def one_of(names: set[str], *args: Any, bind: str) -> Node:
-    """A node that may be any of `names`; the one found is bound to `bind`."""
-    return Node(frozenset(names), args, bind)
+def either(*options: Any) -> Either:
+    """Alternatives, the more special ones first."""
+    return Either(options)
 
 
 def base_name(op_name: str) -> str:
@@ -72,6 +79,9 @@ def match(pattern: Any, value: Any, producers: Mapping[str, Op], found: Bindings
             return found if found[pattern.name] == value else None
         fits = isinstance(value, Ref) != pattern.constant and (pattern.test is None or pattern.test(value))
         return {**found, pattern.name: value} if fits else None
+    if isinstance(pattern, Either):
+        tries = (match(option, value, producers, found) for option in pattern.options)
+        return next((bound for bound in tries if bound is not None), None)
     if isinstance(pattern, tuple):
         if not isinstance(value, tuple) or len(value) != len(pattern):
             return None
@@ -79,19 +89,27 @@ def match(pattern: Any, value: Any, producers: Mapping[str, Op], found: Bindings
     if not isinstance(pattern, Node):
         return found if pattern == value and isinstance(value, Ref) is False else None
     op = producers.get(value) if isinstance(value, Ref) else None
-    if op is None or len(op.outputs) != 1 or base_name(op.name) not in pattern.names:
+    if op is None or len(op.outputs) != 1 or base_name(op.name) != pattern.name:
         return None
-    if op.attrs and op.name.startswith("aten."):  # a named argument, such as alpha of add, makes it another function
+    bound = _match_attrs(pattern, op, producers, found)
+    if bound is None:
         return None
-    if pattern.bind:
-        found = {**found, pattern.bind: base_name(op.name)}
     orders = [pattern.args]
-    if len(pattern.args) == 2 and pattern.names <= COMMUTATIVE:
+    if len(pattern.args) == 2 and pattern.name in COMMUTATIVE:
         orders.append(pattern.args[::-1])
     for args in orders:
-        if len(args) == len(op.args) and (bound := _match_all(args, op.args, producers, found)) is not None:
-            return bound
+        if len(args) == len(op.args) and (whole := _match_all(args, op.args, producers, bound)) is not None:
+            return whole
     return None
+
+
+def _match_attrs(pattern: Node, op: Op, producers: Mapping[str, Op], found: Bindings) -> Bindings | None:
+    wanted = dict(pattern.attrs)
+    if op.name.startswith("aten.") and set(op.attrs) - set(wanted):
+        return None  # a named argument, such as alpha of add, makes it another function
+    if set(wanted) - set(op.attrs):
+        return None
+    return _match_all(tuple(wanted.values()), tuple(op.attrs[name] for name in wanted), producers, found)
 
 
 def _match_all(patterns: tuple, values: tuple, producers: Mapping[str, Op], found: Bindings) -> Bindings | None:

@@ -6,37 +6,54 @@ stays the plain op it was. Nothing here knows a model: only maths.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import A, Bindings, Node, const, one_of, var
+from fx2ttnn.recognise.match import A, Bindings, Node, const, either, var
 
-ACTIVATIONS = {"silu", "gelu", "relu", "sigmoid", "tanh"}
+Accept = Callable[[Graph, Op, Bindings], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """`expression` becomes op `name` with the bound `args` and `attrs`.
+    """`expression` becomes op `name` with those of `args` and `attrs` that were bound.
 
     `accept` sees the graph, the matched op and the bindings, and refuses or completes a match: it returns the attributes to add, or None.
-    `split` names a bound view that stays behind the new op: `transpose(norm(view(x)))` becomes `norm(transpose(view(x)))`.
     """
 
     name: str
     expression: Node
     args: tuple[str, ...]
     attrs: tuple[str, ...] = ()
-    accept: Callable[[Graph, Op, Bindings], dict[str, Any] | None] | None = None
+    accept: Accept | None = None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 x, y, w, b, cos, sin, gate, up = (var(n) for n in ("x", "y", "w", "b", "cos", "sin", "gate", "up"))
-eps, scale, dim, half, end, cap = (const(n) for n in ("eps", "scale", "dim", "half", "end", "cap"))
+eps, dim, half, size, end, shape = (const(n) for n in ("eps", "dim", "half", "size", "end", "shape"))
+factor, divisor, offset = (const(n, _is_number) for n in ("factor", "divisor", "offset"))
+gain = either(A.add(w, offset), w)  # a norm's weight, or what is added to it
+centred = A.sub(x, A.mean(x, (-1,), True))
+heads_cos, heads_sin = A.unsqueeze(cos, 1), A.unsqueeze(sin, 1)
 
 
-def _inverse_rms(of: Any) -> Node:
-    return A.rsqrt(A.add(A.mean(A.pow(of, 2), (-1,), True), eps))
+def _variance(of: Any) -> Node:
+    return A.mean(A.pow(of, 2), (-1,), True)
+
+
+def _over_root(value: Any, of: Any) -> Node:
+    return A.mul(value, A.rsqrt(A.add(of, eps)))
+
+
+def _given(**attrs: Any) -> Accept:
+    """Accepts with these attributes."""
+    return lambda graph, op, found: attrs
 
 
 def _splits_heads(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
@@ -64,21 +81,108 @@ def _is_parameter(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | Non
     return {} if found["w"] in graph.parameters else None
 
 
+def _norms_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """Weight and bias, where there are any, are parameters with one number for each element of the last dim."""
+    width = graph.specs[op.outputs[0]].shape[-1:]
+    vectors = [found[name] for name in ("w", "b") if name in found]
+    fits = all(v in graph.parameters and graph.specs[v].shape == width for v in vectors)
+    return {} if fits and found.get("shape", width) == width else None
+
+
+def _norms_with_default(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    attrs = _norms_last_dim(graph, op, found)
+    return None if attrs is None else {"eps": found.get("eps", 1e-5), **attrs}  # torch's own default
+
+
+def _rotates_a_part(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """The first columns of each head rotate, the others pass."""
+    head_dim = graph.specs[found["x"]].shape[-1]
+    fits = found["dim"] in (3, -1) and found["end"] >= head_dim
+    return {"rotated": found["size"]} if fits else None
+
+
+def _rotates_neighbours(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """Columns 2 i and 2 i + 1 rotate together."""
+    fits = found["dim"] in (3, -1) and found["end"] >= graph.specs[found["x"]].shape[-1]
+    return {"pairs": "neighbours"} if fits else None
+
+
+def _whole_part(**attrs: Any) -> Node:
+    """A rotation of the first `size` columns, with the others behind them."""
+    rotated = A.rotary(A.slice(x, dim, 0, size), cos, sin, **attrs)
+    return A.cat((rotated, A.slice(x, dim, size, end)), -1)
+
+
+def _tanh_gelu() -> Node:
+    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))"""
+    inner = A.add(x, A.scale(A.pow(x, 3), factor=0.044715))
+    tanh = A.activation(A.scale(inner, factor=math.sqrt(2 / math.pi)), function="tanh")
+    return A.mul(A.scale(x, factor=0.5), A.add(tanh, 1))
+
+
+ACTIVATIONS: tuple[tuple[str, Any], ...] = (
+    ("gelu", A.gelu(x)),
+    ("gelu", A.gelu(x, approximate="none")),
+    ("gelu_tanh", A.gelu(x, approximate="tanh")),
+    ("gelu_tanh", _tanh_gelu()),
+    ("relu_squared", A.square(A.activation(x, function="relu"))),
+    ("relu_squared", A.pow(A.activation(x, function="relu"), 2)),
+    *((name, getattr(A, name)(x)) for name in ("silu", "relu", "sigmoid", "tanh")),
+)
+
+
+def _layer_norms() -> list[Node]:
+    """torch's own op with and without weight, bias, epsilon and a flag of CUDA's."""
+    found = []
+    for vectors in ((), (gain,), (gain, b)):
+        both: tuple[Any, ...] = (*vectors, None, None)[:2]
+        found += [A.layer_norm(x, shape, *rest) for rest in (vectors, (*both, eps), (*both, eps, const("flag")))]
+    return found
+
+
 PATTERNS: tuple[Pattern, ...] = (
-    Pattern("rms_norm", A.mul(w, A.mul(x, _inverse_rms(x))), ("x", "w"), ("eps",), _is_parameter),
+    Pattern(
+        "layer_norm",
+        A.mul(gain, _over_root(centred, _variance(centred))),
+        ("x", "w"),
+        ("eps", "offset"),
+        _norms_last_dim,
+    ),
+    Pattern("rms_norm", A.mul(gain, _over_root(x, _variance(x))), ("x", "w"), ("eps", "offset"), _norms_last_dim),
+    *(
+        Pattern("layer_norm", expression, ("x", "w", "b"), ("offset",), _norms_with_default)
+        for expression in _layer_norms()
+    ),
     Pattern(
         "rotary",
         A.add(
-            A.mul(x, A.unsqueeze(cos, 1)),
-            A.mul(A.cat((A.neg(A.slice(x, dim, half, end)), A.slice(x, dim, 0, half)), -1), A.unsqueeze(sin, 1)),
+            A.mul(x, heads_cos),
+            A.mul(A.cat((A.neg(A.slice(x, dim, half, end)), A.slice(x, dim, 0, half)), -1), heads_sin),
         ),
         ("x", "cos", "sin"),
         (),
         _rotates_halves,
     ),
-    Pattern("gated", A.mul(one_of(ACTIVATIONS, gate, bind="activation"), up), ("gate", "up"), ("activation",)),
-    Pattern("split_heads", A.transpose(A.view(x, const("shape")), 1, 2), ("x",), (), _splits_heads),
-    Pattern("concat_heads", A.view(x, const("shape")), ("x",), (), _merges_heads),
+    Pattern(
+        "rotary",
+        A.add(
+            A.mul(x, heads_cos),
+            A.mul(
+                A.flatten(A.stack((A.neg(A.slice(x, dim, 1, end, 2)), A.slice(x, dim, 0, end, 2)), -1), -2), heads_sin
+            ),
+        ),
+        ("x", "cos", "sin"),
+        (),
+        _rotates_neighbours,
+    ),
+    Pattern("rotary", _whole_part(pairs=const("pairs")), ("x", "cos", "sin"), ("pairs",), _rotates_a_part),
+    Pattern("rotary", _whole_part(), ("x", "cos", "sin"), (), _rotates_a_part),
+    *(Pattern("activation", of, ("x",), (), _given(function=name)) for name, of in ACTIVATIONS),
+    Pattern("gated", A.mul(A.activation(gate, function=const("activation")), up), ("gate", "up"), ("activation",)),
+    Pattern("scale", A.mul(x, factor), ("x",), ("factor",)),
+    Pattern("scale", A.div(x, divisor), ("x",), (), lambda graph, op, found: {"factor": 1 / found["divisor"]}),
+    Pattern("split_heads", A.transpose(A.view(x, shape), 1, 2), ("x",), (), _splits_heads),
+    Pattern("concat_heads", A.view(x, shape), ("x",), (), _merges_heads),
     Pattern("linear", A.linear(x, w), ("x", "w"), (), _is_parameter),
     Pattern("linear", A.linear(x, w, b), ("x", "w", "b"), (), _is_parameter),
     Pattern("embedding", A.embedding(w, x), ("x", "w"), (), _is_parameter),

@@ -5,10 +5,16 @@ This covers rotary embeddings of every kind without knowing any of them.
 
 from __future__ import annotations
 
-from fx2ttnn.ir import Graph, Op, Ref
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.plan.segments import layer_of
 from fx2ttnn.recognise.match import base_name
 
 POSITIONS = "position_ids"
+_SHAPING = {"mul", "to", "_to_copy", "unsqueeze", "view", "slice", "repeat_interleave"}  # words that name no table
 
 
 def tabulate_positions(graph: Graph) -> Graph:
@@ -35,8 +41,34 @@ def tabulate_positions(graph: Graph) -> Graph:
         table = _slice(graph, value, inside)
         sources = tuple(s for op in table.ops for s in op.sources)
         attrs = {"stem": stem, "table": table}
-        tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, inside[value].module, sources))
-    return graph.with_ops((*tables, *rest))
+        tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table), sources))
+    graph = graph.with_ops((*tables, *rest))
+    return _without_heads(graph)
+
+
+def _without_heads(graph: Graph) -> Graph:
+    """Tables [B, 1, S, X], shaped for heads, become [B, S, X] with an `unsqueeze` behind them."""
+    ops: list[Op] = []
+    specs: dict[str, TensorSpec] = {}
+    for op in graph.ops:
+        value = op.outputs[0]
+        spec = graph.specs[value]
+        if op.name != "position_table" or len(spec.shape) != 4 or spec.shape[1] != 1:
+            ops.append(op)
+            continue
+        flat = f"{value}_flat"
+        specs[flat] = replace(spec, shape=(spec.shape[0], *spec.shape[2:]))
+        squeeze = Op("aten.squeeze.dim", (Ref(value), 1), (flat,))
+        table = append(op.attrs["table"], squeeze, specs[flat])
+        ops.append(replace(op, outputs=(flat,), attrs={**op.attrs, "table": table}))
+        ops.append(Op("aten.unsqueeze.default", (Ref(flat), 1), (value,), {}, op.module))
+    return graph.with_ops(tuple(ops), specs)
+
+
+def append(table: Graph, op: Op, spec: TensorSpec, constants: Mapping[str, Any] | None = None) -> Graph:
+    """The table with one more op, whose result it then gives."""
+    table = table.with_ops((*table.ops, op), {op.outputs[0]: spec})
+    return replace(table, outputs=op.outputs, constants={**table.constants, **(constants or {})})
 
 
 def _read_inside(op: Op, inside: dict[str, Op]) -> bool:
@@ -56,10 +88,16 @@ def _slice(graph: Graph, value: str, inside: dict[str, Op]) -> Graph:
     return Graph(value, (POSITIONS,), (value,), tuple(reversed(ops)), specs, {}, constants)
 
 
+def _module(table: Graph) -> str:
+    """The module that computes the table; a last step inside a layer does not make the table the layer's."""
+    modules = [op.module for op in table.ops]
+    return next((module for module in reversed(modules) if layer_of(module) is None), modules[-1])
+
+
 def _stem(value: str, inside: dict[str, Op], taken: set[str]) -> str:
     """A name for the table: the last op that is no scaling or cast (`cos`, `sin`), numbered where it is taken."""
     op = inside[value]
-    while base_name(op.name) in ("mul", "to", "_to_copy", "unsqueeze", "view") and op.args[0] in inside:
+    while base_name(op.name) in _SHAPING and op.args[0] in inside:
         op = inside[op.args[0]]
     stem = base_name(op.name)
     names = [stem, *(f"{stem}_{n}" for n in range(2, len(taken) + 3))]

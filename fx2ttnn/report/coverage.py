@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fx2ttnn.emit.distinct import distinct_calls
 from fx2ttnn.ir import Op
-from fx2ttnn.lower.values import Lowered
+from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.values import Call, Lowered
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_counts, layer_of
 from fx2ttnn.report.issue import issue_text
@@ -19,8 +20,9 @@ from fx2ttnn.report.issue import issue_text
 
 @dataclass(frozen=True)
 class Row:
-    """One recognised operation of the spelled-out graph. `captured` are its FX nodes, `layers` how many layers have it."""
+    """One recognised operation of a spelled-out graph. `captured` are its FX nodes, `layers` how many layers have it."""
 
+    mode: str
     op: str
     module: str
     captured: tuple[str, ...]
@@ -33,14 +35,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The whole report. Percentages count captured operations of the whole model."""
+    """The whole report, of decode and prefill. Percentages count captured operations of the whole model."""
 
     model: str
     target: str
-    mode: str
     rows: tuple[Row, ...]
     distinct: tuple[dict[str, Any], ...]
     issues: tuple[str, ...]
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row.mode for row in self.rows))
 
     @property
     def percent(self) -> float:
@@ -49,10 +54,16 @@ class Coverage:
         done = sum(len(r.captured) * r.layers for r in self.rows if not r.problem)
         return 100 * done / total if total else 100.0
 
-    def calls(self) -> Counter[str]:
-        """ttnn calls of the whole model by operation."""
+    def captured(self, mode: str) -> int:
+        """Captured operations of the whole model in one mode."""
+        return sum(len(r.captured) * r.layers for r in self.rows if r.mode == mode)
+
+    def calls(self, mode: str | None = None) -> Counter[str]:
+        """ttnn calls of the whole model by operation, in one mode or in all."""
         found: Counter[str] = Counter()
         for row in self.rows:
+            if mode not in (None, row.mode):
+                continue
             for call in row.ttnn:
                 found[call] += row.layers
         return found
@@ -62,9 +73,9 @@ class Coverage:
         return {
             "model": self.model,
             "target": self.target,
-            "mode": self.mode,
+            "modes": {m: {"captured_ops": self.captured(m), "ttnn_calls": self.calls(m).total()} for m in self.modes},
             "percent": round(self.percent, 2),
-            "captured_ops": sum(len(r.captured) * r.layers for r in self.rows),
+            "captured_ops": sum(self.captured(m) for m in self.modes),
             "ttnn_calls": dict(sorted(self.calls().items())),
             "distinct_calls": list(self.distinct),
             "rows": [vars(row) for row in self.rows],
@@ -74,18 +85,24 @@ class Coverage:
     def markdown(self) -> str:
         """The report as text."""
         lines = [
-            f"# Coverage of {self.model} on {self.target}, {self.mode}",
+            f"# Coverage of {self.model} on {self.target}",
             "",
-            f"{self.percent:.1f} % of {sum(len(r.captured) * r.layers for r in self.rows)} captured operations have ttnn calls: "
-            f"{sum(self.calls().values())} calls in the whole model, {len(self.distinct)} distinct.",
+            f"{self.percent:.1f} % of the captured operations have ttnn calls; {len(self.distinct)} calls are distinct.",
             "",
-            "| operation | module | captured | layers | rule rows | ttnn calls |",
-            "|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"- {mode}: {self.captured(mode)} captured operations, {self.calls(mode).total()} ttnn calls in the whole model"
+            for mode in self.modes
+        ]
+        lines += [
+            "",
+            "| mode | operation | module | captured | layers | rule rows | ttnn calls |",
+            "|---|---|---|---|---|---|---|",
         ]
         for r in self.rows:
             done = ", ".join(r.ttnn) if not r.problem else f"**unsupported**: {r.problem}"
             lines.append(
-                f"| {r.op} {r.shapes} | {r.module} | {len(r.captured)} | {r.layers} | {', '.join(r.rules)} | {done} |"
+                f"| {r.mode} | {r.op} {r.shapes} | {r.module} | {len(r.captured)} | {r.layers} | {', '.join(r.rules)} | {done} |"
             )
         lines += [
             "",
@@ -108,38 +125,42 @@ class Coverage:
         (folder / "coverage.md").write_text(self.markdown())
 
 
-def coverage(plan: Plan, lowered: Lowered) -> Coverage:
-    """Coverage of a lowered plan."""
+def coverage(program: Program) -> Coverage:
+    """Coverage of a program; prefill's by its longest chunk."""
+    plan = program.plan
+    steps = {"decode": (plan, program.decode), "prefill": (program.prefill_plan, program.lengths[max(program.lengths)])}
+    rows = tuple(row for mode, (planned, lowered) in steps.items() for row in _rows(mode, planned, lowered))
+    counts = layer_counts(plan.capture.graph)
+    distinct = tuple(_distinct(first, group, counts) for (_, first), group in distinct_calls(program.calls()))
+    drafts = dict.fromkeys(issue_text(op, why, p) for p, lowered in steps.values() for op, why in lowered.unsupported)
+    return Coverage(plan.capture.model_name, plan.target.name, rows, distinct, tuple(drafts))
+
+
+def _rows(mode: str, plan: Plan, lowered: Lowered) -> Iterator[Row]:
     counts = layer_counts(plan.capture.graph)
     problems = {op.outputs[0]: why for op, why in lowered.unsupported}
-    by_op: dict[str, list] = {}
+    by_op: dict[str, list[Call]] = {}
     for call in lowered.calls:
         by_op.setdefault(_key(call.op), []).append(call)
-    rows = []
     counted: set[str] = set()  # position tables share captured operations
     for op in plan.graph.ops:
         calls = by_op.get(_key(op), [])
-        problem = problems.get(op.outputs[0], "")
-        rows.append(
-            Row(
-                op.name,
-                op.module,
-                tuple(s for s in op.sources if s not in counted),
-                _shapes(op, plan),
-                tuple(dict.fromkeys(c.rule for c in calls)),
-                tuple(c.function for c in calls),
-                counts.get(layer_of(op.module) or "", 1),
-                problem,
-            )
+        yield Row(
+            mode,
+            op.name,
+            op.module,
+            tuple(s for s in op.sources if s not in counted),
+            _shapes(op, plan),
+            tuple(dict.fromkeys(c.rule for c in calls)),
+            tuple(c.function for c in calls),
+            counts.get(layer_of(op.module) or "", 1),
+            problems.get(op.outputs[0], ""),
         )
         counted |= set(op.sources)
     for call in lowered.calls:  # moves between layouts are nobody's captured operation
         if call.op.name == "reshard":
             layers = counts.get(layer_of(call.op.module) or "", 1)
-            rows.append(Row("reshard", call.op.module, (), "", (call.rule,), (call.function,), layers))
-    distinct = [_distinct(first, group, counts) for first, group in distinct_calls(lowered)]
-    issues = tuple(issue_text(op, why, plan) for op, why in lowered.unsupported)
-    return Coverage(plan.capture.model_name, plan.target.name, plan.mode, tuple(rows), tuple(distinct), issues)
+            yield Row(mode, "reshard", call.op.module, (), "", (call.rule,), (call.function,), layers)
 
 
 def _distinct(first: Any, group: list, counts: Mapping[str, int]) -> dict[str, Any]:

@@ -10,23 +10,22 @@ from torch.nn import functional
 
 from fx2ttnn.emulate.chips import common_chips, on_chips
 from fx2ttnn.emulate.registry import emulates
-from fx2ttnn.emulate.tensor import EmulatedTensor, EmulationError
+from fx2ttnn.emulate.tensor import EmulationError, Numbers
 
-Tensor = EmulatedTensor
 _AT_ONCE = 1 << 26  # numbers of keys that are float32 at once
 
 
 @emulates("ttnn.transformer.paged_scaled_dot_product_attention_decode", raw=True)
 def paged_decode(
-    input_tensor_q: Tensor,
-    input_tensor_k: Tensor,
-    input_tensor_v: Tensor,
-    page_table_tensor: Tensor,
+    input_tensor_q: Numbers,
+    input_tensor_k: Numbers,
+    input_tensor_v: Numbers,
+    page_table_tensor: Numbers,
     *,
     is_causal: bool = True,
-    attn_mask: Tensor | None = None,
-    cur_pos_tensor: Tensor | None = None,
-    attention_sink: Tensor | None = None,
+    attn_mask: Numbers | None = None,
+    cur_pos_tensor: Numbers | None = None,
+    attention_sink: Numbers | None = None,
     scale: float | None = None,
     sliding_window_size: int | None = None,
     real: Any,
@@ -55,15 +54,15 @@ def paged_decode(
 
 @emulates("ttnn.transformer.scaled_dot_product_attention_decode", raw=True)
 def decode(
-    input_tensor_q: Tensor,
-    input_tensor_k: Tensor,
-    input_tensor_v: Tensor,
+    input_tensor_q: Numbers,
+    input_tensor_k: Numbers,
+    input_tensor_v: Numbers,
     *,
     is_causal: bool = True,
-    attn_mask: Tensor | None = None,
+    attn_mask: Numbers | None = None,
     cur_pos: Sequence[int] = (),
-    cur_pos_tensor: Tensor | None = None,
-    attention_sink: Tensor | None = None,
+    cur_pos_tensor: Numbers | None = None,
+    attention_sink: Numbers | None = None,
     scale: float | None = None,
     sliding_window_size: int | None = None,
     real: Any,
@@ -82,8 +81,8 @@ def decode(
 
 
 def _decode(
-    q: Tensor, k: Tensor, v: Tensor, keys: Any, positions: torch.Tensor | None, table: torch.Tensor | None,
-    is_causal: bool, attn_mask: Tensor | None, sink: Tensor | None, scale: float | None, window: int | None, real: Any,
+    q: Numbers, k: Numbers, v: Numbers, keys: Any, positions: torch.Tensor | None, table: torch.Tensor | None,
+    is_causal: bool, attn_mask: Numbers | None, sink: Numbers | None, scale: float | None, window: int | None, real: Any,
 ) -> torch.Tensor:  # fmt: skip
     """[r, c, 1, B, h, d]; one row of chips at a time where the keys of all are too many."""
     if is_causal and positions is None:
@@ -146,16 +145,16 @@ def prefill(
 
 @emulates("ttnn.transformer.chunked_scaled_dot_product_attention", raw=True)
 def chunked(
-    input_tensor_q: Tensor,
-    input_tensor_k: Tensor,
-    input_tensor_v: Tensor,
-    page_table_tensor: Tensor,
+    input_tensor_q: Numbers,
+    input_tensor_k: Numbers,
+    input_tensor_v: Numbers,
+    page_table_tensor: Numbers,
     chunk_start_idx: int | None = None,
     *,
-    chunk_start_idx_tensor: Tensor | None = None,
+    chunk_start_idx_tensor: Numbers | None = None,
     scale: float | None = None,
     sliding_window_size: int | None = None,
-    attention_sink: Tensor | None = None,
+    attention_sink: Numbers | None = None,
 ) -> torch.Tensor:
     """q [b, h, S, d] at positions from `chunk_start_idx` on, over paged caches that hold the chunk already."""
     q = input_tensor_q.value.float()
@@ -194,17 +193,18 @@ def _attend(
 
     Neighbouring query heads share a key head. The sink is one more score, scaled too, without a value.
     """
-    groups = k.shape[3]
+    groups, heads, queries = k.shape[3], q.shape[3], q.shape[4]
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    grouped = q.unflatten(3, (groups, -1))
-    scores = (grouped @ k.unsqueeze(4).mT).flatten(3, 4) * scale  # [r, c, b, h, s, n]
+    rows = (q * scale).unflatten(3, (groups, -1)).flatten(4, 5)  # the heads of a group as more queries
+    scores = (rows @ k.mT).unflatten(4, (-1, queries)).flatten(3, 4)  # [r, c, b, h, s, n]
     scores = scores if mask is None else scores + mask
     if sink is None:
         weights = torch.softmax(scores, dim=-1)
     else:
         extra = sink[:, :, None, :, None, None].expand(*scores.shape[:-1], 1) * scale
         weights = torch.softmax(torch.cat([scores, extra], dim=-1), dim=-1)[..., :-1]
-    return (weights.unflatten(3, (groups, -1)) @ v.unsqueeze(4)).flatten(3, 4)
+    out = weights.unflatten(3, (groups, -1)).flatten(4, 5) @ v
+    return out.unflatten(4, (heads // groups, queries)).flatten(3, 4)
 
 
 def _part(value: torch.Tensor, row: slice) -> torch.Tensor:

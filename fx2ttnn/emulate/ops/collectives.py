@@ -26,13 +26,13 @@ def all_reduce(input_tensor: torch.Tensor, *, cluster_axis: int | None = None) -
     return _all(input_tensor, axis).sum(axis, keepdim=True)
 
 
-@emulates("ttnn.reduce_scatter")
+@emulates("ttnn.reduce_scatter", "ttnn.experimental.reduce_scatter_minimal_async")
 def reduce_scatter(input_tensor: torch.Tensor, dim: int, *, cluster_axis: int | None = None) -> torch.Tensor:
     axis = mesh_axis(cluster_axis)
     return _deal(_all(input_tensor, axis).sum(axis, keepdim=True), own_dim(input_tensor, dim), axis)
 
 
-@emulates("ttnn.all_gather", moves=True)
+@emulates("ttnn.all_gather", "ttnn.experimental.all_gather_async", moves=True)
 def all_gather(input_tensor: torch.Tensor, dim: int, *, cluster_axis: int | None = None) -> torch.Tensor:
     axis = mesh_axis(cluster_axis)
     return torch.cat(_all(input_tensor, axis).split(1, dim=axis), dim=own_dim(input_tensor, dim))

@@ -52,7 +52,7 @@ BINARY: dict[str, Callable[[Any, Any], torch.Tensor]] = {
 _ACTIVATIONS: dict[str, Unary] = {
     **UNARY,
     "gelu": functional.gelu,
-    "gelu_approx": lambda x: functional.gelu(x, approximate="tanh"),
+    **{name: lambda x: functional.gelu(x, approximate="tanh") for name in ("gelu_approx", "gelu_tanh")},
     "recip": torch.reciprocal,
     "swish": functional.silu,
     "softplus": functional.softplus,
@@ -113,7 +113,7 @@ for _name, _function in UNARY.items():
 for _name, _of_two in BINARY.items():
     emulates(f"ttnn.{_name}")(_binary(_of_two))
 for _name, _of in {"add_": "add", "subtract_": "subtract", "multiply_": "multiply", "divide_": "div"}.items():
-    emulates(f"ttnn.{_name}", inplace="input_tensor_a")(_binary(BINARY[_of]))
+    emulates(f"ttnn.{_name}", inplace=("input_tensor_a",))(_binary(BINARY[_of]))
 
 
 @emulates("ttnn.gelu")
@@ -151,7 +151,7 @@ def addcdiv(input_a: torch.Tensor, input_b: torch.Tensor, input_c: torch.Tensor,
     return a + value * b / c
 
 
-@emulates("ttnn.plus_one", inplace="input_tensor")
+@emulates("ttnn.plus_one", inplace=("input_tensor",))
 def plus_one(
     input_tensor: torch.Tensor, sub_core_grids: Any = None, skip_negative_entries: bool = False
 ) -> torch.Tensor:

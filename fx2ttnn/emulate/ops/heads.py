@@ -91,11 +91,17 @@ def rotary_hf(
 
 @emulates("ttnn.experimental.rotary_embedding")
 def rotary(
-    input_tensor: torch.Tensor, cos_cache: torch.Tensor, sin_cache: torch.Tensor, token_index: int | None = None
+    input_tensor: torch.Tensor,
+    cos_cache: torch.Tensor,
+    sin_cache: torch.Tensor,
+    token_index: int | None = None,
+    *,
+    real: Any,
 ) -> torch.Tensor:
     """As rotary_embedding_hf in prefill; with a token index, all rows take that row of the caches."""
     rows = slice(input_tensor.shape[-2]) if token_index is None else slice(token_index, token_index + 1)
-    return input_tensor * cos_cache[..., rows, :] + _rotate_half(input_tensor) * sin_cache[..., rows, :]
+    out = input_tensor * cos_cache[..., rows, :] + _rotate_half(input_tensor) * sin_cache[..., rows, :]
+    return functional.pad(out, (0, 0, 0, real.shape[2] - out.shape[-2]))  # ttnn's result counts whole tiles
 
 
 @emulates("ttnn.experimental.rotary_embedding_llama")

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from fx2ttnn.emulate.chips import LEAD, align, common_chips
+from fx2ttnn.emulate.chips import LEAD, align, common_chips, on_chips
 from fx2ttnn.emulate.ops.elementwise import activate
 from fx2ttnn.emulate.registry import emulates
-from fx2ttnn.emulate.tensor import EmulatedTensor
+from fx2ttnn.emulate.tensor import EmulationError, Numbers
 
 _CHUNK = 1 << 25  # elements of a weight that are float32 at once
 _BIG = 1 << 20  # elements of a weight from which on it is worth to stay in bfloat16
@@ -17,10 +17,10 @@ _BIG = 1 << 20  # elements of a weight from which on it is worth to stay in bflo
 
 @emulates("ttnn.linear", "ttnn.matmul", raw=True)
 def linear(
-    input_tensor_a: EmulatedTensor,
-    input_tensor_b: EmulatedTensor,
+    input_tensor_a: Numbers,
+    input_tensor_b: Numbers,
     *,
-    bias: EmulatedTensor | None = None,
+    bias: Numbers | None = None,
     transpose_a: bool = False,
     transpose_b: bool = False,
     activation: Any = None,
@@ -39,32 +39,50 @@ def linear(
     return activate(activate(out, fused), activation)
 
 
+@emulates("ttnn.sparse_matmul")
+def sparse_matmul(
+    input_tensor_a: torch.Tensor,
+    input_tensor_b: torch.Tensor,
+    *,
+    sparsity: torch.Tensor,
+    nnz: int | None = None,
+    is_input_a_sparse: bool = False,
+    is_input_b_sparse: bool = True,
+    real: Any,
+) -> torch.Tensor:
+    """Products by the groups of b [1, E, K, N] for which `sparsity` is not zero; zeros elsewhere.
+
+    a [.., E, M, K] -> [.., E, M, N]; where only b is sparse, a [A, B, M, K] -> [A, B, 1, E, M, N].
+    """
+    a = input_tensor_a if is_input_a_sparse else input_tensor_a[:, :, :, :, None, None]
+    active = (sparsity != 0).reshape(*sparsity.shape[:LEAD], *list(real.shape)[:-2])
+    if nnz is not None and (active.flatten(LEAD).sum(-1) != nnz).any():
+        raise EmulationError(
+            f"ttnn.sparse_matmul: nnz is {nnz}, not the number of nonzeros in `sparsity`: a card hangs"
+        )
+    out = torch.zeros(*common_chips(a, input_tensor_b, active), *real.shape)
+    for group in active.flatten(0, -2).any(0).nonzero().flatten().tolist():
+        x = a[..., group if is_input_a_sparse else 0, :, :]
+        found = product(x, input_tensor_b[:, :, :, group])
+        out[..., group, :, :] = torch.where(active[..., group, None, None], found, 0)
+    return out
+
+
 def product(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Matrix product in float32 of stored values a [r, c, .., m, k] and b [r, c, .., k, n].
 
-    In bfloat16, torch sums in float32 too and rounds once at the end. A weight (no batches of its own) is read once:
-    chip by chip, with all chips of `a` that share a chip of `b` as rows of one product.
+    In bfloat16, torch sums in float32 too and rounds once at the end. A weight (no batches of its own) is read once: one
+    product for each of its chips, in which all chips of `a` that share it are more rows.
     """
     if any(n > 1 for n in b.shape[LEAD:-2]):
         return torch.einsum("...mk,...kn->...mn", a.float(), b.float())
-    a, chips = a.to(dtype), common_chips(a, b)
-    found = []
-    for row in range(b.shape[0]):
-        for col in range(b.shape[1]):
-            x = a[_chip(a, b, 0, row), _chip(a, b, 1, col)]
-            found.append(_matrix_product(x, b[row, col].reshape(b.shape[-2:])))
-    across = [torch.cat(found[i : i + b.shape[1]], dim=1) for i in range(0, len(found), b.shape[1])]
-    return torch.cat(across, dim=0).reshape(*chips, *a.shape[LEAD:-1], b.shape[-1])
-
-
-def _chip(a: torch.Tensor, b: torch.Tensor, axis: int, chip: int) -> slice:
-    """The chips of `a` along a mesh axis that multiply chip `chip` of `b`: all of them where `b` has one."""
-    return slice(None) if b.shape[axis] == 1 or a.shape[axis] == 1 else slice(chip, chip + 1)
-
-
-def _matrix_product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """x [.., k] by w [k, n], of which a part is converted to the type of `x` at a time."""
-    rows = x.reshape(-1, x.shape[-1])
-    parts = w.split(max(1, _CHUNK // w.shape[0]), dim=-1)
-    out = torch.cat([rows @ part.to(x.dtype) for part in parts], dim=-1)
-    return out.reshape(*x.shape[:-1], w.shape[-1])
+    chips, own = common_chips(a, b), b.shape[:LEAD]
+    x = on_chips(a, chips).to(dtype).flatten(LEAD, -2)  # [R, C, rows, k]
+    x = x.unflatten(1, (own[1], -1)).unflatten(0, (own[0], -1))  # [r, R / r, c, C / c, rows, k]
+    folded = x.transpose(1, 2).flatten(2, 4).flatten(0, 1)  # [r * c, more rows, k]
+    weight = b.reshape(-1, *b.shape[-2:])
+    step = weight.shape[-1] if b.dtype == dtype else max(1, _CHUNK * weight.shape[-1] // weight.numel())
+    parts = [torch.bmm(folded, part.to(dtype)) for part in weight.split(step, dim=-1)]
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    out = out.reshape(*own, x.shape[1], x.shape[3], -1, b.shape[-1]).transpose(1, 2)
+    return out.reshape(*chips, *a.shape[LEAD:-1], b.shape[-1])

@@ -76,7 +76,12 @@ def slice_(
     slice_start: Any = None,
     slice_end: Any = None,
     slice_step: Any = None,
+    slice_dim: int | None = None,
+    num_devices: int | None = None,
 ) -> torch.Tensor:
+    if slice_dim is not None and num_devices is not None:  # the device reads where the part begins
+        dim = own_dim(input_tensor, slice_dim)
+        return input_tensor.narrow(dim, int(starts.flatten()[slice_dim]), input_tensor.shape[dim] // num_devices)
     starts, ends, steps = (_integers(x) for x in (starts or slice_start, ends or slice_end, steps or slice_step))
     steps = steps or [1] * len(starts)
     return input_tensor[
@@ -144,6 +149,13 @@ def chunk(input_tensor: torch.Tensor, chunks: int, dim: int) -> list[torch.Tenso
 def gather(input: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
     chips = common_chips(input, index)
     return on_chips(input, chips).gather(own_dim(input, dim), on_chips(index, chips).long())
+
+
+@emulates("ttnn.scatter", moves=True)
+def scatter(input: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
+    chips = common_chips(input, index, src)
+    base, places, found = (on_chips(t, chips) for t in (input, index, src))
+    return base.scatter(own_dim(input, dim), places.long(), found)
 
 
 @emulates("ttnn.embedding", moves=True)

@@ -8,7 +8,7 @@ from torch.nn import functional
 from fx2ttnn.emulate.chips import LEAD, common_chips
 from fx2ttnn.emulate.registry import emulates
 from fx2ttnn.emulate.rounding import round_to
-from fx2ttnn.emulate.tensor import EmulatedTensor
+from fx2ttnn.emulate.tensor import Numbers
 
 TILE = 32
 
@@ -55,31 +55,27 @@ def _tiles(*columns: torch.Tensor) -> torch.Tensor:
     return torch.cat([functional.pad(column, (0, TILE - 1)) for column in columns], dim=-1)
 
 
-def _with_residual(x: EmulatedTensor, residual: EmulatedTensor | None) -> torch.Tensor:
+def _with_residual(x: Numbers, residual: Numbers | None) -> torch.Tensor:
     """The input, with the residual added, in float32.
 
     The kernel for sharded inputs writes the sum over the input's shard, the one for interleaved inputs does not.
     """
     if residual is None:
         return x.value.float()
-    total = round_to(x.value.float() + residual.value.float(), x.real.dtype.name)
-    if x.real.is_sharded():
+    total = round_to(x.value.float() + residual.value.float(), x.dtype)
+    if x.spec.memory_config.is_sharded():
         x.writable(common_chips(total)).copy_(total)
     return total.float()
 
 
 @emulates("ttnn.rms_norm_pre_all_gather", raw=True)
-def rms_norm_pre_all_gather(
-    input_tensor: EmulatedTensor, *, residual_input_tensor: EmulatedTensor | None = None
-) -> torch.Tensor:
+def rms_norm_pre_all_gather(input_tensor: Numbers, *, residual_input_tensor: Numbers | None = None) -> torch.Tensor:
     """[.., h] -> [.., 32]: the sum of squares of the chip's columns."""
     return _tiles(_with_residual(input_tensor, residual_input_tensor).square().sum(-1, keepdim=True))
 
 
 @emulates("ttnn.layer_norm_pre_all_gather", raw=True)
-def layer_norm_pre_all_gather(
-    input_tensor: EmulatedTensor, *, residual_input_tensor: EmulatedTensor | None = None
-) -> torch.Tensor:
+def layer_norm_pre_all_gather(input_tensor: Numbers, *, residual_input_tensor: Numbers | None = None) -> torch.Tensor:
     """[.., h] -> [.., 64]: the sum of squares, then the sum of the chip's columns."""
     x = _with_residual(input_tensor, residual_input_tensor)
     return _tiles(x.square().sum(-1, keepdim=True), x.sum(-1, keepdim=True))

@@ -47,16 +47,41 @@ def argmax(input_tensor: torch.Tensor, dim: int | None = None, keepdim: bool = F
 
 @emulates("ttnn.topk")
 def topk(
-    input_tensor: torch.Tensor, k: int = 32, dim: int = -1, largest: bool = True, sorted: bool = True
+    input_tensor: torch.Tensor,
+    k: int = 32,
+    dim: int = -1,
+    largest: bool = True,
+    sorted: bool = True,
+    *,
+    indices_tensor: torch.Tensor | None = None,
+    stable: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    found = torch.topk(input_tensor, k, dim=own_dim(input_tensor, dim), largest=largest)
-    return found.values, found.indices
+    """Values and their places along the dim, or what `indices_tensor` holds at these places."""
+    at = own_dim(input_tensor, dim)
+    if stable:
+        values, places = (x.narrow(at, 0, k) for x in input_tensor.sort(dim=at, descending=largest, stable=True))
+    else:
+        values, places = torch.topk(input_tensor, k, dim=at, largest=largest)
+    if indices_tensor is None:
+        return values, places
+    chips = common_chips(places, indices_tensor)
+    return values, on_chips(indices_tensor, chips).gather(at, on_chips(places, chips))
 
 
 @emulates("ttnn.sort")
 def sort(input_tensor: torch.Tensor, dim: int = -1, descending: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     found = torch.sort(input_tensor, dim=own_dim(input_tensor, dim), descending=descending, stable=True)
     return found.values, found.indices
+
+
+_CHANCE = torch.Generator()  # as the chip's, it goes on where the last draw ended unless a seed is given
+
+
+@emulates("ttnn.manual_seed", raw=True)
+def manual_seed(seeds: Any, *, user_ids: Any = None, real: Any) -> torch.Tensor:
+    """Starts the random numbers anew. The result has no meaning."""
+    _CHANCE.manual_seed(seeds if isinstance(seeds, int) else hash(tuple(seeds.value.flatten().tolist())))
+    return torch.zeros(1, 1, *real.shape)
 
 
 @emulates("ttnn.sampling")
@@ -70,17 +95,18 @@ def sampling(
 ) -> torch.Tensor:
     """One of the top k within the mass p for each user: values [1, 1, B, W] -> [1, 1, 1, B].
 
-    The chip draws other numbers from the same distribution.
+    A user's random number is the same on all chips. The chip draws other numbers from the same distribution.
     """
     inputs = (input_values_tensor, input_indices_tensor, k, p, temp)
     values, indices, k, p, temp = (on_chips(x, common_chips(*inputs)) for x in inputs)
-    order = (values[:, :, 0, 0] * temp[..., None]).sort(dim=-1, descending=True)  # `temp` holds 1 / temperature
+    order = (values[:, :, 0, 0] * temp[..., None]).sort(dim=-1, descending=True, stable=True)  # `temp`: 1 / temperature
     rank = torch.arange(values.shape[-1])
     kept = order.values.masked_fill(rank >= k[..., None], float("-inf"))
     probabilities = torch.softmax(kept, dim=-1)
     before = probabilities.cumsum(-1) - probabilities
-    probabilities = probabilities.masked_fill(before > p[..., None], 0)
-    generator = torch.Generator().manual_seed(seed or 0)
-    drawn = torch.multinomial(probabilities.flatten(0, 2), 1, generator=generator).unflatten(0, (*values.shape[:2], -1))
-    chosen = indices[:, :, 0, 0].gather(-1, order.indices.gather(-1, drawn))
-    return chosen.transpose(-1, -2)[:, :, None, None]
+    mass = probabilities.masked_fill((before > p[..., None]) | (rank >= k[..., None]), 0).cumsum(-1)
+    if seed is not None:
+        _CHANCE.manual_seed(seed)
+    drawn = torch.rand(values.shape[-2], generator=_CHANCE)[:, None] * mass[..., -1:]
+    chosen = order.indices.gather(-1, (mass[..., :-1] <= drawn).sum(-1, keepdim=True))
+    return indices[:, :, 0, 0].gather(-1, chosen).transpose(-1, -2)[:, :, None, None]

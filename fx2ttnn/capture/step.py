@@ -1,4 +1,4 @@
-"""The capture stage: from a configuration to the graph of one decode step."""
+"""The capture stage: from a configuration to the graph of a decode step or of a chunk of a prompt."""
 
 from __future__ import annotations
 
@@ -22,17 +22,29 @@ def capture_decode(config: Any, batch: int = 32, max_seq_len: int = 4096) -> Cap
     Inputs of the graph: input_ids and position_ids [B, 1], int64; output: logits [B, 1, vocab], float32. Raises UserError
     for sizes the model does not have, CaptureError for a model that cannot be captured.
     """
+    return _capture("decode", config, batch, 1, max_seq_len)
+
+
+def capture_prefill(config: Any, tokens: int, max_seq_len: int = 4096) -> Capture:
+    """Captures `tokens` consecutive tokens of one user, which attend to what the cache holds of the tokens before them.
+
+    Inputs of the graph: input_ids and position_ids [1, S], int64; output: logits [1, S, vocab], float32. Raises as above.
+    """
+    return _capture("prefill", config, 1, tokens, max_seq_len)
+
+
+def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int) -> Capture:
     _check(config, batch, max_seq_len)
     from fx2ttnn.capture.clean import clean
     from fx2ttnn.capture.to_graph import to_graph
-    from fx2ttnn.capture.trace import trace_decode
+    from fx2ttnn.capture.trace import trace_step
     from fx2ttnn.capture.verify import check_attention, check_layers
 
     plain = json.loads(config.to_json_string(use_diff=False))
     model = build_model(config)
     weights, tied = _weights(model)
-    trace = trace_decode(model, batch, max_seq_len)
-    graph = clean(to_graph(trace, weights))
+    trace = trace_step(model, (batch, tokens), max_seq_len)
+    graph = clean(to_graph(trace, weights, name))
     check_attention(graph)
     check_layers(graph)
     modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p)) for p, m in model.named_modules()}

@@ -1,0 +1,86 @@
+"""Class and file of each unit. Units whose code is the same but for what comments say share one class."""
+
+from __future__ import annotations
+
+from fx2ttnn.emit.code import Writer
+from fx2ttnn.emit.units import Unit
+from fx2ttnn.ir import Capture
+from fx2ttnn.plan.segments import layer_of
+
+NORMS = {"rms_norm", "layer_norm"}
+MOVES = {"reshard", "all_gather", "all_reduce", "reduce_scatter", "mesh_partition"}
+ROLE_FILES = {"layer": "decoder", "attention": "attention", "norm": "norm", "sample": "sampling"}
+
+
+def name_classes(root: Unit, writer: Writer) -> None:
+    """Give every unit of the tree its class and file, children before parents, whose code names them."""
+    same: dict[tuple, Unit] = {}
+    taken: dict[str, tuple] = {}
+    for unit in sorted(_units(root), key=lambda u: -len(u.path.split(".")) if u.path else 1):
+        key = _code(unit, writer)
+        if key in same:
+            unit.class_name, unit.file = same[key].class_name, same[key].file
+            continue
+        base = _class_name(unit, writer.program.plan.capture)
+        name = base
+        if taken.get(name, key) != key:
+            name = base + _difference(unit)
+        if taken.get(name, key) != key:
+            name = base + camel(unit.attribute)
+        while taken.get(name, key) != key:
+            name += "Variant"
+        taken[name] = key
+        unit.class_name, unit.file = name, _file(unit)
+        same[key] = unit
+
+
+def _units(root: Unit) -> list[Unit]:
+    return [root, *(unit for child in root.children for unit in _units(child))]
+
+
+def _code(unit: Unit, writer: Writer) -> tuple:
+    """The code of a unit without its comments; of the model, which is one of a kind, its path."""
+    if not unit.path:
+        return ("",)
+    source = writer.source(unit)
+    methods = [
+        (m.arguments, *(line.partition("  # ")[0] for line, _ in m.statements), m.returns) for m in source.methods
+    ]
+    return (source.inits, *methods)
+
+
+def _difference(unit: Unit) -> str:
+    """What a unit does with its input first, as a word, for a variant of a class: `Gathered` where it gathers it."""
+    words = {
+        "all_gather": "Gathered",
+        "all_reduce": "Reduced",
+        "reduce_scatter": "Scattered",
+        "mesh_partition": "Partitioned",
+    }
+    return words.get(unit.all_calls()[0].op.name, "")
+
+
+def _class_name(unit: Unit, capture: Capture) -> str:
+    info = capture.modules.get(unit.path)
+    name = info.class_name if info else ""
+    if name in ("", "Linear", "Embedding", "Module") or not name.isidentifier():
+        return camel(unit.attribute)
+    return name
+
+
+def _file(unit: Unit) -> str:
+    names = {call.op.name for call in unit.all_calls()}
+    if not unit.path:
+        return "model"
+    if layer_of(unit.path) == unit.path:
+        return ROLE_FILES["layer"]
+    for role in ("attention", "sample"):
+        if role in names:
+            return ROLE_FILES[role]
+    if names - MOVES <= NORMS:
+        return ROLE_FILES["norm"]
+    return unit.attribute
+
+
+def camel(text: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in text.split("_") if part)

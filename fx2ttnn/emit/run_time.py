@@ -1,0 +1,45 @@
+"""Files of a package that generate text with the model: the decode loop, the generator, demos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fx2ttnn.emit.units import Unit
+from fx2ttnn.errors import UserError
+from fx2ttnn.lower.program import Program
+
+PLAIN = ("backend.py", "pages.py", "tokenizer.py", "demo_decode.py", "text_demo.py")
+
+
+def run_time_files(program: Program, root: Unit, render: Callable[..., str]) -> dict[str, str]:
+    """Name and text of the files."""
+    sampling = program.sampling
+    if sampling is None:
+        return {}
+    decode = program.decode
+    names = {stem: _inputs(program, stem) for stem in ("input_ids", "position_ids", "current_pos")}
+    drawn = sampling.tensors[sampling.outputs[0]]
+    for name in names["input_ids"]:
+        if decode.tensors[name].mesh_dims != drawn.mesh_dims:
+            raise UserError(
+                f"{program.plan.capture.model_name} on {program.plan.target.name}: the decode step takes token ids as"
+                f" {decode.tensors[name].axes}, but sampling leaves them as {drawn.axes}; that is not supported"
+            )
+    files = {name: render(f"{name}.j2") for name in PLAIN}
+    files["decode_loop.py"] = render(
+        "decode_loop.py.j2",
+        tokens=names["input_ids"],
+        position_ids=names["position_ids"],
+        current_pos=names["current_pos"],
+        tokens_dims=drawn.mesh_dims,
+        settings_dims=sampling.tensors["k"].mesh_dims,
+    )
+    files["generator.py"] = render("generator.py.j2", class_name=root.class_name)
+    return files
+
+
+def _inputs(program: Program, stem: str) -> list[str]:
+    """Run-time inputs of the decode step that hold the same in several placements: `input_ids`, `input_ids_2`."""
+    decode = program.decode
+    given = (*decode.inputs, *(state for state, scope in decode.states.items() if scope == "model"))
+    return [str(value) for value in given if value == stem or value.removeprefix(f"{stem}_").isdigit()]

@@ -1,0 +1,67 @@
+"""All that is emitted of a model: the decode step and the prefill of a chunk of a prompt, for each supported length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from fx2ttnn.lower.lengths import merge
+from fx2ttnn.lower.values import Call, Lowered, Parameter
+from fx2ttnn.plan import Plan
+
+
+@dataclass(frozen=True)
+class Program:
+    """`prefill` and `lengths` go by the number of tokens of a chunk; weights and caches are those of decode."""
+
+    plan: Plan
+    decode: Lowered
+    prefill_plan: Plan
+    lengths: Mapping[int, Lowered]
+    sampling: Lowered | None = None  # from the logits to the next tokens
+
+    @cached_property
+    def modes(self) -> dict[str, Lowered]:
+        """The ttnn graph of each method that a module has; that of prefill with arguments by length."""
+        model = {"decode": self.decode, "prefill": merge(self.lengths)}
+        return model if self.sampling is None else {**model, "sample": self.sampling}
+
+    @property
+    def plans(self) -> dict[str, Plan]:
+        """The plan of each mode; prefill's is that of the longest chunk."""
+        return {"decode": self.plan, "prefill": self.prefill_plan}
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """Every tensor made from the checkpoint."""
+        return {key: p for lowered in reversed(self.modes.values()) for key, p in lowered.parameters.items()}
+
+    @cached_property
+    def owners(self) -> dict[str, str]:
+        """The module path that holds each parameter."""
+        return {key: owner for lowered in reversed(self.modes.values()) for key, owner in lowered.owners.items()}
+
+    @property
+    def graphs(self) -> tuple[Lowered, ...]:
+        """Every ttnn graph: of decode, of prefill at each length, and of sampling."""
+        return (self.decode, *self.lengths.values(), *([] if self.sampling is None else [self.sampling]))
+
+    def calls(self) -> Iterator[tuple[Lowered, Call]]:
+        """Every call with the graph it is in."""
+        for lowered in self.graphs:
+            for call in lowered.calls:
+                yield lowered, call
+
+    def shape(self, mode: str, value: str) -> list[int | str]:
+        """Shape of one chip's part for a comment; `seq_len` where it is the length of the chunk."""
+        shape = list(self.modes[mode].tensors[value].shape)
+        if mode != "prefill" or len(self.lengths) < 2:
+            return shape
+        sizes = {n: lowered.tensors[value].shape for n, lowered in self.lengths.items()}
+        return [
+            size if len({s[dim] for s in sizes.values()}) == 1
+            else "seq_len" if all(s[dim] == n for n, s in sizes.items())
+            else f"seq_len * {size / max(sizes):g}"
+            for dim, size in enumerate(shape)
+        ]  # fmt: skip

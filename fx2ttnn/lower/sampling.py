@@ -1,0 +1,53 @@
+"""The graph that draws every user's next token from the logits. It is no part of the model, but lowered by the same tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
+from fx2ttnn.lower import lower
+from fx2ttnn.lower.values import Lowered, Tensor
+from fx2ttnn.plan import Plan
+
+MODE = "sample"
+MODULE = "sampler"
+CANDIDATES = 32  # tokens of each chip that ttnn.sampling may choose from: the largest k that it takes
+COLUMNS = 3  # the device dim of the logits that holds the vocabulary
+
+
+def lower_sampling(plan: Plan, decode: Lowered) -> Lowered:
+    """The ttnn graph from the logits of a decode step, where it leaves them, to a token for every row."""
+    logits = decode.tensors[decode.outputs[0]]
+    return lower(_plan(plan, logits), given={"logits": replace(logits, name="logits")})
+
+
+def _plan(decode: Plan, logits: Tensor) -> Plan:
+    """Candidates of each chip, gathered over the axes that split the vocabulary, and the choice among them."""
+    mesh = decode.target.mesh_shape
+    axes = logits.axes_of(COLUMNS)
+    width = CANDIDATES * prod(mesh[axis] for axis in axes)
+    rows = tuple(COLUMNS if a == COLUMNS - 1 else "R" for a in logits.axes)  # of the tokens, where the users are split
+    shapes = {"logits": (1, 1, logits.rows, logits.width * width // CANDIDATES), "next_tokens": (1, 1, 1, logits.rows)}
+    placements = {"logits": Placement(logits.axes), "next_tokens": Placement(rows)}
+    ops = [_op("widen", ("logits",), ("wide_logits",)), _op("candidates", ("wide_logits",), ("values", "columns"))]
+    ops.append(_op("token_ids", ("columns", "logits"), ("tokens",)))
+    shapes["wide_logits"], placements["wide_logits"] = shapes["logits"], placements["logits"]
+    last = {"values": "values", "tokens": "tokens"}
+    shapes |= dict.fromkeys(("columns", *last), (1, 1, logits.rows, width))
+    placements |= dict.fromkeys(("columns", *last), Placement(logits.axes))
+    for axis in reversed(axes):
+        for value, name in last.items():
+            gathered = f"{value}_of_axis_{axis}"
+            ops.append(_op("all_gather", (name,), (gathered,), axis=axis, dim=COLUMNS))
+            shapes[gathered], placements[gathered] = shapes[value], placements[name].on(axis, "R")
+            last[value] = gathered
+    ops.append(_op("sample", tuple(last.values()), ("next_tokens",)))
+    specs = {value: TensorSpec(shape, "bfloat16") for value, shape in shapes.items()}
+    graph = Graph(MODE, ("logits",), ("next_tokens",), tuple(ops), specs)
+    orders = dict.fromkeys(shapes, (0, 1, 2, 3))
+    return replace(decode, mode=MODE, graph=graph, placements=placements, orders=orders, seconds={}, origins={})
+
+
+def _op(name: str, args: tuple[str, ...], outputs: tuple[str, ...], **attrs: int) -> Op:
+    return Op(name, tuple(map(Ref, args)), outputs, attrs, MODULE, ())

@@ -1,0 +1,119 @@
+"""What each recognised operation computes, in torch, for the interpreter; and whether a graph computes what its model computes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from tiny import random_model
+
+from fx2ttnn.capture import capture_decode, interpret
+from fx2ttnn.ir import Graph
+from fx2ttnn.recognise import recognise
+from fx2ttnn.recognise.rotary import columns
+
+
+def _selected(tensor, rows=None, order=None):
+    """Some rows of each group, heads in another order: how a weight is loaded."""
+    if rows is not None:
+        start, stop, groups = rows
+        size = len(tensor) // groups
+        tensor = torch.cat([tensor[group * size :][start:stop] for group in range(groups)])
+    if order is not None:
+        heads = len(tensor) // order[0]
+        tensor = torch.cat(
+            [tensor[head * order[0] + column][None] for head in range(heads) for column in columns(order)]
+        )
+    return tensor
+
+
+def _linear(run, op, args):
+    x, weights, *biases = args
+    groups = [list(group) if isinstance(group, list) else [group] for group in (weights, *biases)]
+    rows, orders = (op.attrs.get(key, (None,) * len(groups[0])) for key in ("rows", "orders"))
+    return F.linear(x, *(torch.cat([_selected(*s) for s in zip(g, rows, orders, strict=True)]) for g in groups))
+
+
+def _heads(x, heads, dim):
+    return x.reshape(*x.shape[:2], heads, dim).transpose(1, 2)
+
+
+def _create_qkv_heads(run, op, args):
+    heads, kv, dim = op.attrs["heads"], op.attrs["kv_heads"], op.attrs["head_dim"]
+    parts = args[0].split([heads * dim, kv * dim, kv * dim], dim=-1)
+    return tuple(_heads(part, n, dim) for part, n in zip(parts, (heads, kv, kv), strict=True))
+
+
+def _rotary(run, op, args):
+    assert not op.attrs
+    x, cos, sin = args[0], args[1].unsqueeze(1), args[2].unsqueeze(1)
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def _vectors(op, args):
+    """Weight and bias of a norm."""
+    weight, *bias = (_selected(vector, None, op.attrs.get("order")) for vector in args[1:])
+    return weight + op.attrs.get("offset", 0), *bias
+
+
+def _rms_norm(run, op, args):
+    (weight,) = _vectors(op, args)
+    return F.rms_norm(args[0], weight.shape, weight, op.attrs["eps"])
+
+
+def _layer_norm(run, op, args):
+    weight, *bias = _vectors(op, args) if len(args) > 1 else (None,)
+    return F.layer_norm(args[0], args[0].shape[-1:], weight, *(bias or [None]), op.attrs["eps"])
+
+
+def _position_table(run, op, args):
+    return interpret.run(op.attrs["table"], {"position_ids": args[0]}, {})[0]
+
+
+ACTIVATIONS = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "relu_squared": lambda x: F.relu(x) ** 2,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+RECOGNISED = {
+    "linear": _linear,
+    "rms_norm": _rms_norm,
+    "layer_norm": _layer_norm,
+    "rotary": _rotary,
+    "activation": lambda run, op, args: ACTIVATIONS[op.attrs["function"]](args[0]),
+    "gated": lambda run, op, args: ACTIVATIONS[op.attrs["activation"]](args[0]) * args[1],
+    "scale": lambda run, op, args: args[0] * op.attrs["factor"],
+    "add": lambda run, op, args: args[0] + args[1],
+    "split_heads": lambda run, op, args: _heads(args[0], op.attrs["heads"], op.attrs["head_dim"]),
+    "concat_heads": lambda run, op, args: args[0].flatten(2),
+    "create_qkv_heads": _create_qkv_heads,
+    "embedding": lambda run, op, args: F.embedding(args[0], args[1]),
+    "position_table": _position_table,
+}
+
+
+def assert_equals_model(config, monkeypatch) -> Graph:
+    """The recognised graph of a decode step gives Hugging Face's logits for several steps through the cache.
+
+    A folded layer runs as the layer that it equals, with weights of its own. Gives the graph.
+    """
+    from transformers import DynamicCache
+
+    for name, function in RECOGNISED.items():
+        monkeypatch.setitem(interpret.OPS, name, function)
+    graph = recognise(capture_decode(config, batch=3, max_seq_len=16)).graph
+    assert not [op for op in graph.ops if op.name.startswith("aten.")]
+    model = random_model(config)
+    theirs, ours = DynamicCache(config=config), {}
+    with torch.no_grad():
+        for step in range(4):
+            ids, positions = torch.randint(3, config.vocab_size, (3, 1)), torch.full((3, 1), step)
+            expected = model(input_ids=ids, position_ids=positions, past_key_values=theirs, use_cache=True).logits
+            (logits,) = interpret.run(graph, {"input_ids": ids, "position_ids": positions, **model.state_dict()}, ours)
+            assert expected.std() > 1e-2
+            assert (logits - expected).abs().max() < 1e-4 * expected.abs().max(), f"step {step}"
+    return graph
