@@ -140,6 +140,25 @@ def explain_command(
         out.print(part)
 
 
+@app.command("run")
+def run_command(
+    package: Package,
+    weights: Annotated[Path, typer.Option(help="Checkpoint: a folder, a .gguf file or a folder with one.")],
+    prompt: Annotated[list[str], typer.Option(help="May be given several times.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    temperature: Annotated[float, typer.Option(help="0: always the best token.")] = 0.0,
+    top_k: Annotated[int | None, typer.Option(help="Draw from so many best tokens, at most 32.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the best tokens with this mass.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same tokens.")] = None,
+) -> None:
+    """Generate text with a package: on a card where there is one, else on the emulator, and say which."""
+    from fx2ttnn.run import run
+
+    given = {"max-new-tokens": max_new_tokens, "temperature": temperature, "top-k": top_k, "top-p": top_p, "seed": seed}
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    raise typer.Exit(run(package, weights, [*(f"--prompt={text}" for text in prompt), *options]))
+
+
 @app.command("targets")
 def targets_command() -> None:
     """List the machines that fx2ttnn compiles for."""

@@ -26,8 +26,16 @@ def _selected(tensor, rows=None, order=None):
     return tensor
 
 
+def _of_experts(tensor, side, transposed):
+    """Weights of experts as one matrix, experts side by side along its outputs or its inputs; biases likewise."""
+    one_each = [weight.T if transposed else weight for weight in tensor]
+    return torch.cat(one_each) if side == "outputs" else torch.stack(one_each, dim=1).flatten(1)
+
+
 def _linear(run, op, args):
     x, weights, *biases = args
+    if form := op.attrs.get("experts"):
+        weights, *biases = [_of_experts(weights, *form), *(_of_experts(bias, form[0], False) for bias in biases)]
     groups = [list(group) if isinstance(group, list) else [group] for group in (weights, *biases)]
     rows, orders = (op.attrs.get(key, (None,) * len(groups[0])) for key in ("rows", "orders"))
     return F.linear(x, *(torch.cat([_selected(*s) for s in zip(g, rows, orders, strict=True)]) for g in groups))
@@ -70,6 +78,27 @@ def _position_table(run, op, args):
     return interpret.run(op.attrs["table"], {"position_ids": args[0]}, {})[0]
 
 
+def _choose(run, op, args):
+    """Logits [B, S, E] -> the weight of each expert for each token, zero where it is not chosen."""
+    logits, count = args[0], op.attrs["chosen"]
+    scores = logits.softmax(-1) if op.attrs["score"] == "softmax" else logits.sigmoid()
+    chosen = torch.zeros_like(scores).scatter(-1, scores.topk(count).indices, 1.0) * scores
+    return op.attrs["factor"] * (chosen / chosen.sum(-1, keepdim=True) if op.attrs["normalised"] else chosen)
+
+
+def _weigh(run, op, args):
+    experts = args[0].unflatten(-1, (op.attrs["experts"], -1))
+    return (experts * args[1].unsqueeze(-1)).flatten(-2)
+
+
+def _gated(run, op, args):
+    gate, up = args
+    if op.attrs["activation"] == "clamped_swiglu":
+        gate, up = gate.clamp(max=op.attrs["limit"]), up.clamp(-op.attrs["limit"], op.attrs["limit"])
+        return gate * torch.sigmoid(op.attrs["alpha"] * gate) * (up + 1)
+    return ACTIVATIONS[op.attrs["activation"]](gate) * up
+
+
 ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -85,7 +114,10 @@ RECOGNISED = {
     "layer_norm": _layer_norm,
     "rotary": _rotary,
     "activation": lambda run, op, args: ACTIVATIONS[op.attrs["function"]](args[0]),
-    "gated": lambda run, op, args: ACTIVATIONS[op.attrs["activation"]](args[0]) * args[1],
+    "gated": _gated,
+    "router": lambda run, op, args: F.linear(*args),
+    "choose": _choose,
+    "weigh": _weigh,
     "scale": lambda run, op, args: args[0] * op.attrs["factor"],
     "add": lambda run, op, args: args[0] + args[1],
     "split_heads": lambda run, op, args: _heads(args[0], op.attrs["heads"], op.attrs["head_dim"]),

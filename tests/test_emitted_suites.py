@@ -44,15 +44,15 @@ def assert_passes(done: subprocess.CompletedProcess[str]) -> None:
 @pytest.mark.slow
 def test_qwen3_32b_on_galaxy(tmp_path: Path) -> None:
     """The whole suite at real width on all 32 chips, bfloat8_b weights and cache: every distinct ttnn call against torch,
-    every module and the logits against Hugging Face, three steps, another position for every user, PCC 0.99.
+    every module and the logits against Hugging Face, three steps, another position for every user, and prompts, PCC 0.99.
     """
-    assert_passes(run_suite(compiled(tmp_path, "qwen3-32b", "galaxy", max_seq_len=256)))
+    assert_passes(run_suite(compiled(tmp_path, "qwen3-32b", "galaxy", max_seq_len=128)))
 
 
 @pytest.mark.slow
 def test_qwen3_32b_on_galaxy_in_bfloat16(tmp_path: Path) -> None:
     """Modules and logits with PCC 0.999."""
-    package = compiled(tmp_path, "qwen3-32b", "galaxy", "accuracy", max_seq_len=256)
+    package = compiled(tmp_path, "qwen3-32b", "galaxy", "accuracy", max_seq_len=128)
     assert_passes(run_suite(package, "tests/modules", "tests/model"))
 
 
@@ -65,13 +65,13 @@ def test_one_chip(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_fewer_users_than_rows(tmp_path: Path) -> None:
     """Five users on a Galaxy, which divides 32 rows over its columns: some chips have no user."""
-    assert_passes(run_suite(compiled(tmp_path, "qwen3-0.6b", "galaxy", batch=5, max_seq_len=256)))
+    assert_passes(run_suite(compiled(tmp_path, "qwen3-0.6b", "galaxy", batch=5, max_seq_len=128)))
 
 
 @pytest.mark.slow
 def test_a_line_of_chips(tmp_path: Path) -> None:
     """Llama-3.1-8B on a T3000, with Llama's rope scaling."""
-    package = compiled(tmp_path, "llama-3.1-8b", "t3k", max_seq_len=256)
+    package = compiled(tmp_path, "llama-3.1-8b", "t3k", max_seq_len=128)
     assert_passes(run_suite(package, "tests/modules", "tests/model"))
 
 
@@ -83,6 +83,7 @@ BREAKS = [
         "update_idxs_tensor=current_pos, page_table=page_table",
         "update_idxs_tensor=current_pos + 1, page_table=page_table",
     ),
+    ("attention.py", "paged_fill_cache(value_cache, value", "paged_fill_cache(value_cache, key"),
     ("mlp.py", "UnaryOpType.SILU", "UnaryOpType.RELU"),
     ("norm.py", "epsilon=1e-06", "epsilon=1e-01"),
     ("decoder.py", "ttnn.add(hidden_states, down", "ttnn.add(down, down"),
@@ -90,7 +91,7 @@ BREAKS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("file", "line", "broken"), BREAKS, ids=[b[2][:30] for b in BREAKS])
+@pytest.mark.parametrize(("file", "line", "broken"), BREAKS, ids=[b[2][-30:] for b in BREAKS])
 def test_a_broken_line_fails(tmp_path: Path, package_to_break: Path, file: str, line: str, broken: str) -> None:
     """One wrong argument in one emitted line makes a test of the package fail."""
     package = tmp_path / "broken"
@@ -98,7 +99,7 @@ def test_a_broken_line_fails(tmp_path: Path, package_to_break: Path, file: str, 
     text = (package / file).read_text()
     assert line in text
     (package / file).write_text(text.replace(line, broken))
-    done = run_suite(package, "tests/modules")
+    done = run_suite(package, f"tests/modules/test_{file}")
     assert done.returncode == 1
     assert "failed" in done.stdout
 
@@ -108,4 +109,4 @@ def package_to_break(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Qwen3 whose heads divide the Galaxy's rows, so that it has collectives."""
     sizes = {"hidden_size": 1024, "intermediate_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 8}
     config = write_config(tmp_path_factory.mktemp("tiny") / "tiny_qwen3", {**CONFIGS["qwen3"], **sizes})
-    return compiled(tmp_path_factory.mktemp("whole"), str(config), "galaxy")
+    return compiled(tmp_path_factory.mktemp("whole"), str(config), "galaxy", max_seq_len=128)

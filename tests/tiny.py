@@ -55,7 +55,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmo3": {"sliding_window": 32, "layer_types": LOCAL},
     "gemma": {"hidden_activation": "gelu_pytorch_tanh"},
     "gemma2": {"sliding_window": 32, "layer_types": LOCAL, "attn_logit_softcapping": None},
-    "gemma3_text": {"sliding_window": 32, "layer_types": LOCAL},
+    "gemma3_text": {
+        "sliding_window": 32,
+        "layer_types": LOCAL,
+        "rope_theta": 1000000.0,
+    },  # for the layers without a window
     "granite": {
         "embedding_multiplier": 12.0,
         "residual_multiplier": 0.22,
@@ -78,6 +82,34 @@ FAMILIES: dict[str, dict[str, Any]] = {
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}
 # ttnn's attention has no argument that caps the scores.
 CONFIGS["unsupported"] = {**CONFIGS["gemma2"], "attn_logit_softcapping": 50.0}
+# Mixtures of experts, by model type.
+MIXTURES: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128, "norm_topk_prob": True},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "olmoe": {
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "head_dim": 32,
+        "num_key_value_heads": 8,
+    },  # weights as they are
+    "gpt_oss": {
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": 32,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}
+CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in MIXTURES.items()}
+# Wide enough that splitting the experts over a mesh pays.
+WIDER = {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8}
+CONFIGS["qwen3_moe_wide"] = {
+    **CONFIGS["qwen3_moe"],
+    **WIDER,
+    "num_experts": 64,
+    "num_experts_per_tok": 4,
+    "moe_intermediate_size": 512,
+}
+CONFIGS["mixtral_wide"] = {**CONFIGS["mixtral"], **WIDER, "intermediate_size": 2048}
 
 
 def write_config(folder: Path, fields: dict[str, Any]) -> Path:

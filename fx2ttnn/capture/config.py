@@ -121,7 +121,11 @@ def _read_gguf(path: Path) -> dict[str, Any]:
         config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     except Exception as error:
         raise UserError(f"transformers cannot read {path}: {' '.join(str(error).split())}") from error
-    return {k: v for k, v in config.to_diff_dict().items() if not k.startswith("_") and k not in ("dtype", "transformers_version")}
+    return {
+        k: v
+        for k, v in config.to_diff_dict().items()
+        if not k.startswith("_") and k not in ("dtype", "transformers_version")
+    }
 
 
 def _truncated(fields: dict[str, Any], config_class: Any, layers: int, name: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _attention(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
 def _experts(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
     """hidden [T, H]; index and weights [T, K]; up [E, 2 I or I, H] and down [E, H, I], or transposed -> [T, H]."""
     hidden, index, weights, up, down, *biases = args
-    form = {name: op.attrs.get(name) for name in ("activation", "gate", "limit", "alpha")}
+    form: dict[str, Any] = {name: op.attrs.get(name) for name in ("activation", "gate", "limit", "alpha")}
     if not op.attrs["transposed"]:
         up, down = up.mT, down.mT
     out = torch.zeros_like(hidden)
@@ -142,4 +142,9 @@ def _layer(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
 
 
 # Later stages add the ops they introduce.
-OPS: dict[str, Function] = {"update_cache": _update_cache, "attention": _attention, "experts": _experts, "layer": _layer}
+OPS: dict[str, Function] = {
+    "update_cache": _update_cache,
+    "attention": _attention,
+    "experts": _experts,
+    "layer": _layer,
+}

@@ -114,7 +114,7 @@ def _module_files(program: Program, root: Unit, writer: Writer, configs: Configs
     for file, members in by_file.items():
         files[f"{file}.py"] = _unit_file(file, members, plan)
     files["model.py"] = render("model.py.j2", **model_context(program, root, writer, layer_paths(plan)))
-    files |= run_time_files(program, root, render)
+    files |= run_time_files(program, root, configs, render)
     return files
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from fx2ttnn.emit.code import Writer
-from fx2ttnn.emit.units import Unit
+from fx2ttnn.emit.units import ROUTING, Unit
 from fx2ttnn.ir import Capture
 from fx2ttnn.plan.segments import layer_of
 
 NORMS = {"rms_norm", "layer_norm"}
 MOVES = {"reshard", "all_gather", "all_reduce", "reduce_scatter", "mesh_partition"}
-ROLE_FILES = {"layer": "decoder", "attention": "attention", "norm": "norm", "sample": "sampling"}
+ROLE_FILES = {
+    "layer": "decoder",
+    "attention": "attention",
+    "norm": "norm",
+    "sample": "sampling",
+    "experts": "moe",
+    "router": "gate",
+}
 
 
 def name_classes(root: Unit, writer: Writer) -> None:
@@ -77,6 +84,10 @@ def _file(unit: Unit) -> str:
     for role in ("attention", "sample"):
         if role in names:
             return ROLE_FILES[role]
+    if "weigh" in names:
+        return ROLE_FILES["experts"]
+    if names & ROUTING and names <= MOVES | ROUTING:
+        return ROLE_FILES["router"]
     if names - MOVES <= NORMS:
         return ROLE_FILES["norm"]
     return unit.attribute

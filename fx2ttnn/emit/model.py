@@ -23,6 +23,7 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
     classes = {unit.path: unit.class_name for unit in loop_units}
     layer_states = _layer_states(loop_units[0], "decode")
     methods = {mode: _method(program, root, writer, mode, loop_units) for mode in program.plans}
+    kinds = {unit.path: kind for kind, unit in enumerate(loop_units)}
     text = "\n".join(line for m in methods.values() for line in m["before"] + m["after"])
     return {
         "title_doc": identifier(plan.capture.model_name).strip("_"),
@@ -32,6 +33,7 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
         "class_name": root.class_name,
         "num_layers": len(layers),
         "layer_classes": _layer_classes([classes[like] for like in layers.values()]),
+        "layer_kinds": [kinds[like] for like in layers.values()],
         "layers_path": next(iter(layers)).rsplit(".", 1)[0],
         "inits": inits,
         "cache_dtype": decode.tensors[layer_states[0]].dtype,
@@ -48,24 +50,28 @@ def _method(program: Program, root: Unit, writer: Writer, mode: str, loop_units:
     first = body.items.index(loop_units[0])
     before: list[str] = []
     after: list[str] = []
-    loop = ""
+    tables: list[list[str]] = []  # what each kind of layer reads beside the hidden state, caches and the model's state
     for index, item in enumerate(body.items):
         if isinstance(item, Unit) and item in loop_units:
             layer = item.bodies[mode]
             hidden = names.of[layer.inputs[0]]
             names.of.update(dict.fromkeys(layer.outputs, hidden))
-            states = _layer_states(item, mode)
-            arguments = [_cache(v, states) if lowered.states.get(v) == "layer" else names.of[v] for v in layer.inputs]
-            loop = loop or f"{hidden} = layer.{mode}_forward({', '.join(arguments)})"
+            caches = _layer_states(item, mode)
+            tables.append([names.of[v] for v in layer.inputs[1:] if v not in lowered.states])
+            held = [v for v in layer.inputs if v in lowered.states]
+            states = [_cache(v, caches) if v in caches else names.of[v] for v in held]
         else:
             (before if index < first else after).append(writer.statement(item, root, names, index))
+    alike = all(names_of_kind == tables[0] for names_of_kind in tables)
+    arguments = [hidden, *(tables[0] if alike else ["*tables[kind]"]), *states]
     given = [v for v in body.inputs if lowered.states.get(v) != "layer"]
     return {
         "opening": list(writer.opening(body, mode, [*before, *after])),
         "arguments": [names.of[v] for v in given],
         "prepared": [(names.of[v], prepare(v, lowered)) for v in given],
         "before": before,
-        "loop": loop,
+        "loop": f"{hidden} = layer.{mode}_forward({', '.join(arguments)})",
+        "tables": [] if alike else [f"({', '.join(kind)}{',' * (len(kind) == 1)})" for kind in tables],
         "after": after,
         "result": names.of[lowered.outputs[0]],
     }

@@ -30,8 +30,11 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             layers=1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives),
             cache=cache,
             key_orders=_key_orders(program.plan),
+            routers=_routers(program.plan),
         ),
-        "tests/model/test_model.py": render("model_test.py.j2", class_name=root.class_name),
+        "tests/model/test_model.py": render(
+            "model_test.py.j2", class_name=root.class_name, routers=_routers(program.plan)
+        ),
     }
     done: set[str] = set()
     by_file: dict[str, list[dict[str, Any]]] = {}
@@ -46,6 +49,23 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     return files
 
 
+def _routers(plan: Plan) -> dict[str, tuple[str, int]]:
+    """Every router of the model: its module -> its weight and how many experts it chooses; equal layers' under their own names."""
+    producers = plan.graph.producers()
+    found: dict[str, tuple[str, int]] = {}
+    for op in plan.graph.ops:
+        if op.name == "choose":
+            router = producers[op.args[0]]
+            found[router.module] = plan.graph.parameters[router.args[1]], op.attrs["chosen"]
+    for op in plan.capture.graph.ops:
+        if op.name == "layer":
+            like, own = f"{op.attrs['like']}.", f"{op.module}."
+            for module, (weight, chosen) in list(found.items()):
+                if module.startswith(like):
+                    found[own + module[len(like) :]] = own + weight[len(like) :], chosen
+    return found
+
+
 def _key_orders(plan: Plan) -> dict[int, tuple]:
     """The order of the keys' columns in the cache (see recognise/rotary.py), by layer, where it is another than the model's."""
     found = {layer_of(op.module): op.attrs["key_order"] for op in plan.graph.ops if "key_order" in op.attrs}
@@ -55,12 +75,12 @@ def _key_orders(plan: Plan) -> dict[int, tuple]:
 
 
 def _unlike_module(unit: Unit) -> bool:
-    """Whether the unit gives tables with columns in another order than the module's, or the tables of several runs of the module.
+    """Whether the unit gives tables with more columns or in another order than the module's, or the tables of several runs of the module.
 
     The attention's test covers these.
     """
     tables = [call.op.attrs for call in unit.all_calls() if call.op.name == "position_table"]
-    return any("order" in attrs or re.search(r"_\d+$", attrs["stem"]) for attrs in tables)
+    return any("order" in attrs or "doubled" in attrs or re.search(r"_\d+$", attrs["stem"]) for attrs in tables)
 
 
 def _units(root: Unit) -> list[Unit]:
@@ -78,6 +98,9 @@ class _Test:
         self.lowered = program.modes[mode]
         self.step = _STEP[mode]
         self.imports = {(unit.file, unit.class_name)}
+        self.routers = sorted(
+            {call.op.module for call in unit.bodies[mode].all_calls(mode) if call.op.name == "router"}
+        )
         self.build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
         self.feed: list[str] = []
 
@@ -94,12 +117,15 @@ class _Test:
         for value in body.inputs:
             if value not in caches:
                 self._feed(value)
+        if self.routers:
+            self.feed.append(f"kept = reference.decided({self.step}, {self.routers!r}, {self._margin()})")
         outputs = [(f"output_{n}" if n else "output", v) for n, v in enumerate(body.outputs)]
         results = ", ".join(n for n, _ in outputs)
         arguments = ", ".join(names[v] for v in body.inputs)
         return {
             "name": f"{_snake(self.unit.class_name)}_{self.mode}",
             "path": self.unit.path,
+            "routers": bool(self.routers),
             "imports": self.imports,
             "build": self.build,
             "step": self.step,
@@ -119,7 +145,8 @@ class _Test:
         else:
             tensor = self.lowered.tensors[value]
             memory = self.writer.configs.expression(tensor.memory)
-            host = self._host(f"{self.step}.before[{self.unit.path!r}]")
+            rows = {"decode": ".unsqueeze(1)", "prefill": ".unsqueeze(0)"}[self.mode] if self._is_router() else ""
+            host = self._host(f"{self.step}.before[{self.unit.path!r}]{rows}")
             self.feed.append(
                 f"{name} = to_mesh(mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, memory_config={memory})"
             )
@@ -151,15 +178,31 @@ class _Test:
 
     def _compare(self, name: str, value: str, index: int) -> str:
         expected = f"{self.step}.after[{self.unit.path!r}][{index}]"
+        if self._is_router():
+            expected = f"routing({self.step}.after[{self.unit.path!r}])"
         found = f"from_mesh(mesh_device, {name}, {self.lowered.tensors[value].mesh_dims})"
         if self.mode == "decode":
             order = self.program.plan.orders[value.split(".")[0]]
             users = ", ".join([":"] * order.index(0) + [": cfg.BATCH"])
+            if self.routers:
+                return f"assert_pcc({found}[{users}][:, :, kept], {expected}[kept], cfg.PCC)"
             return f"assert_pcc({found}[{users}], {expected}, cfg.PCC)"
+        if self.routers:
+            rows = "[kept]" if self._is_router() else "[:, kept]"
+            return f"assert_pcc({found}[:, :, : prompt.count][:, :, kept], {expected}{rows}, cfg.PCC)"
         if self._behind_layers():
             expected = f"prompt.last_tile({expected})"
             return f"assert_pcc({found}[:, :, : prompt.rows], {expected}[:, :, : prompt.rows], cfg.PCC)"
         return f"assert_pcc({found}[:, :, : prompt.count], {expected}, cfg.PCC)"
+
+    def _is_router(self) -> bool:
+        """Whether the unit only chooses experts: Hugging Face's module gives which, and their weights."""
+        return self.unit.path in self.routers
+
+    def _margin(self) -> str:
+        """How far the numbers that a router gets may be off: where the test feeds it itself, they are rounded only."""
+        fed = all(call.op.name != "attention" for call in self.unit.bodies[self.mode].all_calls(self.mode))
+        return "ROUNDING" if fed else "NOISE"
 
     def _behind_layers(self) -> bool:
         """Whether the unit runs on the last tile of rows only."""

@@ -73,6 +73,8 @@ def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, i
     leaf = tensor.name.rsplit(".", 1)[-1]
     if call.op.module == "sampler":
         return _sampling_values(tensor, leaf, call)
+    if call.op.name == "choose":
+        return _choice_values(tensor, call, lowered)
     if leaf == "chunk_start":
         query, cache, _, table = (lowered.tensors[a].shape for a in call.args[:4])
         return leaf, (table[-1] * cache[2] - query[2]) // query[2] * query[2]
@@ -86,9 +88,15 @@ def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, i
         pages = [lowered.tensors[a].shape[0] for a in call.args if isinstance(a, Ref) and a.endswith("_cache")]
         return leaf.removeprefix("chunk_"), pages[0] if pages else None
     if tensor.dtype in ("uint32", "int32"):
-        table = lowered.tensors[call.args[1]]
-        return "ids", table.shape[-2]
+        return "ids", lowered.tensors[call.args[1]].shape[-2]
     return None, None
+
+
+def _choice_values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, int | None]:
+    """Where experts are chosen: no two scores are equal, and no expert is chosen twice."""
+    if tensor.dtype in ("uint16", "uint32"):
+        return "distinct_columns", lowered.tensors[call.args[0]].width
+    return ("distinct_at_the_top" if call.function == "ttnn.topk" else None), None
 
 
 def _sampling_values(tensor: Tensor, leaf: str, call: Call) -> tuple[str | None, int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
@@ -11,8 +12,8 @@ from fx2ttnn.lower.program import Program
 PLAIN = ("backend.py", "pages.py", "tokenizer.py", "demo_decode.py", "text_demo.py")
 
 
-def run_time_files(program: Program, root: Unit, render: Callable[..., str]) -> dict[str, str]:
-    """Name and text of the files."""
+def run_time_files(program: Program, root: Unit, configs: Configs, render: Callable[..., str]) -> dict[str, str]:
+    """Name and text of the files, and of their tests."""
     sampling = program.sampling
     if sampling is None:
         return {}
@@ -35,6 +36,14 @@ def run_time_files(program: Program, root: Unit, render: Callable[..., str]) -> 
         settings_dims=sampling.tensors["k"].mesh_dims,
     )
     files["generator.py"] = render("generator.py.j2", class_name=root.class_name)
+    logits = sampling.tensors["logits"]
+    files["tests/modules/test_sampling.py"] = render(
+        "sampling_test.py.j2",
+        logits_dims=logits.mesh_dims,
+        logits_memory=configs.expression(logits.memory),
+        tokens_dims=drawn.mesh_dims,
+    )
+    files["tests/model/test_generator.py"] = render("generator_test.py.j2")
     return files
 
 

@@ -15,6 +15,8 @@ from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.plan.segments import layer_of
 
+ROUTING = {"router", "choose"}  # of experts: what does it is a unit, although it lies inside another one
+
 
 @dataclass(eq=False)
 class Body:
@@ -70,13 +72,13 @@ def unit_paths(calls: Iterable[Call]) -> set[str]:
     return {".".join(layer.split(".")[:n]) for layer in layers for n in range(len(layer.split(".")))}
 
 
-def unit_path(module: str, ancestors: set[str]) -> str:
-    """Path of the unit that a call of `module` belongs to."""
+def unit_path(module: str, ancestors: set[str], inner: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+    """Path of the unit that a call of `module` belongs to; modules of `inner` are units however deep they lie."""
     parts = module.split(".") if module else []
     layer = layer_of(module)
     if layer:
         depth = len(layer.split("."))
-        return ".".join(parts[: depth + 1])
+        return module if module in inner else ".".join(parts[: depth + 1])
     for n in range(1, len(parts) + 1):
         if (path := ".".join(parts[:n])) not in ancestors:
             return path
@@ -86,13 +88,13 @@ def unit_path(module: str, ancestors: set[str]) -> str:
 def build(program: Program) -> Unit:
     """The tree of units. Each distinct layer is one unit below the model."""
     ancestors = unit_paths(program.decode.calls)
+    inner = {call.op.module for call in program.decode.calls if call.op.name in ROUTING}
     root = Unit("")
     units: dict[str, Unit] = {"": root}
     for mode, lowered in program.modes.items():
         for call in lowered.calls:
-            path = unit_path(call.op.module, ancestors)
-            layer = layer_of(path) or ""
-            steps = dict.fromkeys(("", layer, path))  # the model, the layer, the unit
+            path = unit_path(call.op.module, ancestors, inner)
+            steps = _steps(path)
             body = _body(root, mode, lowered)
             for step in list(steps)[1:]:
                 unit = units.setdefault(step, Unit(step))
@@ -101,11 +103,19 @@ def build(program: Program) -> Unit:
                 body = _body(unit, mode, lowered)
             body.items.append(call)
     for key, owner in program.owners.items():
-        units[unit_path(owner, ancestors)].parameters.append(key)
+        units[unit_path(owner, ancestors, inner)].parameters.append(key)
     for unit in units.values():
         for mode, body in unit.bodies.items():
             _boundary(body, mode)
     return root
+
+
+def _steps(path: str) -> dict[str, None]:
+    """The model, the layer, and the units in it down to `path`."""
+    layer = layer_of(path) or ""
+    parts = path.split(".")
+    inside = (".".join(parts[:n]) for n in range(len(layer.split(".")) + 1, len(parts) + 1)) if layer else (path,)
+    return dict.fromkeys(("", layer, *inside))
 
 
 def _body(unit: Unit, mode: str, lowered: Lowered) -> Body:
@@ -140,6 +150,10 @@ def attribute_of(key: str, unit: Unit, parameters: Mapping[str, Parameter]) -> s
         return identifier(parameter.attribute)
     names = [relative(source, unit).split(".") for source in parameter.sources]
     kind = names[0][-1]
+    if parameter.part and kind not in ("weight", "bias"):  # a part of a tensor that is a parameter itself
+        return identifier(parameter.part + ("_bias" if "bias" in kind and "bias" not in parameter.part else ""))
+    if names == [[kind]] and kind not in ("weight", "bias"):  # a parameter of the unit itself, by the row's name
+        return identifier(parameter.attribute)
     stems = [parameter.part] if parameter.part else list(dict.fromkeys(n[-2] if len(n) > 1 else "" for n in names))
     suffix = "_proj" if len(stems) > 1 and all(s.endswith("_proj") for s in stems) else ""
     stem = "".join(s.removesuffix("_proj") for s in stems) + suffix if len(stems) > 1 else stems[0]

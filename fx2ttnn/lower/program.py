@@ -55,13 +55,13 @@ class Program:
 
     def shape(self, mode: str, value: str) -> list[int | str]:
         """Shape of one chip's part for a comment; `seq_len` where it is the length of the chunk."""
-        shape = list(self.modes[mode].tensors[value].shape)
+        longest = self.modes[mode].tensors[value].shape
         if mode != "prefill" or len(self.lengths) < 2:
-            return shape
+            return [*longest]
         sizes = {n: lowered.tensors[value].shape for n, lowered in self.lengths.items()}
         return [
             size if len({s[dim] for s in sizes.values()}) == 1
             else "seq_len" if all(s[dim] == n for n, s in sizes.items())
             else f"seq_len * {size / max(sizes):g}"
-            for dim, size in enumerate(shape)
+            for dim, size in enumerate(longest)
         ]  # fmt: skip

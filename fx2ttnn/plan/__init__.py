@@ -78,7 +78,13 @@ class Plan:
         return "\n".join(lines) + "\n"
 
 
-def plan(capture: Capture, target: Target, precision: str = "performance", decode: Plan | None = None, shortest: int | None = None) -> Plan:
+def plan(
+    capture: Capture,
+    target: Target,
+    precision: str = "performance",
+    decode: Plan | None = None,
+    shortest: int | None = None,
+) -> Plan:
     """Place the recognised `capture` on `target`; raises UserError where its weights and cache do not fit.
 
     With `decode`, the plan of a prefill: weights and caches lie as they do there. `shortest` tokens have the plan too.
@@ -129,7 +135,7 @@ def _fixed(graph: Graph, decode: Plan) -> dict[tuple[str, str], Placement]:
     """
     held = {op.outputs: op for op in decode.graph.ops}
     names = decode.graph.parameters
-    fixed = {}
+    fixed: dict[tuple[str, str], Placement] = {}
     for op in graph.ops:
         twin = held.get(op.outputs)
         if twin is None:

@@ -33,6 +33,10 @@ def op_seconds(
         for value, placement in zip(op.inputs[1:3], inputs[1:3], strict=True):
             rows, *rest = local_shape(graph.specs[value], placement, mesh)
             read += min(rows, users) * prod(rest) * precision.bytes_of("cache")
+        query, keys = (local_shape(graph.specs[v], p, mesh) for v, p in zip(op.inputs[:2], inputs[:2], strict=True))
+        seen = keys[2] / (2 if query[2] > 1 else 1)  # of a chunk each token sees what is before it
+        half_rate = precision.flops(target) / target.flops_hifi4  # the rows of the tables ask for HiFi4
+        flops = 4 * prod(query) * seen * half_rate
     elif op.name in ("rms_norm", "layer_norm"):
         rank = len(graph.specs[op.inputs[0]].shape)
         for axis in inputs[0].axes_of(rank - 1):  # the statistics of the parts are exchanged

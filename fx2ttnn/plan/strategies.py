@@ -118,6 +118,24 @@ def position_table(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((0,), (0,))]
 
 
+@strategy_for("router")
+def router(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, S, H], weight [E, H], bias [E] -> [B, S, E], of which the best are wanted: no sum, and no part of the experts."""
+    return [Strategy((0, *(R,) * (len(op.inputs) - 1)), (0,))]
+
+
+@strategy_for("choose")
+def choose(graph: Graph, op: Op) -> list[Strategy]:
+    """Logits [B, S, E] -> weights [B, S, E]."""
+    return [Strategy((0,), (0,))]
+
+
+@strategy_for("weigh")
+def weigh(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, S, E I], weights [B, S, E]: each chip takes the weights of the experts whose columns it holds."""
+    return [Strategy((2, R), (2,)), Strategy((0, 0), (0,))]
+
+
 @strategy_for("gated", "activation")
 def elementwise(graph: Graph, op: Op) -> list[Strategy]:
     """Operands of one shape: split alike."""

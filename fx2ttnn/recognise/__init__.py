@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fx2ttnn.ir import Capture, Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise.experts import place_experts
+from fx2ttnn.recognise.half_rotary import join_halves
 from fx2ttnn.recognise.heads import fuse_projections
 from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.match import match
@@ -20,7 +21,7 @@ def recognise(capture: Capture) -> Capture:
     """The capture with its graph in terms of transformer operations; ops that no pattern knows stay as they are."""
     graph = tabulate_positions(simplify(capture.graph))
     graph = apply_patterns(graph)
-    graph = without_dead_code(place_experts(graph))
+    graph = without_dead_code(place_experts(join_halves(graph)))
     graph = without_dead_code(split_linears(graph))
     graph = without_dead_code(align_rotary(graph))
     graph = fuse_projections(graph)

@@ -3,8 +3,8 @@
 Of a token that does not choose an expert the weight is zero, so that the sum over all experts is the sum over those it chose. The
 columns of all experts form one dim: split over chips, each holds some of the experts, or a part of each, as the sizes ask.
 
-`router(x [B, S, H], weight, bias)` -> weights [B, S, E], zero where an expert is not chosen. Attributes: `chosen`, how many are;
-`score`, softmax or sigmoid; `normalised`, whether the weights of the chosen add up to 1; `factor`.
+`router(x [B, S, H], weight, bias)` -> logits [B, S, E]; `choose(logits)` -> weights [B, S, E], zero where an expert is not chosen. Its
+attributes: `chosen`, how many are; `score`, softmax or sigmoid; `normalised`, whether the weights of the chosen add up to 1; `factor`.
 `weigh(x [B, S, E I], weights [B, S, E])` scales the columns of each expert.
 A linear's attribute `experts` says how the experts' weights become its matrix: see `as_matrix` in the emitted weights.py.
 """
@@ -62,8 +62,8 @@ def _is_view(op: Op) -> bool:
     return op.name.startswith("aten.") and base_name(op.name) == "view"
 
 
-def _router(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op | None:
-    """The router of `op`, on the tokens in rows that the experts read."""
+def _router(op: Op, graph: Graph, producers: Mapping[str, Op]) -> tuple[Op, Op] | None:
+    """The `router` and `choose` of `op`, on the tokens in rows that the experts read."""
     hidden, index, weights = op.args[:3]
     topk = producers.get(index)
     if topk is None or base_name(topk.name) != "topk" or topk.outputs[1] != index:
@@ -77,9 +77,11 @@ def _router(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op | None:
         found = found and match(scored, topk.args[0], producers, {k: v for k, v in found.items() if k == "top"})
         linear = producers.get(found["logits"]) if found else None
         if linear is not None and linear.name == "linear" and linear.args[0] == hidden:
-            sources = tuple(source for part in (linear, topk, producers[weights]) for source in part.sources)
+            sources = tuple(source for part in (topk, producers[weights]) for source in part.sources)
             known = {"chosen": topk.args[1], "factor": factor, **attrs}
-            return Op("router", linear.args, (f"{index}_routing",), known, topk.module, sources)
+            values = f"{index}_logits", f"{index}_routing"
+            router = Op("router", linear.args, values[:1], {}, linear.module, linear.sources)
+            return router, Op("choose", (Ref(values[0]),), values[1:], known, topk.module, sources)
     return None
 
 
@@ -93,13 +95,13 @@ class _Block:
     parameters: dict[str, str]
     specs: dict[str, TensorSpec]
 
-    def ops(self, router: Op) -> list[Op]:
+    def ops(self, router: tuple[Op, Op]) -> list[Op]:
         """Router, gate and up, activation, weights, down; and the biases of down, each as often as its expert is chosen."""
         attrs, (_, _, _, up, down, *biases) = self.op.attrs, self.op.args
         self.experts, *sizes = self.specs[up].shape
         self.wide, self.hidden = reversed(sizes) if attrs["transposed"] else sizes
-        routing = self._value(router.outputs[0], self.experts)
-        ops = [replace(router, args=(Ref(self.x), *router.args[1:]))]
+        routing = [self._value(part.outputs[0], self.experts) for part in router][-1]
+        ops = [replace(router[0], args=(Ref(self.x), *router[0].args[1:])), router[1]]
         ops += self._inner(up, biases[0] if biases else None)
         inner = ops[-1].outputs[0]
         weighted = self._value(f"{self.out}_weighted", self.specs[inner].shape[-1])

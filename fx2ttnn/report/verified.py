@@ -18,7 +18,7 @@ from fx2ttnn.report.data import Report
 from fx2ttnn.report.text import plural
 
 NOT_RUN, DONE, PARTLY, FAILED = "not run", "yes", "in part", "no"
-_GOOD = {"passed", "skipped", "xfailed"}
+_GOOD = {"passed"}
 
 
 @dataclass(frozen=True)
