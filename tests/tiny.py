@@ -67,7 +67,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "attention_multiplier": 0.015625,
     },
     "starcoder2": {"sliding_window": None},
-    "gpt_neox": {"hidden_size": 512, "rotary_pct": 0.5},
+    "gpt_neox": {"hidden_size": 512, "num_key_value_heads": 8, "rotary_pct": 0.5},
     "phi": {"hidden_size": 512, "partial_rotary_factor": 0.5},
     "stablelm": {"hidden_size": 512, "partial_rotary_factor": 0.5},
     "nemotron": {"partial_rotary_factor": 0.5},

@@ -85,10 +85,14 @@ class Numbers:
 
 
 def _address(real: Any) -> int | None:
-    """Where the buffer of a device tensor lies."""
+    """Where the buffer of a device tensor lies; None for one on the host, which has none."""
+    import ttnn
+
+    if real.storage_type() != ttnn.StorageType.DEVICE:
+        return None
     try:
         return real.buffer_address()
-    except (RuntimeError, TypeError):  # host tensors have no address
+    except (RuntimeError, TypeError):  # it was deallocated
         return None
 
 

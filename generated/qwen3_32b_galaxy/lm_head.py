@@ -6,18 +6,31 @@ from . import model_config as cfg
 
 
 class LmHead:
-    """lm_head, one step for every user."""
+    """lm_head."""
 
     def __init__(self, mesh_device, weights):
         self.weight = weights.linear("weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X4992)
 
-    def forward(self, hidden_states):
+    def decode_forward(self, hidden_states):
+        """One token for every user."""
         lm_head = ttnn.linear(
             hidden_states,
             self.weight,
             dtype=ttnn.bfloat16,
             program_config=cfg.LINEAR_5120X4748,
             memory_config=cfg.WIDTH_SHARDED_4800_ON_8X3_6X1,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 32, 4748]
+        return lm_head
+
+    def prefill_forward(self, hidden_states):
+        """A chunk of one user's prompt."""
+        lm_head = ttnn.linear(
+            hidden_states,
+            self.weight,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.PREFILL_LINEAR_5120X4748,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 4748]
         return lm_head

@@ -1,20 +1,23 @@
 """Tensors between the host and the mesh. `mesh_dims` is (dim split over rows, dim split over columns), None: the same everywhere."""
 
-import torch
 import ttnn
 
 from . import model_config as cfg
 
+TRACE_REGION_BYTES = 64 << 20  # DRAM of a chip for captured traces: room for a decode step and sampling
+
 
 def to_mesh(mesh_device, tensor, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG):
     """Put a host tensor on the mesh, each chip its part."""
-    if _both_on_one(mesh_dims):  # over all chips, row by row
-        mapper = ttnn.ShardTensorToMesh(mesh_device, mesh_dims[0])
-    else:
-        mapper = ttnn.ShardTensor2dMesh(mesh_device, cfg.MESH_SHAPE, mesh_dims)
+    mapper = _mapper(mesh_device, mesh_dims)
     return ttnn.from_torch(
         tensor, dtype=dtype, layout=layout, device=mesh_device, memory_config=memory_config, mesh_mapper=mapper
     )
+
+
+def on_host(mesh_device, tensor, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT):
+    """A tensor divided for the chips, still on the host: to be copied into one that the mesh has already."""
+    return ttnn.from_torch(tensor, dtype=dtype, layout=layout, mesh_mapper=_mapper(mesh_device, mesh_dims))
 
 
 def from_mesh(mesh_device, tensor, mesh_dims):
@@ -31,6 +34,12 @@ def from_mesh(mesh_device, tensor, mesh_dims):
     return whole
 
 
+def _mapper(mesh_device, mesh_dims):
+    if _both_on_one(mesh_dims):  # over all chips, row by row
+        return ttnn.ShardTensorToMesh(mesh_device, mesh_dims[0])
+    return ttnn.ShardTensor2dMesh(mesh_device, cfg.MESH_SHAPE, mesh_dims)
+
+
 def _both_on_one(mesh_dims):
     return mesh_dims[0] is not None and mesh_dims[0] == mesh_dims[1]
 
@@ -39,20 +48,11 @@ def open_mesh():
     """Open the mesh of this package, with the fabric its collectives need."""
     if cfg.MESH_SHAPE != (1, 1):
         ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D_RING if cfg.RING else ttnn.FabricConfig.FABRIC_1D)
-    return ttnn.open_mesh_device(ttnn.MeshShape(*cfg.MESH_SHAPE))
+    return ttnn.open_mesh_device(ttnn.MeshShape(*cfg.MESH_SHAPE), trace_region_size=TRACE_REGION_BYTES)
 
 
-def decode_rows(tensor, idle):
-    """[users, ...] -> [ROWS, ...]: the rows beyond the users get the value `idle`."""
-    rows = torch.full((cfg.ROWS - tensor.shape[0], *tensor.shape[1:]), idle, dtype=tensor.dtype)
-    return torch.cat([tensor, rows])
-
-
-def decode_tokens(tensor):
-    """[users] -> [1, 1, 1, ROWS], the form in which token ids and positions enter the decode step."""
-    return decode_rows(tensor.flatten(), 0).reshape(1, 1, 1, -1).to(torch.int32)
-
-
-def decode_hidden(tensor):
-    """[users, 1, size] -> [1, 1, ROWS, size], the form of a hidden state in the decode step."""
-    return decode_rows(tensor, 0).transpose(0, 1).unsqueeze(0)
+def close_mesh(mesh_device):
+    """Close what `open_mesh` opened."""
+    ttnn.close_mesh_device(mesh_device)
+    if cfg.MESH_SHAPE != (1, 1):
+        ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)

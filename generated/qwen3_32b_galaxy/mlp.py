@@ -7,7 +7,7 @@ from . import model_config as cfg
 
 
 class Qwen3MLP:
-    """model.layers.N.mlp, one step for every user."""
+    """model.layers.N.mlp."""
 
     def __init__(self, mesh_device, weights):
         self.gate_proj = weights.linear(
@@ -20,7 +20,8 @@ class Qwen3MLP:
             "down_proj.weight", mesh_dims=(2, 2), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_800X5376
         )
 
-    def forward(self, hidden_states):
+    def decode_forward(self, hidden_states):
+        """One token for every user."""
         gate = ttnn.linear(
             hidden_states,
             self.gate_proj,
@@ -52,4 +53,40 @@ class Qwen3MLP:
             down, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
         )  # [1, 1, 32, 1280]
         down = ccl.all_reduce(down, cluster_axis=0, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        return down
+
+    def prefill_forward(self, hidden_states):
+        """A chunk of one user's prompt."""
+        seq_len = hidden_states.shape[2]
+        gate = ttnn.linear(
+            hidden_states,
+            self.gate_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.PREFILL_LINEAR_5120X800[seq_len],
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, seq_len, 800]
+        up = ttnn.linear(
+            hidden_states,
+            self.up_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.PREFILL_LINEAR_5120X800[seq_len],
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, seq_len, 800]
+        hidden_states = ttnn.multiply(
+            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, seq_len, 800]
+        down = ttnn.linear(
+            hidden_states,
+            self.down_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.PREFILL_LINEAR_800X5120[seq_len],
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, seq_len, 5120]
+        down = ccl.reduce_scatter(
+            down, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, seq_len, 1280]
+        down = ccl.all_reduce(down, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         return down

@@ -7,12 +7,13 @@ from . import model_config as cfg
 
 
 class Qwen3RMSNorm:
-    """model.layers.N.input_layernorm, one step for every user."""
+    """model.layers.N.input_layernorm."""
 
     def __init__(self, mesh_device, weights):
         self.weight = weights.norm("weight", mesh_dims=(None, 2))
 
-    def forward(self, hidden_states):
+    def decode_forward(self, hidden_states):
+        """One token for every user."""
         stats = ttnn.rms_norm_pre_all_gather(
             hidden_states, program_config=cfg.RMS_NORM_1280, compute_kernel_config=cfg.COMPUTE_HIFI4
         )  # [1, 1, 32, 32]
@@ -30,14 +31,36 @@ class Qwen3RMSNorm:
         )  # [1, 1, 32, 1280]
         return hidden_states
 
+    def prefill_forward(self, hidden_states):
+        """A chunk of one user's prompt."""
+        stats = ttnn.rms_norm_pre_all_gather(
+            hidden_states,
+            dtype=ttnn.bfloat16,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI4,
+        )  # [1, 1, seq_len, 32]
+        stats = ccl.all_gather(
+            stats, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG, num_links=1
+        )  # [1, 1, seq_len, 128]
+        hidden_states = ttnn.rms_norm_post_all_gather(
+            hidden_states,
+            stats,
+            epsilon=1e-06,
+            weight=self.weight,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI4,
+        )  # [1, 1, seq_len, 1280]
+        return hidden_states
+
 
 class Qwen3RMSNormGathered:
-    """model.layers.N.post_attention_layernorm, one step for every user."""
+    """model.layers.N.post_attention_layernorm."""
 
     def __init__(self, mesh_device, weights):
         self.weight = weights.norm("weight")
 
-    def forward(self, hidden_states):
+    def decode_forward(self, hidden_states):
+        """One token for every user."""
         hidden_states = ccl.all_gather(
             hidden_states, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4
         )  # [1, 1, 32, 5120]
@@ -49,4 +72,20 @@ class Qwen3RMSNormGathered:
             memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
             compute_kernel_config=cfg.COMPUTE_HIFI4,
         )  # [1, 1, 32, 5120]
+        return hidden_states
+
+    def prefill_forward(self, hidden_states):
+        """A chunk of one user's prompt."""
+        hidden_states = ccl.all_gather(
+            hidden_states, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, seq_len, 5120]
+        weight = ttnn.reshape(self.weight, [1, 1, 1, 5120])  # [1, 1, 1, 5120]
+        weight = ttnn.to_layout(weight, ttnn.TILE_LAYOUT)  # [1, 1, 1, 5120]
+        hidden_states = ttnn.rms_norm(
+            hidden_states,
+            epsilon=1e-06,
+            weight=weight,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI4,
+        )  # [1, 1, seq_len, 5120]
         return hidden_states

@@ -6,13 +6,14 @@ from . import model_config as cfg
 
 
 class Qwen3RotaryEmbedding:
-    """model.rotary_emb, one step for every user."""
+    """model.rotary_emb."""
 
     def __init__(self, mesh_device, weights):
         self.cos = weights.position_table(table="cos")
         self.sin = weights.position_table(table="sin")
 
-    def forward(self, position_ids):
+    def decode_forward(self, position_ids):
+        """One token for every user."""
         cos = ttnn.embedding(
             position_ids, self.cos, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.L1_MEMORY_CONFIG
         )  # [1, 8, 128]
@@ -21,4 +22,17 @@ class Qwen3RotaryEmbedding:
             position_ids, self.sin, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.L1_MEMORY_CONFIG
         )  # [1, 8, 128]
         sin = ttnn.reshape(sin, [1, 8, 1, 128], memory_config=cfg.HEIGHT_SHARDED_8X32X128)  # [1, 8, 1, 128]
+        return cos, sin
+
+    def prefill_forward(self, position_ids):
+        """A chunk of one user's prompt."""
+        seq_len = position_ids.shape[3]
+        cos = ttnn.embedding(
+            position_ids, self.cos, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, seq_len, 128]
+        cos = ttnn.reshape(cos, [1, 1, seq_len, 128], memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 128]
+        sin = ttnn.embedding(
+            position_ids, self.sin, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, seq_len, 128]
+        sin = ttnn.reshape(sin, [1, 1, seq_len, 128], memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 128]
         return cos, sin

@@ -1,92 +1,180 @@
 """From a checkpoint to tensors on the mesh."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from copy import copy
 
 import torch
 import ttnn
+from tqdm import tqdm
 
 from . import model_config as cfg
 from . import position_tables
+from .checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    GgufCheckpoint,
+    check_tensors,
+    expected_tensors,
+    open_checkpoint,
+    read_tensor,
+)
 from .mesh import to_mesh
+from .weight_cache import CacheError, WeightCache, to_host
+
+__all__ = [
+    "CacheError",
+    "Checkpoint",
+    "CheckpointError",
+    "WeightCache",
+    "Weights",
+    "check_tensors",
+    "open_checkpoint",
+    "open_weights",
+]
 
 
-class Checkpoint(Mapping):
-    """The tensors of a folder of safetensors files by name, read when asked for."""
+def open_weights(mesh_device, path, cache=None, progress=None):
+    """The weights at `path` (see `open_checkpoint`), checked against what the model needs.
 
-    def __init__(self, folder):
-        from safetensors import safe_open
+    `cache`: folder where converted tensors are kept for later starts. `progress`: whether to show a bar; None: on a terminal.
+    """
+    state = open_checkpoint(path)
+    if not isinstance(state, GgufCheckpoint):  # that one is checked when it is read, which costs more than the rest
+        check_tensors(state)
+    return Weights(mesh_device, state, cache=None if cache is None else WeightCache(cache, state), progress=progress)
 
-        files = sorted(Path(folder).glob("*.safetensors"))
-        if not files:
-            raise FileNotFoundError(f"no safetensors files in {folder}")
-        opened = [safe_open(file, framework="pt") for file in files]
-        self._files = {name: file for file in opened for name in file.keys()}
 
-    def __getitem__(self, name):
-        return self._files[name].get_tensor(name)
+def selected(tensor, rows=None, order=None):
+    """Some rows of a tensor, heads in another order.
 
-    def __iter__(self):
-        return iter(self._files)
+    `rows`, (start, stop, groups): these of each of `groups` equal groups. `order`: arguments of `column_order`, for each head.
+    """
+    if rows is not None:
+        start, stop, groups = rows
+        tensor = tensor.unflatten(0, (groups, -1))[:, start:stop].flatten(0, 1)
+    if order is not None:
+        tensor = tensor.unflatten(0, (-1, order[0]))[:, column_order(*order)].flatten(0, 1)
+    return tensor
 
-    def __len__(self):
-        return len(self._files)
+
+def column_order(head_dim, rotated, pairs):
+    """Columns of a head so that those which rotate together, `pairs` of halves or neighbours, lie half a head apart."""
+    turning, rest = torch.arange(rotated), torch.arange(rotated, head_dim)
+    first, second = (turning[0::2], turning[1::2]) if pairs == "neighbours" else turning.tensor_split(2)
+    rest_first, rest_second = rest.tensor_split(2)
+    return torch.cat([first, rest_first, second, rest_second])
+
+
+def as_matrix(tensor, side, transposed):
+    """Weights [E, N, K] of experts, or [E, K, N] if `transposed`, as one matrix for all of them.
+
+    `side`: "outputs" [E N, K], the experts' outputs side by side, or "inputs" [N, E K], which sums over experts. Biases [E, N] likewise.
+    """
+    tensor = tensor.mT if transposed else tensor
+    return tensor.flatten(0, 1) if side == "outputs" else tensor.transpose(0, 1).flatten(1)
 
 
 class Weights:
-    """Tensors of a checkpoint, placed on the mesh. Names are relative to `prefix`; `root` sees the whole checkpoint."""
+    """Tensors of a checkpoint, placed on the mesh. Names are relative to `prefix`; `root` sees the whole checkpoint.
 
-    def __init__(self, mesh_device, state, prefix=""):
-        self.mesh_device, self.state, self.prefix = mesh_device, state, prefix
+    Each is read, converted and placed when a module asks for it, and then dropped: beyond the mapped files, the host holds
+    one tensor in its final type, one chip's part of it and, where several are joined, these.
+    """
+
+    def __init__(self, mesh_device, state, prefix="", cache=None, progress=False):
+        self.mesh_device, self.state, self.prefix, self.cache = mesh_device, state, prefix, cache
+        hidden = None if progress is None else not progress
+        self.bar = tqdm(total=len(expected_tensors()), desc="weights", unit="tensor", disable=hidden)
 
     @property
     def root(self):
-        return Weights(self.mesh_device, self.state)
+        """The same checkpoint, with full names."""
+        return self._seen_from("")
 
     def at(self, path):
         """The same checkpoint, seen from a submodule."""
-        return Weights(self.mesh_device, self.state, f"{self.prefix}{path}.")
+        return self._seen_from(f"{self.prefix}{path}.")
+
+    def _seen_from(self, prefix):
+        weights = copy(self)
+        weights.prefix = prefix
+        return weights
 
     def read(self, name):
-        """A tensor of the checkpoint; raises KeyError with its full name where it is missing."""
-        full = self.prefix + name
-        if full not in self.state:
-            raise KeyError(f"the checkpoint has no tensor {full!r}")
-        return self.state[full].detach()
+        """A tensor of the checkpoint; raises CheckpointError with its full name where it is missing or not finite."""
+        return read_tensor(self.state, self.prefix + name)
 
-    def joined(self, names, parts):
+    def matrix(self, name, experts=None):
+        """A weight as [N, K], a bias as [N]; those of experts by `as_matrix` with the arguments `experts`."""
+        return self.read(name) if experts is None else as_matrix(self.read(name), *experts)
+
+    def joined(self, names, parts, rows, orders, experts=None):
         """Several tensors as one along dim 0, so that each of `parts` equal slices holds its share of all of them."""
-        names = [names] if isinstance(names, str) else names
-        shares = [torch.chunk(self.read(name), parts) for name in names]
-        return (
-            torch.cat([share[part] for part in range(parts) for share in shares])
-            if len(names) > 1
-            else self.read(names[0])
+        selections = zip(names, rows or [None] * len(names), orders or [None] * len(names))
+        tensors = [selected(self.matrix(name, experts), *selection) for name, *selection in selections]
+        if len(tensors) == 1:
+            return tensors[0]
+        shares = [torch.chunk(tensor, parts) for tensor in tensors]
+        return torch.cat([share[part] for part in range(parts) for share in shares])
+
+    def linear(
+        self, names, dtype, memory_config, parts=1, rows=None, orders=None, experts=None, mesh_dims=(None, None)
+    ):
+        """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]; `rows` and `orders`: see `selected`."""
+        names = _as_list(names)
+
+        def make():
+            return self.joined(names, parts, rows, orders, experts).T.unsqueeze(0).unsqueeze(0)
+
+        return self._place(
+            f"linear in {parts} parts, {rows}, {orders}, {experts}",
+            names,
+            make,
+            mesh_dims,
+            dtype,
+            memory_config=memory_config,
         )
 
-    def linear(self, names, dtype, memory_config, parts=1, mesh_dims=(None, None)):
-        """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]."""
-        weight = self.joined(names, parts).T.unsqueeze(0).unsqueeze(0)
-        return to_mesh(self.mesh_device, weight, mesh_dims, dtype, memory_config=memory_config)
-
-    def bias(self, names, parts=1, mesh_dims=(None, None), partial_axis=None):
+    def bias(
+        self,
+        names,
+        parts=1,
+        rows=None,
+        orders=None,
+        experts=None,
+        mesh_dims=(None, None),
+        partial_axis=None,
+        memory_config=ttnn.DRAM_MEMORY_CONFIG,
+    ):
         """Biases [N] -> [1, 1, 1, N]. Along `partial_axis` the outputs are summed: one chip holds the bias, the others zero."""
-        bias = self.joined(names, parts).reshape(1, 1, 1, -1)
-        if partial_axis is not None:
-            zeros = torch.zeros_like(bias).expand(cfg.MESH_SHAPE[partial_axis] - 1, -1, -1, -1)
-            bias = torch.cat([bias, zeros])
-            mesh_dims = tuple(0 if axis == partial_axis else dim for axis, dim in enumerate(mesh_dims))
-        return to_mesh(self.mesh_device, bias, mesh_dims, ttnn.bfloat16)
+        names = _as_list(names)
 
-    def norm(self, name, mesh_dims=(None, None)):
-        """Weight [H] of a norm -> rows of one tile width, [1, 1, H / 32, 32]."""
-        weight = self.read(name).reshape(1, 1, -1, ttnn.TILE_SIZE)
-        return to_mesh(self.mesh_device, weight, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
+        def make():
+            bias = self.joined(names, parts, rows, orders, experts).reshape(1, 1, 1, -1)
+            if partial_axis is None:
+                return bias
+            return torch.cat([bias, torch.zeros_like(bias).expand(cfg.MESH_SHAPE[partial_axis] - 1, -1, -1, -1)])
+
+        mesh_dims = tuple(0 if axis == partial_axis else dim for axis, dim in enumerate(mesh_dims))
+        transform = f"bias in {parts} parts, {rows}, {orders}, on {partial_axis}"
+        return self._place(transform, names, make, mesh_dims, ttnn.bfloat16, memory_config=memory_config)
+
+    def norm(self, name, offset=0.0, order=None, mesh_dims=(None, None)):
+        """Weight or bias [H] of a norm, plus `offset` -> rows of one tile width, [1, 1, H / 32, 32]."""
+
+        def make():
+            return (selected(self.read(name), None, order) + offset).reshape(1, 1, -1, ttnn.TILE_SIZE)
+
+        return self._place(
+            f"norm plus {offset}, {order}", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT
+        )
 
     def embedding(self, name, mesh_dims=(None, None)):
         """Table [V, H] -> [1, 1, V, H], row major."""
-        table = self.read(name).unsqueeze(0).unsqueeze(0)
-        return to_mesh(self.mesh_device, table, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
+
+        def make():
+            return self.read(name).unsqueeze(0).unsqueeze(0)
+
+        return self._place("embedding", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
 
     def position_table(self, table):
         """One row for each position, [1, 1, MAX_SEQ_LEN, size]: function `table` of position_tables.py."""
@@ -102,3 +190,53 @@ class Weights:
         if len(split) == 2:  # rows first, then columns within a row
             first, mesh_dims = first.reshape(cfg.MESH_SHAPE), (0, 1)
         return to_mesh(self.mesh_device, first, mesh_dims, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
+
+    def first_token(self, width, mesh_dims):
+        """The first token id of each chip's part of the vocabulary, `width` ids, as a tile [1, 1, 32, 32]."""
+        parts = torch.tensor([size for size, dim in zip(cfg.MESH_SHAPE, mesh_dims) if dim is not None]).prod().item()
+        first = torch.arange(0, parts * width, width, dtype=torch.int32).repeat_interleave(ttnn.TILE_SIZE)
+        return to_mesh(self.mesh_device, first.repeat(1, 1, ttnn.TILE_SIZE, 1), mesh_dims, ttnn.uint32)
+
+    def sinks(self, name, scale, mesh_dims=(None, None)):
+        """Scores [heads] of attention sinks -> [heads, 32], in the first column. The decode kernel scales them as it does others."""
+
+        def make():
+            return torch.nn.functional.pad(self.read(name).float().unsqueeze(1) / scale, (0, ttnn.TILE_SIZE - 1))
+
+        return self._place(f"sinks over {scale}", [name], make, mesh_dims, ttnn.bfloat16)
+
+    def chunk_sinks(self, name, scale, mesh_dims=(None, None)):
+        """As `sinks` -> [1, heads, 1, 1], the form in which attention of a chunk takes them."""
+
+        def make():
+            return self.read(name).float().reshape(1, -1, 1, 1) / scale
+
+        return self._place(f"sinks of a chunk over {scale}", [name], make, mesh_dims, ttnn.bfloat16)
+
+    def expert_columns(self, experts, columns, mesh_dims=(None, None)):
+        """[1, 1, experts, columns]: in the row of each expert, 1 in the columns that are its own."""
+        ones = torch.eye(experts).repeat_interleave(columns // experts, 1)
+        return to_mesh(self.mesh_device, ones.reshape(1, 1, experts, columns), mesh_dims, ttnn.bfloat8_b)
+
+    def _place(
+        self, transform, names, make, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG
+    ):
+        """Put what `make()` returns on the mesh, through the cache where there is one; `transform` says what `make` does."""
+        self.bar.update(len(names))
+        if self.cache is None and isinstance(self.state, dict):  # in memory as it is: nothing to save
+            return to_mesh(self.mesh_device, make(), mesh_dims, dtype, layout, memory_config)
+
+        def convert():
+            return to_host(make(), mesh_dims, dtype, layout)
+
+        if self.cache is None:
+            host = convert()
+        else:
+            full = [self.prefix + name for name in names]
+            placement = f"{transform}: {', '.join(full)} along {mesh_dims} of {cfg.MESH_SHAPE}, {dtype}, {layout}"
+            host = self.cache.tensor(full[0], placement, convert)
+        return ttnn.to_device(host, self.mesh_device, memory_config=memory_config)
+
+
+def _as_list(names):
+    return [names] if isinstance(names, str) else names

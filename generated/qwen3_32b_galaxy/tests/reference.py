@@ -1,20 +1,30 @@
-"""Hugging Face's own model as the reference: random weights, a cache with history, several decode steps with hooks."""
+"""Hugging Face's own model as the reference: random weights, a cache with history, decode steps and prompts with hooks."""
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 import ttnn
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from .. import model_config as cfg
-from ..mesh import to_mesh
-from ..weights import Weights
+from ..inputs import prefill_length
+from ..mesh import from_mesh, to_mesh
+from ..weights import Weights, column_order
 
 NUM_STEPS = 3
 HISTORY = min(96, cfg.MAX_SEQ_LEN - NUM_STEPS)  # tokens that the cache holds before the first step
+CHIP_PAGES = 576  # pages of a chip's cache
 NUM_LAYERS = 1  # enough to have every kind of layer once
+KEY_ORDERS = {}  # layers whose keys are cached with their columns in another order than Hugging Face's
+
+
+def as_cached(keys, layer):
+    """Hugging Face's keys [.., head dim] of a layer in the order of columns in which the cache holds them."""
+    return keys[..., column_order(*KEY_ORDERS[layer])] if layer in KEY_ORDERS else keys
 
 
 @dataclass
@@ -26,6 +36,35 @@ class Step:
     logits: torch.Tensor = None
     before: dict = field(default_factory=dict)
     after: dict = field(default_factory=dict)
+
+
+@dataclass
+class Prompt:
+    """One prompt: token ids [count], run as a chunk of `length`; logits of its last token, keys and values of every layer."""
+
+    tokens: torch.Tensor
+    logits: torch.Tensor = None
+    cache: list = field(default_factory=list)
+    before: dict = field(default_factory=dict)
+    after: dict = field(default_factory=dict)
+
+    @property
+    def count(self):
+        return self.tokens.numel()
+
+    @property
+    def length(self):
+        return prefill_length(self.count)
+
+    @property
+    def rows(self):
+        """Rows of the last tile that hold tokens."""
+        return (self.count - 1) % 32 + 1
+
+    def last_tile(self, tensor):
+        """[1, count, size] -> [1, 1, 32, size]: the tile of rows with the last token."""
+        tile = tensor[:, (self.count - 1) // 32 * 32 :]
+        return F.pad(tile, (0, 0, 0, 32 - tile.shape[1])).unsqueeze(0)
 
 
 class Reference:
@@ -46,25 +85,68 @@ class Reference:
                 module.register_forward_pre_hook(lambda m, args: m.float() and None)
                 module.register_forward_hook(lambda m, args, out: m.bfloat16() and None)
         self.past = self._past()
-        self.page_table = torch.arange(cfg.BATCH).unsqueeze(1) % 8 * cfg.PAGES_PER_USER + torch.arange(
-            cfg.PAGES_PER_USER
-        )
-        self.steps = self._run()
+        self.page_table = torch.arange(cfg.BATCH).unsqueeze(
+            1
+        ) % cfg.USERS_PER_GROUP * cfg.PAGES_PER_USER + torch.arange(cfg.PAGES_PER_USER)
+        self.user = cfg.BATCH - 1  # whose prompts are run
 
     def weights(self, mesh_device):
         """The model's weights for the emitted modules."""
         return Weights(mesh_device, self.model.state_dict())
 
+    @cached_property
+    def steps(self):
+        """Decode steps, one after the other."""
+        return self._run()
+
+    @cached_property
+    def prompts(self):
+        """A prompt that needs padding, and one for each length of a chunk."""
+        lengths = [min(length, cfg.MAX_SEQ_LEN) for length in cfg.PREFILL_LENGTHS]
+        return [self._prompt(count) for count in dict.fromkeys([max(2, lengths[0] - 28), *lengths])]
+
+    @cached_property
+    def chunked_prompt(self):
+        """A prompt longer than the shortest chunk, where the cache has room for it."""
+        return self._prompt(min(2 * min(cfg.PREFILL_LENGTHS) - 28, cfg.MAX_SEQ_LEN))
+
     def kv_cache(self, mesh_device, layer):
         """Key and value cache of a layer with the history in it, in pages."""
         caches = []
-        for past in self.past[layer]:
+        keys, values = self.past[layer]
+        for past in (as_cached(keys, layer), values):
             users, heads, length, dim = past.shape
-            room = torch.zeros(32, heads, cfg.PAGES_PER_USER * cfg.PAGE_SIZE, dim)
-            room[:users, :, :length] = past
-            pages = room.unflatten(2, (cfg.PAGES_PER_USER, cfg.PAGE_SIZE)).transpose(1, 2).flatten(0, 1)
+            room = torch.zeros(
+                cfg.USER_GROUPS, CHIP_PAGES // cfg.PAGES_PER_USER, heads, cfg.PAGES_PER_USER * cfg.PAGE_SIZE, dim
+            )
+            for user in range(users):
+                room[user // cfg.USERS_PER_GROUP, user % cfg.USERS_PER_GROUP, :, :length] = past[user]
+            pages = room.flatten(0, 1).unflatten(2, (cfg.PAGES_PER_USER, cfg.PAGE_SIZE)).transpose(1, 2).flatten(0, 1)
             caches.append(to_mesh(mesh_device, pages, (1, 0), ttnn.bfloat8_b))
         return caches
+
+    def read_cache(self, mesh_device, cache, count):
+        """The first `count` keys and values that the caches of a layer hold for `user`, [1, kv heads, count, dim] each."""
+        pages = self.user // cfg.USERS_PER_GROUP * CHIP_PAGES + self.page_table[self.user]
+        whole = [from_mesh(mesh_device, tensor, (1, 0)).float()[pages] for tensor in cache]
+        return [w.transpose(0, 1).flatten(1, 2)[None, :, :count] for w in whole]
+
+    def _prompt(self, count):
+        prompt = Prompt(torch.randint(0, cfg.VOCAB_SIZE, (count,)))
+        cache = DynamicCache()
+        hooks = self._hooks(prompt)
+        with torch.no_grad():
+            prompt.logits = self.model(input_ids=prompt.tokens[None], past_key_values=cache).logits[0, -1].float()
+        for hook in hooks:
+            hook.remove()
+        prompt.cache = [(as_cached(held.keys.float(), n), held.values.float()) for n, held in enumerate(cache.layers)]
+        return prompt
+
+    def _hooks(self, record):
+        return [
+            module.register_forward_hook(self._recorder(record, path), with_kwargs=True)
+            for path, module in self.model.named_modules()
+        ]
 
     def _config(self):
         values = json.loads((Path(__file__).parents[1] / "config.json").read_text())
@@ -102,10 +184,7 @@ class Reference:
         steps = []
         for number in range(NUM_STEPS):
             step = Step(torch.randint(0, cfg.VOCAB_SIZE, (cfg.BATCH,)), start + number)
-            hooks = [
-                module.register_forward_hook(self._recorder(step, path), with_kwargs=True)
-                for path, module in self.model.named_modules()
-            ]
+            hooks = self._hooks(step)
             with torch.no_grad():
                 step.logits = (
                     self.model(

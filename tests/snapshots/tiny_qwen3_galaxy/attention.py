@@ -7,7 +7,7 @@ from . import model_config as cfg
 
 
 class Qwen3Attention:
-    """model.layers.N.self_attn, one step for every user."""
+    """model.layers.N.self_attn."""
 
     def __init__(self, mesh_device, weights):
         self.qkv_proj = weights.linear(
@@ -17,14 +17,15 @@ class Qwen3Attention:
             dtype=ttnn.bfloat8_b,
             memory_config=cfg.DRAM_1280X1536,
         )
-        self.first_user = weights.first_user(batch=32, mesh_dims=(None, 0))
         self.q_norm = weights.norm("q_norm.weight")
         self.k_norm = weights.norm("k_norm.weight")
         self.o_proj = weights.linear(
             "o_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_1024X1536
         )
+        self.first_user = weights.first_user(batch=32, mesh_dims=(None, 0))
 
-    def forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
+    def decode_forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
+        """One token for every user."""
         qkv = ttnn.linear(
             hidden_states,
             self.qkv_proj,
@@ -87,4 +88,70 @@ class Qwen3Attention:
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 1280]
         o = ccl.all_reduce(o, cluster_axis=0, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        return o
+
+    def prefill_forward(
+        self, hidden_states, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
+    ):
+        """A chunk of one user's prompt."""
+        seq_len = hidden_states.shape[2]
+        qkv = ttnn.linear(
+            hidden_states,
+            self.qkv_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.PREFILL_LINEAR_1280X1280[seq_len],
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, seq_len, 1280]
+        qkv = ccl.all_reduce(qkv, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
+        query, key, value = ttnn.experimental.nlp_create_qkv_heads(
+            qkv, num_heads=8, num_kv_heads=1, transpose_k_heads=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 8, seq_len, 128], [1, 1, seq_len, 128], [1, 1, seq_len, 128]
+        query = ttnn.rms_norm(
+            query,
+            epsilon=1e-06,
+            weight=self.q_norm,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI4,
+        )  # [1, 8, seq_len, 128]
+        key = ttnn.rms_norm(
+            key,
+            epsilon=1e-06,
+            weight=self.k_norm,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI4,
+        )  # [1, 1, seq_len, 128]
+        query = ttnn.experimental.rotary_embedding_hf(
+            query, cos, sin, is_decode_mode=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 8, seq_len, 128]
+        key = ttnn.experimental.rotary_embedding_hf(
+            key, cos, sin, is_decode_mode=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, seq_len, 128]
+        key = ttnn.typecast(key, ttnn.bfloat8_b, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 128]
+        ttnn.experimental.paged_fill_cache(key_cache, key, chunk_page_table, batch_idx=0)
+        value = ttnn.typecast(value, ttnn.bfloat8_b, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 128]
+        ttnn.experimental.paged_fill_cache(value_cache, value, chunk_page_table, batch_idx=0)
+        attn_output = ttnn.transformer.chunked_scaled_dot_product_attention(
+            query,
+            key_cache,
+            value_cache,
+            page_table,
+            chunk_start_idx_tensor=chunk_start,
+            scale=0.0883883461356163,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            program_config=cfg.PREFILL_ATTENTION_128[seq_len],
+            compute_kernel_config=cfg.COMPUTE_HIFI4,
+        )  # [1, 8, seq_len, 128]
+        attn_output = ttnn.experimental.nlp_concat_heads(
+            attn_output, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, seq_len, 1024]
+        o = ttnn.linear(
+            attn_output,
+            self.o_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.PREFILL_LINEAR_1280X1280[seq_len],
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, seq_len, 1280]
+        o = ccl.all_reduce(o, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         return o

@@ -9,7 +9,7 @@ from .norm import Qwen3RMSNorm, Qwen3RMSNormGathered
 
 
 class Qwen3DecoderLayer:
-    """model.layers.N, one step for every user."""
+    """model.layers.N."""
 
     def __init__(self, mesh_device, weights):
         self.input_layernorm = Qwen3RMSNorm(mesh_device, weights.at("input_layernorm"))
@@ -17,13 +17,32 @@ class Qwen3DecoderLayer:
         self.post_attention_layernorm = Qwen3RMSNormGathered(mesh_device, weights.at("post_attention_layernorm"))
         self.mlp = Qwen3MLP(mesh_device, weights.at("mlp"))
 
-    def forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
-        input_layernorm_output = self.input_layernorm.forward(hidden_states)  # [1, 1, 32, 1280]
-        o = self.self_attn.forward(
+    def decode_forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
+        """One token for every user."""
+        input_layernorm_output = self.input_layernorm.decode_forward(hidden_states)  # [1, 1, 32, 1280]
+        o = self.self_attn.decode_forward(
             input_layernorm_output, cos, sin, key_cache, value_cache, current_pos, page_table
         )  # [1, 1, 32, 1280]
         hidden_states = ttnn.add(hidden_states, o, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
-        post_attention_layernorm_output = self.post_attention_layernorm.forward(hidden_states)  # [1, 1, 32, 5120]
-        down = self.mlp.forward(post_attention_layernorm_output)  # [1, 1, 32, 1280]
+        post_attention_layernorm_output = self.post_attention_layernorm.decode_forward(
+            hidden_states
+        )  # [1, 1, 32, 5120]
+        down = self.mlp.decode_forward(post_attention_layernorm_output)  # [1, 1, 32, 1280]
         hidden_states = ttnn.add(hidden_states, down, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        return hidden_states
+
+    def prefill_forward(
+        self, hidden_states, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
+    ):
+        """A chunk of one user's prompt."""
+        input_layernorm_output = self.input_layernorm.prefill_forward(hidden_states)  # [1, 1, seq_len, 1280]
+        o = self.self_attn.prefill_forward(
+            input_layernorm_output, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
+        )  # [1, 1, seq_len, 1280]
+        hidden_states = ttnn.add(hidden_states, o, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
+        post_attention_layernorm_output = self.post_attention_layernorm.prefill_forward(
+            hidden_states
+        )  # [1, 1, seq_len, 5120]
+        down = self.mlp.prefill_forward(post_attention_layernorm_output)  # [1, 1, seq_len, 1280]
+        hidden_states = ttnn.add(hidden_states, down, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         return hidden_states

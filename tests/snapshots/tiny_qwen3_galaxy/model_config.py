@@ -15,6 +15,9 @@ ROWS = 32  # rows of a decode step: a whole tile; those beyond BATCH idle
 MAX_SEQ_LEN = 4096
 PAGE_SIZE = 64  # tokens of a page of the KV cache
 PAGES_PER_USER = 64
+USER_GROUPS = 4  # groups of chips, each of which attends for its own users
+USERS_PER_GROUP = 8
+PREFILL_LENGTHS = (128, 2048)  # tokens of a chunk of a prompt; shorter ones are padded, longer ones split
 NUM_LAYERS = 64
 VOCAB_SIZE = 16384
 
@@ -22,10 +25,16 @@ PRECISION = "performance"
 PCC = 0.99  # every module against Hugging Face's in float32
 
 
-def sharded(kind, buffer, shard, cores):
+def cores(rectangles):
+    """Rectangles of cores: (first, last) of each."""
+    return ttnn.CoreRangeSet(
+        [ttnn.CoreRange(ttnn.CoreCoord(*first), ttnn.CoreCoord(*last)) for first, last in rectangles]
+    )
+
+
+def sharded(kind, buffer, shard, rectangles):
     """Memory configuration with shards of `shard` elements over rectangles of cores."""
-    ranges = [ttnn.CoreRange(ttnn.CoreCoord(*first), ttnn.CoreCoord(*last)) for first, last in cores]
-    spec = ttnn.ShardSpec(ttnn.CoreRangeSet(ranges), shard, ttnn.ShardOrientation.ROW_MAJOR)
+    spec = ttnn.ShardSpec(cores(rectangles), shard, ttnn.ShardOrientation.ROW_MAJOR)
     return ttnn.MemoryConfig(kind, buffer, spec)
 
 
@@ -50,12 +59,118 @@ LINEAR_1024X1280 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in
 LINEAR_1280X1280 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=2, per_core_M=1, per_core_N=2)
 LINEAR_5120X800 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=5, per_core_M=1, per_core_N=1)
 LINEAR_800X5120 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=1, per_core_M=1, per_core_N=7)
+PREFILL_ATTENTION_128 = {
+    128: ttnn.SDPAProgramConfig(
+        compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=128, exp_approx_mode=False
+    ),
+    2048: ttnn.SDPAProgramConfig(
+        compute_with_storage_grid_size=(8, 9), q_chunk_size=256, k_chunk_size=256, exp_approx_mode=False
+    ),
+}
+PREFILL_LINEAR_1280X1280 = {
+    128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=(8, 9),
+        in0_block_w=8,
+        out_subblock_h=1,
+        out_subblock_w=1,
+        out_block_h=1,
+        out_block_w=5,
+        per_core_M=1,
+        per_core_N=5,
+        transpose_mcast=False,
+        fused_activation=None,
+        fuse_batch=True,
+    ),
+    2048: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=(8, 9),
+        in0_block_w=8,
+        out_subblock_h=4,
+        out_subblock_w=1,
+        out_block_h=8,
+        out_block_w=5,
+        per_core_M=8,
+        per_core_N=5,
+        transpose_mcast=False,
+        fused_activation=None,
+        fuse_batch=True,
+    ),
+}
+PREFILL_LINEAR_5120X512 = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+    compute_with_storage_grid_size=(8, 9),
+    in0_block_w=8,
+    out_subblock_h=1,
+    out_subblock_w=2,
+    out_block_h=1,
+    out_block_w=2,
+    per_core_M=1,
+    per_core_N=2,
+    transpose_mcast=False,
+    fused_activation=None,
+    fuse_batch=True,
+)
+PREFILL_LINEAR_5120X800 = {
+    128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=(8, 9),
+        in0_block_w=8,
+        out_subblock_h=1,
+        out_subblock_w=4,
+        out_block_h=1,
+        out_block_w=4,
+        per_core_M=1,
+        per_core_N=4,
+        transpose_mcast=False,
+        fused_activation=None,
+        fuse_batch=True,
+    ),
+    2048: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=(8, 9),
+        in0_block_w=8,
+        out_subblock_h=1,
+        out_subblock_w=4,
+        out_block_h=8,
+        out_block_w=4,
+        per_core_M=8,
+        per_core_N=4,
+        transpose_mcast=False,
+        fused_activation=None,
+        fuse_batch=True,
+    ),
+}
+PREFILL_LINEAR_800X5120 = {
+    128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=(8, 9),
+        in0_block_w=5,
+        out_subblock_h=1,
+        out_subblock_w=4,
+        out_block_h=1,
+        out_block_w=20,
+        per_core_M=1,
+        per_core_N=20,
+        transpose_mcast=False,
+        fused_activation=None,
+        fuse_batch=True,
+    ),
+    2048: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=(8, 9),
+        in0_block_w=5,
+        out_subblock_h=1,
+        out_subblock_w=4,
+        out_block_h=4,
+        out_block_w=20,
+        per_core_M=8,
+        per_core_N=20,
+        transpose_mcast=False,
+        fused_activation=None,
+        fuse_batch=True,
+    ),
+}
 RMS_NORM_1280 = ttnn.LayerNormShardedMultiCoreProgramConfig(
     compute_with_storage_grid_size=(5, 4), subblock_w=2, block_h=1, block_w=2, inplace=False
 )
 RMS_NORM_5120 = ttnn.LayerNormShardedMultiCoreProgramConfig(
     compute_with_storage_grid_size=(8, 4), subblock_w=1, block_h=1, block_w=5, inplace=False
 )
+SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
 WIDTH_SHARDED_1024_ON_8X1 = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
 )

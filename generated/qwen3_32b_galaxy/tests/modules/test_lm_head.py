@@ -1,14 +1,15 @@
-"""Modules of lm_head.py against Hugging Face's, with the same weights and inputs, for several decode steps."""
+"""Modules of lm_head.py against Hugging Face's, with the same weights and inputs, in decode steps and prompts."""
 
 import ttnn
 
 from ... import model_config as cfg
+from ...inputs import decode_hidden
 from ...lm_head import LmHead
-from ...mesh import decode_hidden, from_mesh, to_mesh
+from ...mesh import from_mesh, to_mesh
 from ..pcc import assert_pcc
 
 
-def test_lm_head(mesh_device, reference):
+def test_lm_head_decode(mesh_device, reference):
     """lm_head"""
     weights = reference.weights(mesh_device)
     module = LmHead(mesh_device, weights.at("lm_head"))
@@ -20,5 +21,25 @@ def test_lm_head(mesh_device, reference):
             ttnn.bfloat16,
             memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
         )
-        output = module.forward(hidden_states)
+        output = module.decode_forward(hidden_states)
         assert_pcc(from_mesh(mesh_device, output, (3, 3))[:, :, : cfg.BATCH], step.after["lm_head"][0], cfg.PCC)
+
+
+def test_lm_head_prefill(mesh_device, reference):
+    """lm_head"""
+    weights = reference.weights(mesh_device)
+    module = LmHead(mesh_device, weights.at("lm_head"))
+    for prompt in reference.prompts:
+        hidden_states = to_mesh(
+            mesh_device,
+            prompt.last_tile(prompt.before["lm_head"]),
+            (None, None),
+            ttnn.bfloat16,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )
+        output = module.prefill_forward(hidden_states)
+        assert_pcc(
+            from_mesh(mesh_device, output, (3, 3))[:, :, : prompt.rows],
+            prompt.last_tile(prompt.after["lm_head"][0])[:, :, : prompt.rows],
+            cfg.PCC,
+        )

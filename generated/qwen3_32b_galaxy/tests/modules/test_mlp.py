@@ -1,14 +1,15 @@
-"""Modules of mlp.py against Hugging Face's, with the same weights and inputs, for several decode steps."""
+"""Modules of mlp.py against Hugging Face's, with the same weights and inputs, in decode steps and prompts."""
 
 import ttnn
 
 from ... import model_config as cfg
-from ...mesh import decode_hidden, from_mesh, to_mesh
+from ...inputs import decode_hidden, prefill_hidden
+from ...mesh import from_mesh, to_mesh
 from ...mlp import Qwen3MLP
 from ..pcc import assert_pcc
 
 
-def test_qwen3_mlp(mesh_device, reference):
+def test_qwen3_mlp_decode(mesh_device, reference):
     """model.layers.0.mlp"""
     weights = reference.weights(mesh_device)
     module = Qwen3MLP(mesh_device, weights.at("model.layers.0.mlp"))
@@ -20,7 +21,27 @@ def test_qwen3_mlp(mesh_device, reference):
             ttnn.bfloat16,
             memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
         )
-        output = module.forward(hidden_states)
+        output = module.decode_forward(hidden_states)
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : cfg.BATCH], step.after["model.layers.0.mlp"][0], cfg.PCC
+        )
+
+
+def test_qwen3_mlp_prefill(mesh_device, reference):
+    """model.layers.0.mlp"""
+    weights = reference.weights(mesh_device)
+    module = Qwen3MLP(mesh_device, weights.at("model.layers.0.mlp"))
+    for prompt in reference.prompts:
+        hidden_states = to_mesh(
+            mesh_device,
+            prefill_hidden(prompt.before["model.layers.0.mlp"], prompt.length),
+            (None, None),
+            ttnn.bfloat16,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )
+        output = module.prefill_forward(hidden_states)
+        assert_pcc(
+            from_mesh(mesh_device, output, (None, 3))[:, :, : prompt.count],
+            prompt.after["model.layers.0.mlp"][0],
+            cfg.PCC,
         )

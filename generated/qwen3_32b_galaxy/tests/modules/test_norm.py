@@ -1,14 +1,15 @@
-"""Modules of norm.py against Hugging Face's, with the same weights and inputs, for several decode steps."""
+"""Modules of norm.py against Hugging Face's, with the same weights and inputs, in decode steps and prompts."""
 
 import ttnn
 
 from ... import model_config as cfg
-from ...mesh import decode_hidden, from_mesh, to_mesh
+from ...inputs import decode_hidden, prefill_hidden
+from ...mesh import from_mesh, to_mesh
 from ...norm import Qwen3RMSNorm, Qwen3RMSNormGathered
 from ..pcc import assert_pcc
 
 
-def test_qwen3_rmsnorm(mesh_device, reference):
+def test_qwen3_rmsnorm_decode(mesh_device, reference):
     """model.layers.0.input_layernorm"""
     weights = reference.weights(mesh_device)
     module = Qwen3RMSNorm(mesh_device, weights.at("model.layers.0.input_layernorm"))
@@ -20,7 +21,7 @@ def test_qwen3_rmsnorm(mesh_device, reference):
             ttnn.bfloat16,
             memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
         )
-        output = module.forward(hidden_states)
+        output = module.decode_forward(hidden_states)
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : cfg.BATCH],
             step.after["model.layers.0.input_layernorm"][0],
@@ -28,7 +29,27 @@ def test_qwen3_rmsnorm(mesh_device, reference):
         )
 
 
-def test_qwen3_rmsnorm_gathered(mesh_device, reference):
+def test_qwen3_rmsnorm_prefill(mesh_device, reference):
+    """model.layers.0.input_layernorm"""
+    weights = reference.weights(mesh_device)
+    module = Qwen3RMSNorm(mesh_device, weights.at("model.layers.0.input_layernorm"))
+    for prompt in reference.prompts:
+        hidden_states = to_mesh(
+            mesh_device,
+            prefill_hidden(prompt.before["model.layers.0.input_layernorm"], prompt.length),
+            (None, 3),
+            ttnn.bfloat16,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )
+        output = module.prefill_forward(hidden_states)
+        assert_pcc(
+            from_mesh(mesh_device, output, (None, 3))[:, :, : prompt.count],
+            prompt.after["model.layers.0.input_layernorm"][0],
+            cfg.PCC,
+        )
+
+
+def test_qwen3_rmsnorm_gathered_decode(mesh_device, reference):
     """model.layers.0.post_attention_layernorm"""
     weights = reference.weights(mesh_device)
     module = Qwen3RMSNormGathered(mesh_device, weights.at("model.layers.0.post_attention_layernorm"))
@@ -40,9 +61,29 @@ def test_qwen3_rmsnorm_gathered(mesh_device, reference):
             ttnn.bfloat16,
             memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
         )
-        output = module.forward(hidden_states)
+        output = module.decode_forward(hidden_states)
         assert_pcc(
             from_mesh(mesh_device, output, (None, None))[:, :, : cfg.BATCH],
             step.after["model.layers.0.post_attention_layernorm"][0],
+            cfg.PCC,
+        )
+
+
+def test_qwen3_rmsnorm_gathered_prefill(mesh_device, reference):
+    """model.layers.0.post_attention_layernorm"""
+    weights = reference.weights(mesh_device)
+    module = Qwen3RMSNormGathered(mesh_device, weights.at("model.layers.0.post_attention_layernorm"))
+    for prompt in reference.prompts:
+        hidden_states = to_mesh(
+            mesh_device,
+            prefill_hidden(prompt.before["model.layers.0.post_attention_layernorm"], prompt.length),
+            (None, 3),
+            ttnn.bfloat16,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )
+        output = module.prefill_forward(hidden_states)
+        assert_pcc(
+            from_mesh(mesh_device, output, (None, None))[:, :, : prompt.count],
+            prompt.after["model.layers.0.post_attention_layernorm"][0],
             cfg.PCC,
         )

@@ -13,7 +13,16 @@ from ...mesh import from_mesh, to_mesh
 from ..pcc import assert_pcc
 
 # How a call is run, not what it computes.
-PLACEMENT = {"memory_config", "program_config", "compute_kernel_config", "topology", "num_links", "dtype", "layout"}
+PLACEMENT = {
+    "memory_config",
+    "program_config",
+    "compute_kernel_config",
+    "topology",
+    "num_links",
+    "dtype",
+    "layout",
+    "sub_core_grids",
+}
 CHIPS = cfg.MESH_SHAPE
 
 
@@ -112,7 +121,8 @@ def _page_table(value, count):
     rows, pages = value.shape
     tables = torch.zeros(count[0] * count[1], rows, pages, dtype=torch.int32)
     for table in tables:
-        table[: value.high // pages] = torch.randperm(value.high, dtype=torch.int32).reshape(-1, pages)
+        used = min(rows, value.high // pages)
+        table[:used] = torch.randperm(value.high, dtype=torch.int32)[: used * pages].reshape(-1, pages)
     return tables.reshape(*count, rows, pages)
 
 
@@ -121,6 +131,22 @@ def _current_pos(value, count):
     positions = torch.randint(0, cfg.MAX_SEQ_LEN, (*count, *value.shape), dtype=torch.int32)
     positions[..., value.high // cfg.PAGES_PER_USER :] = -1
     return positions
+
+
+def _chunk_start(value, count):
+    """The last start of a chunk that leaves room for it."""
+    return torch.full((*count, *value.shape), value.high, dtype=torch.int32)
+
+
+def _last_tile_start(value, count):
+    """Corner of the tile of rows before the last."""
+    corner = torch.tensor([0, 0, max(0, value.high - 64), 0], dtype=torch.int32)
+    return corner.expand(*count, *value.shape)
+
+
+def _last_tile_end(value, count):
+    """Its opposite corner, with a last dim that is not read."""
+    return _last_tile_start(value, count) + torch.tensor([1, 1, 32, 1], dtype=torch.int32)
 
 
 def _first_user(value, count):
@@ -135,11 +161,42 @@ def _stats(value, count):
     return stats
 
 
+def _moments(value, count):
+    """Of each chip 64 columns: the sum of squares in the first, the sum in the first of the second tile."""
+    moments = torch.zeros(*count, *value.shape)
+    moments[..., ::64] = 1000 * (1 + torch.rand(*count, *value.shape[:-1], value.shape[-1] // 64))
+    moments[..., 32::64] = 10 * torch.randn(*count, *value.shape[:-1], value.shape[-1] // 64)
+    return moments
+
+
+def _ones(value, count):
+    return torch.ones(*count, *value.shape, dtype=torch.int32 if value.dtype == ttnn.uint32 else torch.bfloat16)
+
+
+def _distinct_at_the_top(value, count):
+    """Small numbers, and in 32 random columns of each row others, of which no two are equal."""
+    numbers = _normal(value, count).clamp(max=3)
+    columns = torch.rand(numbers.shape).argsort(-1)[..., :32]
+    return numbers.scatter(-1, columns, (4 + torch.arange(columns.shape[-1]) / 32).bfloat16().expand(columns.shape))
+
+
+def _distinct_columns(value, count):
+    """In each row different numbers below `high`."""
+    return torch.rand(*count, *value.shape[:-1], value.high).argsort(-1)[..., : value.shape[-1]].to(torch.int32)
+
+
 _VALUES = {
     "normal": _normal,
     "ids": _ids,
     "page_table": _page_table,
     "current_pos": _current_pos,
     "first_user": _first_user,
+    "chunk_start": _chunk_start,
+    "last_tile_start": _last_tile_start,
+    "last_tile_end": _last_tile_end,
     "stats": _stats,
+    "moments": _moments,
+    "ones": _ones,
+    "distinct_at_the_top": _distinct_at_the_top,
+    "distinct_columns": _distinct_columns,
 }

@@ -31,25 +31,86 @@ def reshape(x, shape):
     return x.reshape(*x.shape[:2], *shape)
 
 
+def transpose(x, dim1, dim2):
+    return x.transpose(2 + dim1, 2 + dim2)
+
+
 def to_memory_config(x, memory_config):
     return x
 
 
 def add(x, y):
-    return x.float() + y.float()
+    return x.float() + y
 
 
 def multiply(x, y, input_tensor_a_activations=()):
-    x, y = x.float(), y.float()
+    x = x.float()
     for activation in input_tensor_a_activations:
-        x = getattr(torch.nn.functional, activation.name.lower())(x)
+        x = _activate(x, activation.name.lower())
     return x * y
+
+
+def _activate(x, name):
+    if name == "gelu_tanh":
+        return torch.nn.functional.gelu(x, approximate="tanh")
+    return getattr(torch.nn.functional, name)(x)
+
+
+def gelu(x, variant=None):
+    return _activate(x.float(), "gelu_tanh" if variant is not None and variant.name == "Tanh" else "gelu")
+
+
+def silu(x):
+    return _activate(x.float(), "silu")
+
+
+def relu(x):
+    return _activate(x.float(), "relu")
+
+
+def sigmoid(x):
+    return _activate(x.float(), "sigmoid")
+
+
+def tanh(x):
+    return _activate(x.float(), "tanh")
+
+
+def square(x):
+    return x.float().square()
 
 
 def rms_norm(x, epsilon, weight):
     x = x.float()
     scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
     return x * scale * weight.float().flatten(2)[:, :, None, None, None]
+
+
+def _vector(parameter):
+    """Weight or bias in rows of one tile width -> one number for each column."""
+    return parameter.float().flatten(2)[:, :, None, None, None]
+
+
+def layer_norm(x, epsilon, weight=None, bias=None):
+    x = torch.nn.functional.layer_norm(x.float(), x.shape[-1:], eps=epsilon)
+    x = x if weight is None else x * _vector(weight)
+    return x if bias is None else x + _vector(bias)
+
+
+def layer_norm_pre_all_gather(x):
+    moments = torch.full((*x.shape[:-1], 64), torch.nan)
+    moments[..., 0], moments[..., 32] = x.float().square().sum(-1), x.float().sum(-1)
+    return moments
+
+
+def layer_norm_post_all_gather(x, moments, epsilon, weight=None, bias=None):
+    squares, sums = moments[..., ::64].float(), moments[..., 32::64].float()
+    width = x.shape[-1] * squares.shape[-1]
+    mean = sums.sum(-1, keepdim=True) / width
+    variance = squares.sum(-1, keepdim=True) / width - mean.square()
+    x = (x.float() - mean) * torch.rsqrt(variance + epsilon)
+    x = x if weight is None else x * _vector(weight)
+    return x if bias is None else x + _vector(bias)
 
 
 def rms_norm_pre_all_gather(x):
@@ -100,10 +161,100 @@ def nlp_concat_heads_decode(x, num_heads):
 
 
 def rotary_embedding_hf(x, cos, sin, is_decode_mode):
-    assert is_decode_mode
     x, cos, sin = x.float(), cos.float(), sin.float()
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def nlp_create_qkv_heads(qkv, num_heads, num_kv_heads, transpose_k_heads):
+    assert not transpose_k_heads
+    dim = qkv.shape[-1] // (num_heads + 2 * num_kv_heads)
+    heads = qkv.unflatten(-1, (-1, dim)).squeeze(2).transpose(-3, -2)
+    return [
+        part.unsqueeze(2) if part.dim() == 5 else part
+        for part in heads.split([num_heads, num_kv_heads, num_kv_heads], -3)
+    ]
+
+
+def nlp_concat_heads(x):
+    return x.transpose(-3, -2).flatten(-2).unsqueeze(3)
+
+
+def slice(x, start, end, slice_dim, num_devices):
+    """Rows from the place that the tensor `start` names; of the results on all chips, which agree."""
+    assert slice_dim == 2
+    first, count = int(start.flatten()[slice_dim]), x.shape[-2] // num_devices
+    return x[..., first : first + count, :]
+
+
+def typecast(x, dtype):
+    return x
+
+
+def to_layout(x, layout):
+    return x
+
+
+def paged_fill_cache(cache, x, page_table, batch_idx):
+    chips = torch.broadcast_shapes(cache.shape[:2], x.shape[:2], page_table.shape[:2])
+    cache = cache.expand(*chips, *cache.shape[2:]).clone()
+    x, pages = (t.expand(*chips, *t.shape[2:]) for t in (x, page_table))
+    size = cache.shape[-2]
+    for r in range(chips[0]):
+        for c in range(chips[1]):
+            for number, page in enumerate(pages[r, c, batch_idx].tolist()):
+                rows = x[r, c, 0, :, number * size : (number + 1) * size]
+                if page >= 0:
+                    cache[r, c, page, :, : rows.shape[1]] = rows
+    return cache
+
+
+def _of_chip(x, row, column):
+    return x[row % x.shape[0], column % x.shape[1]].float()
+
+
+def _softmax_with(scores, sink):
+    """Softmax of scores [rows, keys]; `sink` [rows] is one more score, of which nothing is wanted."""
+    if sink is None:
+        return scores.softmax(-1)
+    return torch.cat([scores, sink.unsqueeze(-1)], -1).softmax(-1)[:, :-1]
+
+
+def chunked_scaled_dot_product_attention(
+    query,
+    key_cache,
+    value_cache,
+    page_table,
+    chunk_start_idx_tensor,
+    scale,
+    sliding_window_size=None,
+    attention_sink=None,
+):
+    """Each token of the chunk sees the tokens up to itself, of these the last `sliding_window_size`."""
+    chips = torch.broadcast_shapes(*(t.shape[:2] for t in (query, key_cache, page_table)))
+    query, key_cache, value_cache, page_table = (
+        t.expand(*chips, *t.shape[2:]) for t in (query.float(), key_cache, value_cache, page_table)
+    )
+    start, count = int(chunk_start_idx_tensor.flatten()[0]), query.shape[-2]
+    own, other = torch.arange(start, start + count)[:, None], torch.arange(start + count)[None]
+    seen = (other <= own) & (other > own - (sliding_window_size or start + count))
+    out = torch.empty_like(query)
+    for r in range(chips[0]):
+        for c in range(chips[1]):
+            keys, values = (
+                cache[r, c, page_table[r, c, 0].long()].transpose(0, 1).flatten(1, 2)[:, : start + count].float()
+                for cache in (key_cache, value_cache)
+            )
+            for head, q in enumerate(query[r, c, 0]):
+                kv = head * keys.shape[0] // query.shape[3]
+                scores = (q @ keys[kv].T * scale).masked_fill(~seen, -torch.inf)
+                sink = (
+                    None
+                    if attention_sink is None
+                    else _of_chip(attention_sink, r, c)[0, head, :, 0].expand(count) * scale
+                )
+                out[r, c, 0, head] = _softmax_with(scores, sink) @ values[kv]
+    return out
 
 
 def paged_update_cache(cache, x, update_idxs_tensor, page_table):
@@ -120,7 +271,7 @@ def paged_update_cache(cache, x, update_idxs_tensor, page_table):
 
 
 def paged_scaled_dot_product_attention_decode(
-    query, key_cache, value_cache, page_table, cur_pos_tensor, scale, sliding_window_size=None
+    query, key_cache, value_cache, page_table, cur_pos_tensor, scale, sliding_window_size=None, attention_sink=None
 ):
     chips = torch.broadcast_shapes(*(t.shape[:2] for t in (query, key_cache, page_table, cur_pos_tensor)))
     query, key_cache, value_cache, page_table, positions = (
@@ -143,6 +294,45 @@ def paged_scaled_dot_product_attention_decode(
                 q = query[r, c, 0, user]
                 groups = q.shape[0] // keys.shape[0]
                 keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
-                weights = torch.softmax(torch.einsum("hd,hsd->hs", q, keys) * scale, -1)
+                sink = None if attention_sink is None else _of_chip(attention_sink, r, c)[: q.shape[0], 0] * scale
+                weights = _softmax_with(torch.einsum("hd,hsd->hs", q, keys) * scale, sink)
                 out[r, c, 0, user] = torch.einsum("hs,hsd->hd", weights, values)
     return out
+
+
+def pad(x, shape, start, value):
+    return torch.nn.functional.pad(x.float(), (0, shape[-1] - x.shape[-1]), value=value)
+
+
+def topk(x, k, dim):
+    return x.topk(k, dim)
+
+
+def sampling(values, tokens, k, p, inverse_temperature):
+    """The best token of each user: what is drawn with k = 1."""
+    assert k.eq(1).all()
+    chips = torch.broadcast_shapes(values.shape[:2], tokens.shape[:2])
+    values, tokens = values.expand(*chips, *values.shape[2:]), tokens.expand(*chips, *tokens.shape[2:])
+    return tokens.gather(-1, values.argmax(-1, keepdim=True)).transpose(-1, -2)
+
+
+def softmax(x, dim):
+    return torch.softmax(x.float(), dim)
+
+
+def sum(x, dim, keepdim):
+    return x.float().sum(dim, keepdim=keepdim)
+
+
+def div(x, y):
+    return x.float() / y
+
+
+def clamp(x, min=None, max=None):
+    return x.float().clamp(min, max)
+
+
+def scatter(x, dim, index, source):
+    chips = torch.broadcast_shapes(x.shape[:2], index.shape[:2], source.shape[:2])
+    x, index, source = (t.expand(*chips, *t.shape[2:]) for t in (x, index, source))
+    return x.scatter(dim, index.long(), source)

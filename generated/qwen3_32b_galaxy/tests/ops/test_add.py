@@ -21,6 +21,61 @@ CASES = [
         },
         pcc=0.999,
     ),
+    # elementwise.toml:42
+    Case(
+        name="model.layers.0'",
+        used=["model.layers.0"],
+        args=[
+            Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # elementwise.toml:42
+    Case(
+        name="model.layers.0''",
+        used=["model.layers.0"],
+        args=[
+            Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # sampling.toml:96
+    Case(
+        name="sampler",
+        used=["sampler"],
+        args=[
+            Input(
+                (1, 1, 32, 32),
+                ttnn.uint32,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (True, True),
+                values="ids",
+                high=32768,
+            ),
+            Input(
+                (1, 1, 32, 32),
+                ttnn.uint32,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (True, True),
+                values="ids",
+                high=32768,
+            ),
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
 ]
 
 

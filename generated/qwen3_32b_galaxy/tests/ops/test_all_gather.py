@@ -50,6 +50,145 @@ CASES = [
         },
         pcc=0.999,
     ),
+    # norm.toml:92
+    Case(
+        name="model.layers.0.input_layernorm'",
+        used=["model.layers.0.input_layernorm"],
+        args=[Input((1, 1, 128, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 1,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:104
+    Case(
+        name="model.layers.0.post_attention_layernorm'",
+        used=["model.layers.0.post_attention_layernorm"],
+        args=[Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:104
+    Case(
+        name="model.norm",
+        used=["model.norm"],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:92
+    Case(
+        name="model.layers.0.input_layernorm''",
+        used=["model.layers.0.input_layernorm"],
+        args=[Input((1, 1, 2048, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 1,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:104
+    Case(
+        name="model.layers.0.post_attention_layernorm''",
+        used=["model.layers.0.post_attention_layernorm"],
+        args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # sampling.toml:128
+    Case(
+        name="sampler",
+        used=["sampler"],
+        args=[Input((1, 1, 32, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # sampling.toml:128
+    Case(
+        name="sampler'",
+        used=["sampler"],
+        args=[
+            Input(
+                (1, 1, 32, 32),
+                ttnn.uint32,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (True, True),
+                values="ids",
+                high=32768,
+            ),
+            3,
+        ],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # sampling.toml:128
+    Case(
+        name="sampler''",
+        used=["sampler"],
+        args=[Input((1, 1, 32, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)), 3],
+        kwargs={
+            "cluster_axis": 0,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # sampling.toml:128
+    Case(
+        name="sampler'''",
+        used=["sampler"],
+        args=[
+            Input(
+                (1, 1, 32, 128),
+                ttnn.uint32,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (True, False),
+                values="ids",
+                high=32768,
+            ),
+            3,
+        ],
+        kwargs={
+            "cluster_axis": 0,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
 ]
 
 

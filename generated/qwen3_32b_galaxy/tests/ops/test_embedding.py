@@ -52,6 +52,94 @@ CASES = [
         },
         pcc=0.999,
     ),
+    # embedding.toml:90
+    Case(
+        name="model.rotary_emb'",
+        used=["model.rotary_emb"],
+        args=[
+            Input(
+                (1, 1, 1, 128),
+                ttnn.uint32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="ids",
+                high=4096,
+            ),
+            Input((1, 1, 4096, 128), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+        ],
+        kwargs={
+            "layout": ttnn.TILE_LAYOUT,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:67
+    Case(
+        name="model.embed_tokens'",
+        used=["model.embed_tokens"],
+        args=[
+            Input(
+                (1, 1, 1, 128),
+                ttnn.uint32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="ids",
+                high=151936,
+            ),
+            Input((1, 1, 151936, 1280), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+        ],
+        kwargs={
+            "layout": ttnn.TILE_LAYOUT,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:90
+    Case(
+        name="model.rotary_emb''",
+        used=["model.rotary_emb"],
+        args=[
+            Input(
+                (1, 1, 1, 2048),
+                ttnn.uint32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="ids",
+                high=4096,
+            ),
+            Input((1, 1, 4096, 128), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+        ],
+        kwargs={
+            "layout": ttnn.TILE_LAYOUT,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:67
+    Case(
+        name="model.embed_tokens''",
+        used=["model.embed_tokens"],
+        args=[
+            Input(
+                (1, 1, 1, 2048),
+                ttnn.uint32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="ids",
+                high=151936,
+            ),
+            Input((1, 1, 151936, 1280), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+        ],
+        kwargs={
+            "layout": ttnn.TILE_LAYOUT,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
 ]
 
 

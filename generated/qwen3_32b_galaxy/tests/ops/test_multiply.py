@@ -22,6 +22,34 @@ CASES = [
         },
         pcc=0.999,
     ),
+    # elementwise.toml:57
+    Case(
+        name="model.layers.0.mlp'",
+        used=["model.layers.0.mlp"],
+        args=[
+            Input((1, 1, 128, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((1, 1, 128, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+        ],
+        kwargs={
+            "input_tensor_a_activations": [ttnn.UnaryOpType.SILU],
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # elementwise.toml:57
+    Case(
+        name="model.layers.0.mlp''",
+        used=["model.layers.0.mlp"],
+        args=[
+            Input((1, 1, 2048, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((1, 1, 2048, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+        ],
+        kwargs={
+            "input_tensor_a_activations": [ttnn.UnaryOpType.SILU],
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
 ]
 
 

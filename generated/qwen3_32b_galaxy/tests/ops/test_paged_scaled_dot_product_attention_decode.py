@@ -14,8 +14,8 @@ CASES = [
         used=["model.layers.0.self_attn"],
         args=[
             Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
-            Input((512, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
-            Input((512, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
             Input(
                 (8, 64),
                 ttnn.int32,
@@ -23,7 +23,7 @@ CASES = [
                 ttnn.DRAM_MEMORY_CONFIG,
                 (False, True),
                 values="page_table",
-                high=512,
+                high=576,
             ),
         ],
         kwargs={
@@ -34,7 +34,7 @@ CASES = [
                 ttnn.DRAM_MEMORY_CONFIG,
                 (False, True),
                 values="current_pos",
-                high=512,
+                high=576,
             ),
             "scale": 0.08838834764831845,
             "memory_config": cfg.HEIGHT_SHARDED_8X32X128,

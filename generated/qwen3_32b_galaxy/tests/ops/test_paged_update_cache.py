@@ -8,12 +8,12 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # cache.toml:3
+    # cache.toml:5
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
         args=[
-            Input((512, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
             Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
         ],
         kwargs={
@@ -24,7 +24,7 @@ CASES = [
                 ttnn.DRAM_MEMORY_CONFIG,
                 (False, True),
                 values="current_pos",
-                high=512,
+                high=576,
             ),
             "page_table": Input(
                 (8, 64),
@@ -33,7 +33,7 @@ CASES = [
                 ttnn.DRAM_MEMORY_CONFIG,
                 (False, True),
                 values="page_table",
-                high=512,
+                high=576,
             ),
         },
         written=0,

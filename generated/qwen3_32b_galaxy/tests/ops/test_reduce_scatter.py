@@ -24,6 +24,32 @@ CASES = [
         },
         pcc=0.999,
     ),
+    # collectives.toml:90
+    Case(
+        name="model.layers.0.mlp.down_proj'",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[Input((1, 1, 128, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:90
+    Case(
+        name="model.layers.0.mlp.down_proj''",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[Input((1, 1, 2048, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
 ]
 
 

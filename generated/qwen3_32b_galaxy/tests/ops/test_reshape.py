@@ -34,6 +34,69 @@ CASES = [
         },
         pcc=0.999,
     ),
+    # embedding.toml:90
+    Case(
+        name="model.rotary_emb'",
+        used=["model.rotary_emb"],
+        args=[
+            Input((1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            [1, 1, 128, 128],
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:67
+    Case(
+        name="model.embed_tokens'",
+        used=["model.embed_tokens"],
+        args=[
+            Input((1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            [1, 1, 128, 1280],
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:141
+    Case(
+        name="model.layers.0.post_attention_layernorm",
+        used=["model.layers.0.post_attention_layernorm", "model.norm"],
+        args=[
+            Input((1, 1, 160, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            [1, 1, 1, 5120],
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+    # embedding.toml:90
+    Case(
+        name="model.rotary_emb''",
+        used=["model.rotary_emb"],
+        args=[
+            Input((1, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            [1, 1, 2048, 128],
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:67
+    Case(
+        name="model.embed_tokens''",
+        used=["model.embed_tokens"],
+        args=[
+            Input((1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            [1, 1, 2048, 1280],
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # norm.toml:67
+    # norm.toml:69
     Case(
         name="model.layers.0.self_attn.q_norm",
         used=["model.layers.0.self_attn.q_norm"],
@@ -23,7 +23,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:67
+    # norm.toml:69
     Case(
         name="model.layers.0.self_attn.k_norm",
         used=["model.layers.0.self_attn.k_norm"],
@@ -38,7 +38,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:45
+    # norm.toml:46
     Case(
         name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm", "model.norm"],
@@ -50,6 +50,105 @@ CASES = [
             ),
             "program_config": cfg.RMS_NORM_5120,
             "memory_config": cfg.WIDTH_SHARDED_5120_ON_8X4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:174
+    Case(
+        name="model.layers.0.self_attn.q_norm'",
+        used=["model.layers.0.self_attn.q_norm"],
+        args=[Input((1, 8, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:174
+    Case(
+        name="model.layers.0.self_attn.k_norm'",
+        used=["model.layers.0.self_attn.k_norm"],
+        args=[Input((1, 1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:141
+    Case(
+        name="model.layers.0.post_attention_layernorm'",
+        used=["model.layers.0.post_attention_layernorm"],
+        args=[Input((1, 1, 128, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:141
+    Case(
+        name="model.norm",
+        used=["model.norm"],
+        args=[Input((1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:174
+    Case(
+        name="model.layers.0.self_attn.q_norm''",
+        used=["model.layers.0.self_attn.q_norm"],
+        args=[Input((1, 8, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:174
+    Case(
+        name="model.layers.0.self_attn.k_norm''",
+        used=["model.layers.0.self_attn.k_norm"],
+        args=[Input((1, 1, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:141
+    Case(
+        name="model.layers.0.post_attention_layernorm''",
+        used=["model.layers.0.post_attention_layernorm"],
+        args=[Input((1, 1, 2048, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False))],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI4,
         },
         pcc=0.999,

@@ -34,6 +34,56 @@ CASES = [
         },
         pcc=0.999,
     ),
+    # norm.toml:92
+    Case(
+        name="model.layers.0.input_layernorm'",
+        used=["model.layers.0.input_layernorm"],
+        args=[
+            Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            Input(
+                (1, 1, 128, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="stats",
+            ),
+        ],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:92
+    Case(
+        name="model.layers.0.input_layernorm''",
+        used=["model.layers.0.input_layernorm"],
+        args=[
+            Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            Input(
+                (1, 1, 2048, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="stats",
+            ),
+        ],
+        kwargs={
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
 ]
 
 

@@ -19,6 +19,30 @@ CASES = [
         },
         pcc=0.999,
     ),
+    # norm.toml:92
+    Case(
+        name="model.layers.0.input_layernorm'",
+        used=["model.layers.0.input_layernorm"],
+        args=[Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True))],
+        kwargs={
+            "dtype": ttnn.bfloat16,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:92
+    Case(
+        name="model.layers.0.input_layernorm''",
+        used=["model.layers.0.input_layernorm"],
+        args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True))],
+        kwargs={
+            "dtype": ttnn.bfloat16,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+        },
+        pcc=0.999,
+    ),
 ]
 
 

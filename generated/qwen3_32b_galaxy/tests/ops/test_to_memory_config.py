@@ -52,6 +52,17 @@ CASES = [
         kwargs={},
         pcc=0.999,
     ),
+    # elementwise.toml:34
+    Case(
+        name="sampler logits",
+        used=["sampler"],
+        args=[
+            Input((1, 1, 32, 4748), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_4800_ON_8X3_6X1, (True, True)),
+            ttnn.DRAM_MEMORY_CONFIG,
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
 ]
 
 

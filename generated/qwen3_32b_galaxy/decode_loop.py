@@ -1,0 +1,154 @@
+"""The decode step and the choice of the next tokens, with all that they need on the mesh: captured once, replayed for every token."""
+
+import torch
+import ttnn
+
+from . import model_config as cfg
+from .mesh import from_mesh, on_host, to_mesh
+
+MAX_TOP_K = 32  # ttnn.sampling takes no more
+GREEDY = (1, 1.0, 1.0)  # k, p, 1 / temperature: the best token
+
+
+def sampling_settings(temperature=0.0, top_k=None, top_p=None):
+    """(k, p, 1 / temperature) of a user; without `top_k` the 32 best tokens are drawn from, at temperature 0 the best is taken."""
+    top_k, top_p = MAX_TOP_K if top_k is None else top_k, 1.0 if top_p is None else top_p
+    if temperature < 0:
+        raise ValueError(f"temperature {temperature} is below 0")
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise ValueError(f"top_k {top_k} is outside 1 to {MAX_TOP_K}")
+    if not 0 <= top_p <= 1:
+        raise ValueError(f"top_p {top_p} is outside 0 to 1")
+    return GREEDY if temperature == 0 else (top_k, float(top_p), 1 / temperature)
+
+
+def host_settings(mesh_device, settings):
+    """The sampler's arguments on the host, from `sampling_settings` of up to ROWS users; the other rows take the best token."""
+    rows = [*settings, *[GREEDY] * (cfg.ROWS - len(settings))]
+    dtypes = {
+        "k": (torch.int32, ttnn.uint32),
+        "p": (torch.float32, ttnn.bfloat16),
+        "inverse_temperature": (torch.float32, ttnn.bfloat16),
+    }
+    return {
+        name: on_host(mesh_device, torch.tensor(column, dtype=host), (None, None), dtype, ttnn.ROW_MAJOR_LAYOUT)
+        for (name, (host, dtype)), column in zip(dtypes.items(), zip(*rows))
+    }
+
+
+def begin_chance(mesh_device, seed):
+    """Begin the random numbers of every row anew: each core that draws for one gets a seed of its own."""
+    rows = torch.arange(cfg.ROWS, dtype=torch.int64)
+    seeds, users = (
+        to_mesh(mesh_device, tensor.to(torch.int32), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT)
+        for tensor in ((seed + rows) % (1 << 31), rows)
+    )
+    ttnn.manual_seed(seeds, user_ids=users, sub_core_grids=cfg.SAMPLE_CORES)
+
+
+class DecodeLoop:
+    """Runs decode steps one after the other. A step takes nothing from the host: tokens and positions stay on the mesh.
+
+    Each of its two parts, the step and the sampling, runs call by call the first time, which compiles its programs. With
+    `trace` it is then captured, and from then on replayed. Nothing may be compiled while there is a trace: its
+    programs would lie where the replay writes. Who runs something new calls `release` first.
+    """
+
+    def __init__(self, model, sampler, trace=True):
+        self.model, self.sampler, self.trace = model, sampler, trace
+        self.mesh_device = model.mesh_device
+        self.inputs = self.kv_cache = self.logits = None
+        self.settings = self._put(host_settings(self.mesh_device, []))
+        self.prompt_settings = self._put(host_settings(self.mesh_device, []))
+        self._compiled, self._traces = set(), {}
+
+    def load(self, tokens, positions, page_table, kv_cache):
+        """Begin at these tokens and positions [users] (-1: an idle user), page table [users, pages]."""
+        if kv_cache is not self.kv_cache:
+            self.release()
+            self.kv_cache = kv_cache
+        host = self.model.host_decode_inputs(tokens, positions, page_table)
+        if self.inputs is None:
+            self.release()
+            self.inputs = self._put(host)
+        else:
+            self._write(host, self.inputs)
+
+    def load_tokens(self, tokens):
+        """Put these tokens [users] in place of those that were chosen."""
+        users = torch.zeros(cfg.BATCH, dtype=torch.int32)
+        host = self.model.host_decode_inputs(tokens, users, users.unsqueeze(1).expand(-1, cfg.PAGES_PER_USER))
+        self._write({name: host[name] for name in ["input_ids"]}, self.inputs)
+
+    def load_settings(self, settings):
+        """How the next tokens are chosen: `sampling_settings` of each user, [users]."""
+        self._write(host_settings(self.mesh_device, settings), self.settings)
+
+    def seed(self, seed):
+        """Begin the random numbers of every user."""
+        self._before_compiling("seed")
+        begin_chance(self.mesh_device, seed)
+
+    def step(self):
+        """Logits of the tokens that are loaded, on the mesh; every user's position goes on by one."""
+        self.logits = self._run("step", self._step)
+        return self.logits
+
+    def sample(self):
+        """Choose the next tokens from the last step's logits: they become the input of the next. Returns them on the host, [users]."""
+        return self._read(self._run("sample", self._sample))[: cfg.BATCH]
+
+    def sample_prompt(self, logits, row, settings):
+        """The token after a prompt: chosen from one row of a prefill's logits."""
+        self._before_compiling("prompt")
+        self._write(host_settings(self.mesh_device, [settings] * cfg.ROWS), self.prompt_settings)
+        return self._read(self.sampler.sample_forward(logits, **self.prompt_settings))[row].item()
+
+    def release(self):
+        """Drop the traces; the next step captures them anew."""
+        for trace, _ in self._traces.values():
+            ttnn.release_trace(self.mesh_device, trace)
+        self._traces = {}
+
+    def _step(self):
+        logits = self.model.decode_forward(**self.inputs, kv_cache=self.kv_cache)
+        ttnn.plus_one(self.inputs["current_pos"], skip_negative_entries=True)  # an idle user stays at -1
+        ttnn.plus_one(self.inputs["position_ids"])  # an idle user's begins at 0 and stays behind all others
+        return logits
+
+    def _sample(self):
+        tokens = self.sampler.sample_forward(self.logits, **self.settings)
+        ttnn.copy(tokens, self.inputs["input_ids"])
+        return tokens
+
+    def _run(self, name, part):
+        """Run `step` or `sample`: call by call the first time, then as a trace."""
+        if self._before_compiling(name) or not self.trace:
+            return part()
+        if name not in self._traces:
+            trace = ttnn.begin_trace_capture(self.mesh_device, cq_id=0)
+            result = part()
+            ttnn.end_trace_capture(self.mesh_device, trace, cq_id=0)
+            self._traces[name] = trace, result
+        trace, result = self._traces[name]
+        ttnn.execute_trace(self.mesh_device, trace, cq_id=0, blocking=False)
+        return result
+
+    def _before_compiling(self, name):
+        """Whether `name` runs for the first time; then the traces are dropped."""
+        first = name not in self._compiled
+        if first:
+            self.release()
+            self._compiled.add(name)
+        return first
+
+    def _put(self, host):
+        return {name: ttnn.to_device(tensor, self.mesh_device) for name, tensor in host.items()}
+
+    def _write(self, host, device):
+        """Into the tensors that the traces read."""
+        for name, tensor in host.items():
+            ttnn.copy_host_to_device_tensor(tensor, device[name])
+
+    def _read(self, tokens):
+        return from_mesh(self.mesh_device, tokens, (None, None)).flatten().to(torch.int64)

@@ -1,0 +1,310 @@
+"""Text generation: prompts into the paged cache, decode steps replayed as a trace, users that join and leave."""
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+import torch
+import ttnn
+
+from . import model_config as cfg
+from .decode_loop import DecodeLoop, sampling_settings
+from .model import Qwen3ForCausalLM
+from .pages import PagePool
+from .sampling import Sampler
+from .tokenizer import NoTokenizer, end_tokens, load_tokenizer
+from .weights import open_weights
+
+
+def build_generator(
+    model_dir,
+    mesh_device,
+    *,
+    weights=None,
+    tokenizer=None,
+    trace=True,
+    num_layers=cfg.NUM_LAYERS,
+    cache=None,
+    progress=None,
+):
+    """A generator with the weights and the tokenizer of a checkpoint: a folder, a .gguf file or a folder with one.
+
+    `weights` and `tokenizer` are used in place of the checkpoint's, which may then be None; without a tokenizer a generator takes and
+    gives token ids. `trace=False` runs every step call by call. `cache`, `progress`: see `open_weights`.
+    """
+    if tokenizer is None and model_dir is not None:
+        try:
+            tokenizer = load_tokenizer(model_dir)
+        except NoTokenizer:
+            tokenizer = None
+    if weights is None:
+        weights = open_weights(mesh_device, model_dir, cache=cache, progress=progress)
+    return Generator(mesh_device, weights, tokenizer, end_tokens(model_dir, tokenizer), trace, num_layers)
+
+
+@dataclass
+class Request:
+    """A prompt under way: `generated` are the tokens drawn so far, `logits` those they were drawn from where they are asked for."""
+
+    number: int
+    prompt: list
+    room: int
+    settings: tuple
+    generated: list = field(default_factory=list)
+    logits: list = field(default_factory=list)
+    last: int = 0  # the token that is fed next
+
+    @property
+    def position(self):
+        """Where the next token that is fed stands."""
+        return len(self.prompt) + len(self.generated) - 1
+
+
+class Generator:
+    """Generates text for up to `max_users` at a time, BATCH at most; more prompts wait until a user leaves."""
+
+    def __init__(self, mesh_device, weights, tokenizer=None, stop_tokens=(), trace=True, num_layers=cfg.NUM_LAYERS):
+        self.mesh_device, self.tokenizer, self.stop_tokens = mesh_device, tokenizer, frozenset(stop_tokens)
+        self.model = Qwen3ForCausalLM(mesh_device, weights, num_layers=num_layers)
+        self.loop = DecodeLoop(self.model, Sampler(mesh_device, weights.at("sampler")), trace)
+        self.pool = PagePool()
+        self.users = {}
+        self.max_users = cfg.BATCH
+        self._kv_cache = None
+        self._prefilled = set()
+
+    @property
+    def kv_cache(self):
+        """The generator's own cache, allocated when it is first used."""
+        if self._kv_cache is None:
+            self.loop.release()
+            self._kv_cache = self.model.allocate_kv_cache()
+        return self._kv_cache
+
+    def reset(self):
+        """Forget all users. What the cache holds stays, and is never read."""
+        self.pool, self.users = PagePool(), {}
+
+    def prefill_forward(self, tokens, *, page_table, kv_cache, prompt_lens, start_pos=None, empty_slots=None):
+        """Logits of every prompt's last token, [prompts, 1, VOCAB_SIZE].
+
+        `tokens` [prompts, longest], of which `prompt_lens` count; those before `start_pos` are in the cache already.
+        `page_table` [prompts, pages]; `empty_slots` are the users that the prompts become, else the first ones.
+        """
+        slots = range(len(prompt_lens)) if empty_slots is None else empty_slots
+        starts = [0] * len(prompt_lens) if start_pos is None else [int(start) for start in start_pos]
+        rows = []
+        for prompt, count, pages, user, start in zip(tokens, prompt_lens, page_table, slots, starts):
+            logits, row = self._prefill(prompt[: int(count)], int(user), self._table_of(user, pages), kv_cache, start)
+            rows.append(self.model.read_rows(logits)[row])
+        return torch.stack(rows).unsqueeze(1)
+
+    def decode_forward(self, tokens, start_pos, *, page_table, kv_cache, read_from_device=True):
+        """One step: `tokens` [users] or [users, 1] at `start_pos` [users], -1 for an idle user -> logits [users, 1, VOCAB_SIZE].
+
+        With `read_from_device=False` the logits stay on the mesh: see `read_decode_output`.
+        """
+        tokens, start_pos = torch.as_tensor(tokens).flatten(), torch.as_tensor(start_pos).flatten()
+        users = tokens.numel()
+        self.loop.load(_filled(tokens, 0), _filled(start_pos, -1), _filled(torch.as_tensor(page_table), 0), kv_cache)
+        logits = self.loop.step()
+        return self.read_decode_output(logits)[:users] if read_from_device else logits
+
+    def read_decode_output(self, logits):
+        """Logits of a step on the host, [BATCH, 1, VOCAB_SIZE]."""
+        return self.model.read_logits(logits).unsqueeze(1)
+
+    def generate(
+        self,
+        prompt_token_ids,
+        max_new_tokens,
+        *,
+        next_input=None,
+        temperature=0.0,
+        top_k=None,
+        top_p=None,
+        seed=None,
+        stop_tokens=None,
+        return_logits=False,
+        on_token=None,
+    ):
+        """Token ids that continue a prompt (a list of ids), or each of several prompts (a list of such lists).
+
+        A text ends behind a stop token (default: those of the checkpoint), after `max_new_tokens`, or where the cache of MAX_SEQ_LEN
+        tokens is full. `temperature` 0 takes the best token; `temperature`, `top_k`, `top_p` may be lists, one entry for each prompt.
+        `next_input` has the tokens that are fed in place of those drawn, as a list for each prompt or a function of
+        (prompt, step, token drawn); then stop tokens do not end a text. `return_logits`: also the logits [tokens, VOCAB_SIZE] from
+        which each prompt's tokens were drawn. `on_token(prompt, token)` is called for every token as it comes.
+        """
+        single = not prompt_token_ids or not hasattr(prompt_token_ids[0], "__len__")
+        prompts = [prompt_token_ids] if single else prompt_token_ids
+        requests = self._requests(prompts, max_new_tokens, temperature, top_k, top_p)
+        if any(settings[0] > 1 for settings in (r.settings for r in requests)):
+            self.loop.seed(random.randrange(1 << 31) if seed is None else seed)
+        run = _Run(
+            feed=_feeder(
+                [next_input] if single and next_input is not None and not callable(next_input) else next_input
+            ),
+            stop_tokens=frozenset()
+            if next_input is not None
+            else self.stop_tokens
+            if stop_tokens is None
+            else frozenset(stop_tokens),
+            keep_logits=return_logits,
+            on_token=on_token or (lambda prompt, token: None),
+        )
+        try:
+            self._run(deque(requests), run)
+        finally:
+            for user in list(self.users):
+                self._leave(user)
+        tokens = [request.generated for request in requests]
+        logits = [torch.stack(request.logits) if request.logits else None for request in requests]
+        tokens, logits = (tokens[0], logits[0]) if single else (tokens, logits)
+        return (tokens, logits) if return_logits else tokens
+
+    def _requests(self, prompts, max_new_tokens, *sampling):
+        columns = [value if isinstance(value, (list, tuple)) else [value] * len(prompts) for value in sampling]
+        requests = []
+        for number, (prompt, *values) in enumerate(zip(prompts, *columns, strict=True)):
+            prompt = [int(token) for token in prompt]
+            if not 1 <= len(prompt) <= cfg.MAX_SEQ_LEN:
+                raise ValueError(f"prompt {number} has {len(prompt)} tokens; the cache takes 1 to {cfg.MAX_SEQ_LEN}")
+            if not all(0 <= token < cfg.VOCAB_SIZE for token in prompt):
+                raise ValueError(f"prompt {number} has tokens outside the vocabulary of {cfg.VOCAB_SIZE}")
+            room = min(max_new_tokens, cfg.MAX_SEQ_LEN - len(prompt) + 1)  # the last token drawn is never fed
+            requests.append(Request(number, prompt, room, sampling_settings(*values)))
+        return requests
+
+    def _run(self, waiting, run):
+        """Let the waiting requests in where a user is free, and step until all have left."""
+        waiting = deque(request for request in waiting if request.room > 0)
+        while waiting or self.users:
+            changed = False
+            while waiting and len(self.users) < self.max_users:
+                self._join(waiting.popleft(), run)
+                changed = True
+            if not self.users:
+                continue
+            if changed or run.changed:
+                self._load()
+                run.changed = False
+            self._step(run)
+
+    def _join(self, request, run):
+        """Prefill a prompt and draw its first token."""
+        user = next(u for u in range(cfg.BATCH) if u not in self.users)
+        self.pool.join(user, max(len(request.prompt) + request.room, chunks_end(len(request.prompt))))
+        self.users[user] = request
+        prompt = torch.tensor(request.prompt)
+        logits, row = self._prefill(prompt, user, self.pool.table, self.kv_cache)
+        if run.keep_logits:
+            request.logits.append(self.model.read_rows(logits)[row])
+        self._take(user, self.loop.sample_prompt(logits, row, request.settings), run)
+
+    def _load(self):
+        """Put the users' tokens, positions, pages and sampling on the mesh: after one has joined or left."""
+        tokens, positions = torch.zeros(cfg.BATCH, dtype=torch.int32), torch.full((cfg.BATCH,), -1, dtype=torch.int32)
+        settings = [sampling_settings()] * cfg.BATCH
+        for user, request in self.users.items():
+            tokens[user], positions[user], settings[user] = request.last, request.position, request.settings
+        self.loop.load(tokens, positions, self.pool.table, self.kv_cache)
+        self.loop.load_settings(settings)
+
+    def _step(self, run):
+        """One token for every user."""
+        logits = self.loop.step()
+        rows = self.model.read_logits(logits) if run.keep_logits else None
+        drawn = self.loop.sample().tolist()
+        for user, request in list(self.users.items()):
+            if run.keep_logits:
+                request.logits.append(rows[user])
+            self._take(user, drawn[user], run)
+        if run.feed and not run.changed:
+            tokens = torch.zeros(cfg.BATCH, dtype=torch.int32)
+            for user, request in self.users.items():
+                tokens[user] = request.last
+            self.loop.load_tokens(tokens)
+
+    def _take(self, user, token, run):
+        """Add a token that was drawn to a user's text, which may end with it."""
+        request = self.users[user]
+        fed = run.feed(request.number, len(request.generated), token) if run.feed else token
+        request.generated.append(token)
+        request.last = fed
+        run.on_token(request.number, token)
+        if token in run.stop_tokens or len(request.generated) >= request.room:
+            self._leave(user)
+            run.changed = True
+
+    def _leave(self, user):
+        self.pool.leave(user)
+        del self.users[user]
+
+    def _prefill(self, tokens, user, page_table, kv_cache, start=0):
+        """Run a prompt from `start` on in chunks: logits of the last one's last tile, and the row in it of the last token."""
+        for first, length in chunks(start, tokens.numel()):
+            chunk = tokens[first : first + length]
+            if length not in self._prefilled:  # its programs are compiled now
+                self.loop.release()
+                self._prefilled.add(length)
+            inputs = self.model.prepare_prefill_inputs(chunk, first, user, page_table)
+            logits = self.model.prefill_forward(**inputs, kv_cache=kv_cache)
+        return logits, (chunk.numel() - 1) % ttnn.TILE_SIZE
+
+    @staticmethod
+    def _table_of(user, pages):
+        """A page table with one user's row."""
+        table = torch.zeros(cfg.BATCH, cfg.PAGES_PER_USER, dtype=torch.int32)
+        table[user, : len(pages)] = torch.as_tensor(pages, dtype=torch.int32)
+        return table
+
+
+@dataclass
+class _Run:
+    """What a call of `generate` asks for; `changed`: a user has left since the loop was loaded."""
+
+    feed: object
+    stop_tokens: frozenset
+    keep_logits: bool
+    on_token: object
+    changed: bool = False
+
+
+def chunks(start, count):
+    """(first token, length) of the chunks in which the tokens from `start` to `count` are run.
+
+    A chunk begins at a multiple of its own length. A long one is used where at least half of it is filled.
+    """
+    found = []
+    while start < count:
+        fitting = [n for n in cfg.PREFILL_LENGTHS if start % n == 0 and 2 * (count - start) >= n]
+        length = max(fitting, default=min(cfg.PREFILL_LENGTHS))
+        if start % length:
+            raise ValueError(f"a prompt is continued at token {start}, which is no multiple of {length}")
+        found.append((start, length))
+        start += length
+    return found
+
+
+def chunks_end(count):
+    """Where the padding of a prompt's last chunk ends."""
+    first, length = chunks(0, count)[-1]
+    return first + length
+
+
+def _feeder(next_input):
+    """`next_input` as a function of (prompt, step, token drawn)."""
+    if next_input is None or callable(next_input):
+        return next_input
+
+    def feed(prompt, step, token):
+        return next_input[prompt][step] if step < len(next_input[prompt]) else token
+
+    return feed
+
+
+def _filled(tensor, idle):
+    """[users, ...] -> [BATCH, ...]."""
+    rows = torch.full((cfg.BATCH - tensor.shape[0], *tensor.shape[1:]), idle, dtype=tensor.dtype)
+    return torch.cat([tensor, rows])

@@ -1,0 +1,137 @@
+"""The generator: what it writes against Hugging Face's model, as a trace and call by call, with users that join and leave."""
+
+import pytest
+import torch
+
+from ... import model_config as cfg
+from ...demo_decode import run as decode_alone
+from ...generator import Generator, chunks
+from ...pages import OutOfPages, PagePool
+from ..pcc import assert_pcc
+
+NEW_TOKENS = 4
+
+
+@pytest.fixture(scope="module")
+def generator(mesh_device, reference):
+    return Generator(mesh_device, reference.weights(mesh_device), num_layers=reference.num_layers)
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    """Prompts of different lengths."""
+    torch.manual_seed(1)
+    return [torch.randint(0, cfg.VOCAB_SIZE, (count,)).tolist() for count in (3, 17, 5)][: max(1, cfg.BATCH)]
+
+
+@pytest.fixture(scope="module")
+def written(generator, prompts):
+    """Greedy tokens, and the logits that they were drawn from."""
+    return generator.generate(prompts, NEW_TOKENS, return_logits=True)
+
+
+def test_logits(reference, prompts, written):
+    """Of every token, those of Hugging Face's model behind the same text; the token drawn is among its best."""
+    first = among = count = 0
+    for prompt, tokens, logits in zip(prompts, *written):
+        expected = _hugging_face(reference, prompt + tokens[:-1])[len(prompt) - 1 :]
+        for token, found, wanted in zip(tokens, logits, expected):
+            assert_pcc(found, wanted, cfg.PCC)
+            assert found[token] == found.max()
+            best = wanted.topk(5).indices.tolist()
+            first, among, count = first + (token == best[0]), among + (token in best), count + 1
+    print(f"top-1 {first} of {count}, top-5 {among} of {count}")
+    assert among >= (0.9 if cfg.PRECISION == "accuracy" else 0.7) * count
+
+
+def test_again(generator, prompts, written):
+    """The same prompts give the same tokens and logits."""
+    tokens, logits = generator.generate(prompts, NEW_TOKENS, return_logits=True)
+    assert tokens == written[0]
+    assert all(torch.equal(a, b) for a, b in zip(logits, written[1]))
+
+
+def test_without_trace(generator, prompts, written):
+    """Call by call it writes the same as from a trace."""
+    generator.loop.trace = False
+    try:
+        assert generator.generate(prompts, NEW_TOKENS) == written[0]
+    finally:
+        generator.loop.trace = True
+
+
+def test_users_join_and_leave(generator, prompts, written):
+    """With fewer users at a time than prompts, each leaves its pages to the next, and writes the same."""
+    generator.max_users = min(2, cfg.BATCH)
+    try:
+        several = generator.generate([*prompts, prompts[0][:2], prompts[0]], NEW_TOKENS)
+    finally:
+        generator.max_users = cfg.BATCH
+    assert several[: len(prompts)] == written[0]
+    assert several[-1] == written[0][0]
+    assert not generator.users and not generator.pool.held
+
+
+def test_stop_token(generator, prompts, written):
+    """A text ends behind a stop token."""
+    (tokens, *_), _ = written
+    assert generator.generate(prompts[0], NEW_TOKENS, stop_tokens=[tokens[1]]) == tokens[: tokens.index(tokens[1]) + 1]
+
+
+def test_next_input(generator, prompts):
+    """Fed other tokens than it drew, it goes on behind these."""
+    fed = prompts[1][:NEW_TOKENS]
+    tokens, logits = generator.generate(prompts[0], NEW_TOKENS, next_input=fed, return_logits=True)
+    longer, last = generator.generate(prompts[0] + fed[:-1], 1, return_logits=True)
+    assert_pcc(logits[-1], last[0], cfg.PCC)
+    assert len(tokens) == NEW_TOKENS and len(longer) == 1
+
+
+def test_sampling(generator, prompts):
+    """The same seed writes the same text."""
+    texts = [generator.generate(prompts, NEW_TOKENS, temperature=1.0, seed=seed) for seed in (3, 3, 4)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_decode_alone(generator, prompts, written):
+    """A prompt whose tokens went through the decode step one at a time leaves the same logits behind."""
+    prompt = prompts[0]
+    generator.reset()
+    table = generator.model.page_table()[:1]
+    for position, token in enumerate(prompt):
+        logits = generator.decode_forward(
+            torch.tensor([token]), torch.tensor([position]), page_table=table, kv_cache=generator.kv_cache
+        )
+    assert_pcc(logits[0, 0], written[1][0][0], cfg.PCC)
+    assert len(decode_alone(generator, [prompt], 2)[0]) in (1, 2)
+
+
+def test_chunks():
+    """Every token once, each chunk from a multiple of its length on."""
+    for count in (1, 31, 32, 33, 129, 2047, 2048, 2049, 4096):
+        found = chunks(0, count)
+        assert [first for first, _ in found] == [sum(n for _, n in found[:i]) for i in range(len(found))]
+        assert all(first % length == 0 and length in cfg.PREFILL_LENGTHS for first, length in found)
+        assert found[-1][0] < count <= sum(length for _, length in found)
+
+
+def test_pages():
+    """No page has two owners, pages of users that left are used again, and none beyond those of the users."""
+    pool = PagePool()
+    for user in range(cfg.BATCH):
+        pool.join(user, cfg.MAX_SEQ_LEN)
+    groups = [[u for u in range(cfg.BATCH) if u // cfg.USERS_PER_GROUP == group] for group in range(cfg.USER_GROUPS)]
+    for users in groups:
+        pages = [page for user in users for page in pool.held[user]]
+        assert len(set(pages)) == len(pages) and max(pages, default=0) < cfg.USERS_PER_GROUP * cfg.PAGES_PER_USER
+    pool.leave(0)
+    pool.join(0, 1)
+    assert len(pool.held[0]) == 1 and set(pool.table[0].tolist()) == set(pool.held[0])
+    with pytest.raises((OutOfPages, ValueError)):
+        pool.join(0, 1)
+
+
+def _hugging_face(reference, tokens):
+    """Logits behind every token, [tokens, VOCAB_SIZE]."""
+    with torch.no_grad():
+        return reference.model(input_ids=torch.tensor([tokens])).logits[0].float()

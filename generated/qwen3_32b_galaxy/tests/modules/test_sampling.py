@@ -1,0 +1,65 @@
+"""Which tokens the sampler chooses from logits that are all far below zero: a column of padding, were it ever chosen, would show."""
+
+import torch
+import ttnn
+
+from ... import model_config as cfg
+from ...decode_loop import GREEDY, begin_chance, host_settings, sampling_settings
+from ...mesh import from_mesh, to_mesh
+from ...sampling import Sampler
+from ...weights import Weights
+
+
+def test_greedy(mesh_device):
+    """The token with the highest logit, for every row; of equal ones any."""
+    logits = _logits()
+    tokens = _draw(mesh_device, logits, [GREEDY] * cfg.ROWS)
+    assert torch.equal(_of(logits, tokens), logits.amax(-1))
+
+
+def test_top_k(mesh_device):
+    """None but the k best, a different k for every row."""
+    logits = _logits()
+    settings = [sampling_settings(1.0, top_k=row % 32 + 1) for row in range(cfg.ROWS)]
+    tokens = _draw(mesh_device, logits, settings, seed=1)
+    assert all(found >= row.topk(k).values[-1] for found, row, (k, _, _) in zip(_of(logits, tokens), logits, settings))
+
+
+def test_top_p(mesh_device):
+    """None whose better tokens have the mass p already."""
+    logits, p = 4 * _logits(), 0.5
+    tokens = _draw(mesh_device, logits, [sampling_settings(1.0, top_p=p)] * cfg.ROWS, seed=1)
+    for found, row in zip(_of(logits, tokens), logits.float()):
+        best = row.topk(32).values
+        assert best.softmax(-1)[best > found].sum() <= p + 0.01
+
+
+def test_seed(mesh_device):
+    """The same seed draws the same tokens, another one others, and drawing goes on without a seed."""
+    logits, settings = _logits(), [sampling_settings(1.0)] * cfg.ROWS
+    first, again, other = (_draw(mesh_device, logits, settings, seed) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(other, _draw(mesh_device, logits, settings))
+    assert first.unique().numel() > 1
+
+
+def _logits():
+    torch.manual_seed(0)
+    return torch.randn(cfg.ROWS, cfg.VOCAB_SIZE).bfloat16() - 50
+
+
+def _draw(mesh_device, logits, settings, seed=None):
+    """The tokens that the mesh draws, [ROWS]."""
+    sampler = Sampler(mesh_device, Weights(mesh_device, {}).at("sampler"))
+    placed = to_mesh(
+        mesh_device, logits[None, None], (3, 3), ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_4800_ON_8X3_6X1
+    )
+    given = {name: ttnn.to_device(tensor, mesh_device) for name, tensor in host_settings(mesh_device, settings).items()}
+    if seed is not None:
+        begin_chance(mesh_device, seed)
+    return from_mesh(mesh_device, sampler.sample_forward(placed, **given), (None, None)).flatten().to(torch.int64)
+
+
+def _of(logits, tokens):
+    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
