@@ -22,7 +22,7 @@ def test_a_package_or_a_clean_refusal(seed, target, family, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "target", "family"), [(0, "n300", "qwen3"), (2, "n150", "gemma2")])
-def test_ttnn_accepts_the_package_and_its_modules_equal_the_model(seed, target, family, tmp_path):
-    found = outcome_of(draw(seed, target, family, small=True), tmp_path, check=True, emulate=True)
+@pytest.mark.parametrize("seed", [7001, 7004], ids=["glm4 on t3k", "gpt_neox on n150"])
+def test_ttnn_accepts_the_package_and_its_modules_equal_the_model(seed, tmp_path):
+    found = outcome_of(draw(seed, small=True), tmp_path, check=True, emulate=True)
     assert found.kind == "complete", f"{found.draw}\n{found.draw.fields}\n{found.detail or found.message}"

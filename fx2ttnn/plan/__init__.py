@@ -101,14 +101,16 @@ def plan(
     order = orders(graph)
     fixed = _fixed(graph, decode) if decode else {}
     search = Search(graph, order, free, capture.users, target, PRECISIONS[precision], fixed, _share(graph, shortest))
-    best: tuple[float, Placement, list[Solution]] | None = None
-    for residual in _residual_placements(target):
-        solutions = _solve(search, parts, residual, graph)
-        if solutions is None:
-            continue
-        total = sum(part.count * s.seconds for part, s in zip(parts, solutions, strict=True))
-        if best is None or total < best[0]:
-            best = (total, residual, solutions)
+    best = _best(search, parts, graph)
+    if best and len(ways := _table_placements(graph, best[2])) > 1:
+        # A table is looked up once for all its readers: of the ways found, the one that is cheapest for all.
+        tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
+        reads = [(op.outputs[0], v) for op in graph.ops for v in op.inputs if v in tables]
+        found = []
+        for way in ways:
+            search.fixed = {**fixed, **dict.fromkeys(reads, way)}
+            found.append(_best(search, parts, graph))
+        best = min(filter(None, found), key=lambda b: b[0], default=None)
     if best is None:
         raise UserError(f"no placement of the model on {target.name} was found: try a target with fewer chips")
     _, residual, solutions = best
@@ -121,6 +123,28 @@ def plan(
     dram = dram_per_chip(result.capture, result.placements, result.graph, target, result.precision)
     check_dram(dram, target, capture)
     return replace(result, dram=dram)
+
+
+def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> tuple[float, Placement, list[Solution]] | None:
+    """Of all ways in which the hidden state may lie between layers the cheapest: its seconds, the way, a solution for each part."""
+    best: tuple[float, Placement, list[Solution]] | None = None
+    for residual in _residual_placements(search.target):
+        solutions = _solve(search, parts, residual, graph)
+        if solutions is None:
+            continue
+        total = sum(part.count * s.seconds for part, s in zip(parts, solutions, strict=True))
+        if best is None or total < best[0]:
+            best = (total, residual, solutions)
+    return best
+
+
+def _table_placements(graph: Graph, solutions: list[Solution]) -> list[Placement]:
+    """Ways in which the position tables are read."""
+    tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
+    found: dict[Placement, None] = {}
+    for choice in (c for s in solutions for c in s.choices):
+        found |= dict.fromkeys(p for v, p in zip(choice.op.inputs, choice.inputs, strict=True) if v in tables)
+    return list(found)
 
 
 def _share(graph: Graph, shortest: int | None) -> float:

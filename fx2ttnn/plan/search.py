@@ -20,6 +20,7 @@ from fx2ttnn.plan.strategies import strategies
 from fx2ttnn.targets import Target
 
 MAX_STATES = 400
+FEW_STATES = 20
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Search:
         self.fixed, self.shortest = fixed or {}, shortest
         self.target, self.precision = target, precision
         self.mesh = target.mesh_shape
+        # What no pattern knew has no rows: the model ends in a report, which a poorer plan serves as well.
+        self.max_states = MAX_STATES if all("." not in op.name for op in graph.ops) else FEW_STATES
 
     def solve(
         self, ops: tuple[Op, ...], given: Mapping[str, Placement], wanted: Mapping[str, Placement | None]
@@ -102,7 +105,10 @@ class Search:
                     after = State((v, p) for v, p in here if last_use.get(v, -1) > index)
                     if after not in found or total < found[after][0]:
                         found[after] = (total, (*choices, Choice(op, moves, inputs, outputs)))
-            states = dict(sorted(found.items(), key=lambda item: item[1][0])[:MAX_STATES])
+            cheapest = sorted(found.items(), key=lambda item: item[1][0])
+            # Beyond the cap the first states in which all lies whole stay too: from them every op can run on every chip.
+            whole = [item for item in cheapest[self.max_states :] if all(set(p.axes) == {"R"} for _, p in item[0])]
+            states = dict(cheapest[: self.max_states] + whole[:1])
         return self._finish(states, wanted)
 
     def _finish(self, states, wanted: Mapping[str, Placement | None]) -> Solution | None:
@@ -186,9 +192,7 @@ class Search:
 
     def _cheapest_move(self, value: str, goal: Placement, state: State) -> tuple[Move, float] | None:
         best: tuple[Move, float] | None = None
-        for name, start in sorted(state, key=str):
-            if name != value:
-                continue
+        for start in sorted((p for name, p in state if name == value), key=str):
             steps = steps_between(self.graph.specs[value], self.orders[value], start, goal, self.mesh)
             if steps is None:
                 continue
