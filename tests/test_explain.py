@@ -80,7 +80,7 @@ def test_the_file_may_be_named_from_here(run, monkeypatch):
         ("attention.py", "import ttnn", "an import", "model.layers.0.self_attn"),
         ("decoder.py", "self.mlp.decode_forward(", "runs the module mlp in Qwen3DecoderLayer.decode_forward", "model.layers.0"),
         ("decoder.py", "return", "what Qwen3DecoderLayer.decode_forward returns", "model.layers.0"),
-        ("model.py", "import ttnn", "an import", None),
+        ("model.py", "import ttnn", "an import", ""),
         ("config.json", "{", "no statement", None),
     ],
 )  # fmt: skip
