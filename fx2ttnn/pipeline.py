@@ -64,14 +64,15 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     check_batch(options.batch, target)
     check_precision(options.precision)
     progress("load")
-    from fx2ttnn.capture import capture_decode, config_fields, load_config
+    from fx2ttnn.capture import capture_decode, config_fields, config_of
 
-    config = load_config(options.model, options.layers)
+    fields = config_fields(options.model, options.layers)
+    config = config_of(options.model, fields)
     length = options.max_seq_len or min(4096, getattr(config, "max_position_embeddings", 4096))
     progress("capture")
     # A decode step holds a whole tile of rows; the users fill the first of them and the other rows idle.
     capture = capture_decode(config, batch=target.max_batch, max_seq_len=length)
-    capture = replace(capture, users=options.batch, config=config_fields(options.model, options.layers))
+    capture = replace(capture, users=options.batch, config=fields)
     _dump(dump, "1_capture.txt", capture.graph)
     progress("recognise")
     from fx2ttnn.recognise import recognise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from pathlib import Path
@@ -17,11 +18,15 @@ def load_config(reference: str, layers: int | None = None) -> Any:
 
     `layers` keeps the first so many layers only. Code that comes with a model is never run. Raises UserError.
     """
+    return config_of(reference, config_fields(reference, layers))
+
+
+def config_of(reference: str, fields: dict[str, Any]) -> Any:
+    """The configuration that `config_fields` of the same reference describe, which stay as they are. Raises UserError."""
     name, path = _locate(reference)
-    fields = config_fields(reference, layers)
     config_class = check_fields(fields, str(path))
     try:
-        config = config_class.from_dict(fields)
+        config = config_class.from_dict(copy.deepcopy(fields))
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: transformers refuses this {fields['model_type']} config: {reason}") from error
