@@ -49,7 +49,6 @@ class _Engine:
             "pages_per_user": -(-plan.capture.max_seq_len // BLOCK_SIZE),
             "rank": lambda x: len(plan.graph.specs[self._value(x)].shape),
             "user_axes": decode.tensors["page_table"].axes if decode and "page_table" in decode.tensors else ("R", "R"),
-            "written": lambda cache: self.tensors[self.written[cache.name]],
         }
         self.calls: list[Call] = []
         self.tensors: dict[str, Tensor] = {}
@@ -58,7 +57,6 @@ class _Engine:
         self.parameters: dict[str, Parameter] = {}
         self.owners: dict[str, str] = {}
         self.states: dict[str, str] = {}
-        self.written: dict[str, str] = {}  # cache -> the tensor that was last written to it
         self.unsupported: list[tuple[Op, str]] = []
         self.inputs: list[str] = []
 
@@ -146,8 +144,6 @@ class _Engine:
             self._call(op, rule, call, scope)
         for value, name in zip(op.outputs, rule.results, strict=True):
             self.versions[value] = [scope[name].name]
-            if scope[name].name in self.states:
-                self.written[scope[name].name] = scope[rule.operands[rule.results.index(name)]].name
 
     def _call(self, op: Op, rule: Rule, call: RuleCall, scope: dict[str, Any]) -> None:
         args = tuple(self._argument(text, scope, rule) for text in call.args)
