@@ -121,14 +121,9 @@ def _module_files(program: Program, root: Unit, writer: Writer, configs: Configs
 def _sources(root: Unit, writer: Writer) -> dict[str, Source]:
     """One source for each distinct class, children before parents."""
     found: dict[str, Source] = {}
-
-    def visit(unit: Unit) -> None:
-        for child in unit.children:
-            visit(child)
+    for unit in root.tree():
         if unit.path and unit.class_name not in found:
             found[unit.class_name] = writer.source(unit)
-
-    visit(root)
     return found
 
 

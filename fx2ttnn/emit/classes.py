@@ -23,7 +23,7 @@ def name_classes(root: Unit, writer: Writer) -> None:
     """Give every unit of the tree its class and file, children before parents, whose code names them."""
     same: dict[tuple, Unit] = {}
     taken: dict[str, tuple] = {}
-    for unit in sorted(_units(root), key=lambda u: -len(u.path.split(".")) if u.path else 1):
+    for unit in sorted(root.tree(), key=lambda u: -len(u.path.split(".")) if u.path else 1):
         key = _code(unit, writer)
         if key in same:
             unit.class_name, unit.file = same[key].class_name, same[key].file
@@ -39,10 +39,6 @@ def name_classes(root: Unit, writer: Writer) -> None:
         taken[name] = key
         unit.class_name, unit.file = name, _file(unit)
         same[key] = unit
-
-
-def _units(root: Unit) -> list[Unit]:
-    return [root, *(unit for child in root.children for unit in _units(child))]
 
 
 def _code(unit: Unit, writer: Writer) -> tuple:

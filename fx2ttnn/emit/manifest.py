@@ -20,15 +20,12 @@ def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, 
     """
     counts = Counter(layers.values())
     rows: dict[str, dict[str, Any]] = {}
-
-    def visit(unit: Unit) -> None:
-        for child in unit.children:
-            visit(child)
+    for unit in root.tree():
         layer = layer_of(unit.path)
         count = counts[layer] if layer else 1
         if unit.class_name in rows:
             rows[unit.class_name]["count"] += count
-            return
+            continue
         rows[unit.class_name] = {
             "path": unit.path,
             "file": unit.file,
@@ -46,8 +43,6 @@ def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, 
                 if mode in unit.bodies and (unit.path or mode != "sample")
             ],
         }
-
-    visit(root)
     return list(rows.values())
 
 

@@ -38,7 +38,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     }
     done: set[str] = set()
     by_file: dict[str, list[dict[str, Any]]] = {}
-    for unit in _units(root):
+    for unit in root.tree()[:-1]:  # the model has its own tests
         if unit.class_name not in done and not _unlike_module(unit) and "sample" not in unit.bodies:
             done.add(unit.class_name)
             tests = [_Test(program, root, writer, unit, mode).context() for mode in unit.bodies]
@@ -81,13 +81,6 @@ def _unlike_module(unit: Unit) -> bool:
     """
     tables = [call.op.attrs for call in unit.all_calls() if call.op.name == "position_table"]
     return any("order" in attrs or "doubled" in attrs or re.search(r"_\d+$", attrs["stem"]) for attrs in tables)
-
-
-def _units(root: Unit) -> list[Unit]:
-    found = []
-    for child in root.children:
-        found += [*_units(child), child]
-    return found
 
 
 class _Test:

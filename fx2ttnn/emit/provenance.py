@@ -13,13 +13,9 @@ from fx2ttnn.plan.segments import layer_of
 
 def provenance(folder: Path, root: Unit) -> list[dict[str, Any]]:
     """For each statement of a `forward`: file, first and last line, the ttnn op, rule row, captured nodes and reason."""
-    units = {unit.class_name: unit for unit in reversed([*_below(root), root])}.values()  # the first of each class
+    units = {unit.class_name: unit for unit in reversed(root.tree())}.values()  # the first of each class
     rows = [row for unit in units for mode in unit.bodies for row in _rows(folder, unit, mode)]
     return sorted(rows, key=lambda row: (row["file"], row["lines"]))
-
-
-def _below(unit: Unit) -> list[Unit]:
-    return [found for child in unit.children for found in (*_below(child), child)]
 
 
 def _rows(folder: Path, unit: Unit, mode: str) -> list[dict[str, Any]]:

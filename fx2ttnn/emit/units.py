@@ -55,6 +55,10 @@ class Unit:
         """Child units in the order in which they first run."""
         return list(dict.fromkeys(i for body in self.bodies.values() for i in body.items if isinstance(i, Unit)))
 
+    def tree(self) -> list[Unit]:
+        """The unit and all below it, children before parents."""
+        return [*(unit for child in self.children for unit in child.tree()), self]
+
     def all_calls(self) -> list[Call]:
         """Every call in the unit and below, of every mode."""
         return [call for mode, body in self.bodies.items() for call in body.all_calls(mode)]

@@ -90,12 +90,9 @@ def _emitted_lines(program: Program, mode: str, provenance: Sequence[Mapping[str
             waiting[key].append([row["file"], *row["lines"]])
     first: dict[str, list[list[Any] | None]] = {}
     found: dict[int, list[Any]] = {}
-
-    def visit(unit: Unit) -> None:
-        for child in unit.children:
-            visit(child)
+    for unit in named_units(program).tree():
         if mode not in unit.bodies:
-            return
+            continue
         calls = [item for item in unit.bodies[mode].items if isinstance(item, Call)]
         if unit.class_name not in first:
             keys = [(f"{unit.file}.py", c.function, c.rule, c.op.name, c.op.module) for c in calls]
@@ -103,8 +100,6 @@ def _emitted_lines(program: Program, mode: str, provenance: Sequence[Mapping[str
         for call, lines in zip(calls, first[unit.class_name], strict=True):
             if lines:
                 found[id(call)] = lines
-
-    visit(named_units(program))
     return found
 
 
