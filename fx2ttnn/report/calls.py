@@ -16,16 +16,25 @@ from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Memory, Tensor
 
 
-class Calls:
-    """Describes the calls of one mode of a program; `provenance` are the rows of provenance.json, none where nothing was emitted."""
+class Emitted:
+    """What the calls of all modes share: the op tests, the emitted classes, and the rows of provenance.json, none where nothing was emitted."""
 
-    def __init__(self, program: Program, mode: str, lowered: Lowered, provenance: Sequence[Mapping[str, Any]] = ()):
+    def __init__(self, program: Program, provenance: Sequence[Mapping[str, Any]] = ()):
+        self.program, self.provenance = program, provenance
+        self.cases = _op_test_cases(program)
+        self.units = named_units(program).tree() if provenance else []
+
+
+class Calls:
+    """Describes the calls of one mode of a program."""
+
+    def __init__(self, shared: Emitted, mode: str, lowered: Lowered):
         self._lowered = lowered
         self._names = {o: n for c in lowered.calls for o, n in zip(c.outputs, c.names, strict=True)}
-        self._cases = _op_test_cases(program)
-        emitted = _emitted_lines(program, mode, provenance) if provenance else {}
+        self._cases = shared.cases
+        emitted = _emitted_lines(shared, mode)
         # Calls of a chunk of a certain length, in the order of those that are emitted for all lengths.
-        lines = [emitted.get(id(call)) for call in program.modes[mode].calls] if emitted else []
+        lines = [emitted.get(id(call)) for call in shared.program.modes[mode].calls] if emitted else []
         self._lines = {id(call): found for call, found in zip(lowered.calls, lines, strict=False)}
 
     def to_json(self, call: Call) -> dict[str, Any]:
@@ -81,16 +90,16 @@ def _op_test_cases(program: Program) -> dict[int, list[Any]]:
     return found
 
 
-def _emitted_lines(program: Program, mode: str, provenance: Sequence[Mapping[str, Any]]) -> dict[int, list[Any]]:
+def _emitted_lines(shared: Emitted, mode: str) -> dict[int, list[Any]]:
     """For each call, by identity, the statement that is emitted for it; equal modules share their class's."""
     waiting: dict[tuple, list[list[Any]]] = defaultdict(list)
-    for row in provenance:
+    for row in shared.provenance:
         if row["mode"] == mode:
             key = (row["file"], row["ttnn"], row["rule"], row["op"], row["module"])
             waiting[key].append([row["file"], *row["lines"]])
     first: dict[str, list[list[Any] | None]] = {}
     found: dict[int, list[Any]] = {}
-    for unit in named_units(program).tree():
+    for unit in shared.units:
         if mode not in unit.bodies:
             continue
         calls = [item for item in unit.bodies[mode].items if isinstance(item, Call)]

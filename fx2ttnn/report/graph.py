@@ -15,7 +15,7 @@ from fx2ttnn.plan.device_shape import local_shape
 from fx2ttnn.plan.segments import layer_counts, layer_of
 from fx2ttnn.profile.roofline import PLACED, OpBound, rooflines
 from fx2ttnn.profile.work import Meter
-from fx2ttnn.report.calls import Calls
+from fx2ttnn.report.calls import Calls, Emitted
 from fx2ttnn.report.kinds import kind_of
 from fx2ttnn.report.unplanned import unplanned_json
 
@@ -36,18 +36,18 @@ def graph_json(program: Program, provenance: Sequence[Mapping[str, Any]] = ()) -
         "target": plan.target.name,
         "mesh_shape": list(plan.target.mesh_shape),
         "precision": plan.precision.name,
-        "modes": _modes(program, provenance),
+        "modes": _modes(program, Emitted(program, provenance)),
     }
 
 
-def _modes(program: Program, provenance: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _modes(program: Program, shared: Emitted) -> dict[str, Any]:
     longest = max(program.lengths)
     found = {
-        "decode": _Step(program, "decode", 1, program.decode, provenance).to_json(),
-        "prefill": _Step(program, "prefill", longest, program.lengths[longest], provenance).to_json(),
+        "decode": _Step(shared, "decode", 1, program.decode).to_json(),
+        "prefill": _Step(shared, "prefill", longest, program.lengths[longest]).to_json(),
     }
     if program.sampling is not None:
-        calls = Calls(program, program.sampling.mode, program.sampling, provenance)
+        calls = Calls(shared, program.sampling.mode, program.sampling)
         found[program.sampling.mode] = unplanned_json(program.sampling, calls)
     return found
 
@@ -55,12 +55,10 @@ def _modes(program: Program, provenance: Sequence[Mapping[str, Any]]) -> dict[st
 class _Step:
     """One mode of the model."""
 
-    def __init__(
-        self, program: Program, mode: str, tokens: int, lowered: Lowered, provenance: Sequence[Mapping[str, Any]]
-    ):
-        plan = program.plans[mode]
+    def __init__(self, shared: Emitted, mode: str, tokens: int, lowered: Lowered):
+        plan = shared.program.plans[mode]
         self._plan, self._lowered, self._tokens = plan, lowered, tokens
-        self._describe = Calls(program, mode, lowered, provenance)
+        self._describe = Calls(shared, mode, lowered)
         self._calls = _calls_of_ops(plan, lowered)
         self._problems = {op.outputs[0]: why for op, why in lowered.unsupported}
         bounds = rooflines(plan.capture, plan.target, plan.precision, plan)
