@@ -90,21 +90,15 @@ def plan(
     With `decode`, the plan of a prefill: weights and caches lie as they do there. `shortest` tokens have the plan too.
     """
     graph = without_folded(capture.graph)
-    free = frozenset(
-        {
-            *graph.inputs,
-            *graph.constants,
-            *(out for op in graph.ops if op.name == "position_table" for out in op.outputs),
-        }
-    )
+    tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
+    free = frozenset({*graph.inputs, *graph.constants, *tables})
     parts = segments(graph, free, layer_counts(capture.graph))
     order = orders(graph)
     fixed = _fixed(graph, decode) if decode else {}
     search = Search(graph, order, free, capture.users, target, PRECISIONS[precision], fixed, _share(graph, shortest))
     best = _best(search, parts, graph)
-    if best and len(ways := _table_placements(graph, best[2])) > 1:
+    if best and len(ways := _table_placements(tables, best[2])) > 1:
         # A table is looked up once for all its readers: of the ways found, the one that is cheapest for all.
-        tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
         reads = [(op.outputs[0], v) for op in graph.ops for v in op.inputs if v in tables]
         found = []
         for way in ways:
@@ -138,9 +132,8 @@ def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> tuple[flo
     return best
 
 
-def _table_placements(graph: Graph, solutions: list[Solution]) -> list[Placement]:
+def _table_placements(tables: set[str], solutions: list[Solution]) -> list[Placement]:
     """Ways in which the position tables are read."""
-    tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
     found: dict[Placement, None] = {}
     for choice in (c for s in solutions for c in s.choices):
         found |= dict.fromkeys(p for v, p in zip(choice.op.inputs, choice.inputs, strict=True) if v in tables)
