@@ -18,25 +18,6 @@ from fx2ttnn import cli, pipeline
 LLAMA = CONFIGS["llama"]
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Calls the command line in a folder of its own: (exit code, what it printed, its messages)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fx2ttnn", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
 def refused(result, *words):
     """Exit code 2 and a single line that says what was wrong, without a traceback."""
     code, out, err = result

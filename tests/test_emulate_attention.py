@@ -5,19 +5,14 @@ import torch
 import ttnn
 from torch.nn import functional
 
-from fx2ttnn.emulate import EmulationError, emulated_mesh
+from fx2ttnn.emulate import EmulationError
 
 R, C = MESH = (2, 4)
-device = None  # the mesh that is open
+device = None  # the mesh that is open: conftest.py sets it
 D, BLOCK = 64, 32
 
 
-@pytest.fixture(scope="module", autouse=True)
-def mesh():
-    global device
-    with emulated_mesh(MESH, torus=True) as device:
-        torch.manual_seed(0)
-        yield device
+pytestmark = pytest.mark.usefixtures("mesh")
 
 
 def put(value, dims=(None, None), dtype="bfloat16", layout="TILE", memory_config=None):

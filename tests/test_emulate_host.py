@@ -4,20 +4,15 @@ import pytest
 import torch
 import ttnn
 
-from fx2ttnn.emulate import EmulatedTensor, EmulationError, emulated_mesh
+from fx2ttnn.emulate import EmulatedTensor, EmulationError
 
 R, C = MESH = (2, 4)
-device = None  # the mesh that is open
+device = None  # the mesh that is open: conftest.py sets it
 KINDS = {"bfloat16": ttnn.TILE_LAYOUT, "bfloat8_b": ttnn.TILE_LAYOUT, "uint32": ttnn.ROW_MAJOR_LAYOUT}
 SPLITS = [(0, 1), (1, 0), (None, 1), (0, None), (None, None)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def mesh():
-    global device
-    with emulated_mesh(MESH, torus=True) as device:
-        torch.manual_seed(0)
-        yield device
+pytestmark = pytest.mark.usefixtures("mesh")
 
 
 def some(dtype):

@@ -9,14 +9,10 @@ from hypothesis import strategies as st
 from fx2ttnn.emulate import EmulatedTensor, EmulationError, emulated_mesh
 
 R, C = MESH = (2, 4)
-device = None  # the mesh that is open
+device = None  # the mesh that is open: conftest.py sets it
 
 
-@pytest.fixture(scope="module", autouse=True)
-def mesh():
-    global device
-    with emulated_mesh(MESH, torus=True) as device:
-        yield device
+pytestmark = pytest.mark.usefixtures("mesh")
 
 
 def put(value, dims=(None, None), dtype="bfloat16", layout="TILE", **how):

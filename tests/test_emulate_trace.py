@@ -7,19 +7,14 @@ import pytest
 import torch
 import ttnn
 
-from fx2ttnn.emulate import EmulationError, emulated_mesh
+from fx2ttnn.emulate import EmulationError
 
 R, C = MESH = (2, 4)
-device = None  # the mesh that is open
+device = None  # the mesh that is open: conftest.py sets it
 D, BLOCK, USERS, VOCABULARY = 64, 32, 8, 128
 
 
-@pytest.fixture(scope="module", autouse=True)
-def mesh():
-    global device
-    with emulated_mesh(MESH, torus=True) as device:
-        torch.manual_seed(0)
-        yield device
+pytestmark = pytest.mark.usefixtures("mesh")
 
 
 def put(value, dims=(None, None), dtype="bfloat16", layout=ttnn.TILE_LAYOUT, on=True):

@@ -2,35 +2,15 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 from tiny import package
 
-from fx2ttnn import cli
 from fx2ttnn.report import data
 from fx2ttnn.report.cases import cases
 from fx2ttnn.report.explain import explain
 
 FOLDER = ("qwen3_galaxy", "galaxy")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Calls the command line in a folder of its own: (exit code, what it printed, its messages)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fx2ttnn", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def line_of(file, text, nth=0):
