@@ -2,12 +2,14 @@
 
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import compiled
 
+from fx2ttnn.ir import Ref
 from fx2ttnn.lower import lower
 from fx2ttnn.lower.expressions import ExpressionError, evaluate, names, parse
 from fx2ttnn.lower.rules import RULES_DIR, RuleError, load_rules
@@ -396,3 +398,14 @@ def test_biases_reach_their_matmul(target):
     read = {value for call in lowered.calls for value in call.inputs}
     assert [name for name in lowered.parameters if name.endswith(".bias")]
     assert set(lowered.parameters) <= read
+
+
+@pytest.mark.parametrize(("operand", "word"), [(3.0, "3.0"), (Ref("weight"), "a weight")])
+def test_a_row_that_takes_computed_values_refuses_weights_and_numbers(operand, word):
+    plan = compiled("qwen3").plan
+    weight = next(iter(plan.graph.parameters))
+    given = Ref(weight) if isinstance(operand, Ref) else operand
+    ops = tuple(replace(op, args=(op.args[0], given)) if op.name == "add" else op for op in plan.graph.ops)
+    lowered = lower(replace(plan, graph=replace(plan.graph, ops=ops)))
+    reasons = {why for op, why in lowered.unsupported if op.name == "add"}
+    assert reasons and all(f"to be computed, not {word}" in why for why in reasons)

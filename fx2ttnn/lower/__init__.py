@@ -95,8 +95,8 @@ class _Engine:
         fitting, refused = [], []
         for rule in candidates:
             scope = self._operands(op, rule)
-            failed = next((text for text in rule.when if not self._evaluate(text, scope, rule)), None)
-            (refused.append(f"{rule.where} wants {failed}") if failed else fitting.append((rule, scope)))
+            wants = self._unfit(op, rule) or next((t for t in rule.when if not self._evaluate(t, scope, rule)), None)
+            (refused.append(f"{rule.where} wants {wants}") if wants else fitting.append((rule, scope)))
         if not fitting:
             self.unsupported.append((op, "; ".join(refused)))
             return
@@ -105,6 +105,16 @@ class _Engine:
             self._apply(op, rule, scope)
         except ValueError as error:
             self.unsupported.append((op, f"{rule.where}: {error}"))
+
+    def _unfit(self, op: Op, rule: Rule) -> str | None:
+        """What `rule` wants of an argument of `op` that is a weight or a number where the row takes a computed value."""
+        weights = {*rule.parameters, *rule.shared}
+        for name, argument in zip(rule.operands, op.args, strict=False):
+            if name not in weights and argument is not None and not isinstance(self._operand(argument), Tensor):
+                return (
+                    f"{name} to be computed, not {'a weight' if isinstance(argument, Ref | tuple) else repr(argument)}"
+                )
+        return None
 
     def _operands(self, op: Op, rule: Rule) -> dict[str, Any]:
         """The op's arguments under the names that the row gives them, and its attributes."""
