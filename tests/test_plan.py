@@ -19,6 +19,7 @@ from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
 from fx2ttnn.plan import strategies as table
 from fx2ttnn.plan.collectives import steps_between
 from fx2ttnn.plan.device_shape import device_order, split_count
+from fx2ttnn.plan.search import users_split
 from fx2ttnn.recognise import recognise
 
 MESHES = [(1, 1), (1, 2), (1, 8), (2, 4), (8, 4)]
@@ -384,6 +385,10 @@ def consistent(plan):
         for axis, n in enumerate(plan.target.mesh_shape):
             used = table.Strategy(tuple(p.axes[axis] for p in inputs), tuple(p.axes[axis] for p in outputs))
             assert used in (table.strategies(graph, op) if n > 1 else table.strategies(graph, op)[:1]), f"{op}: {used}"
+    attentions = [op for op in graph.ops if op.name == "attention"]
+    assert len({users_split(plan.placements[op.inputs[0]]) for op in attentions}) == 1, "the page table is the model's"
+    written = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
+    assert {v for op in attentions for v in op.inputs[1:3]} <= written, "a cache is read where it was written"
     assert set(graph.outputs) <= made
     assert all(not plan.placements[o].partial_axes for o in graph.outputs)
     assert all(seconds > 0 for seconds in plan.seconds.values())
@@ -395,6 +400,13 @@ def consistent(plan):
 )
 def test_plan_is_consistent(model, target):
     consistent(compiled(model, target).plan)
+
+
+def test_a_cache_stays_where_it_is_written():
+    """Norms over all heads before attention: users are divided behind them, and the cache must be as well."""
+    compiled = pipeline.compile_model(pipeline.Options("olmo-3-32b", "galaxy", layers=4))
+    consistent(compiled.plan)
+    assert compiled.complete
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -12,9 +12,13 @@ from fx2ttnn.plan.cost import op_seconds, step_seconds
 from fx2ttnn.plan.device_shape import device_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
 from fx2ttnn.plan.precision import PRECISIONS, Precision
-from fx2ttnn.plan.search import Choice, Move, Search, Solution
+from fx2ttnn.plan.search import Choice, Move, Search, Solution, users_split
 from fx2ttnn.plan.segments import Segment, layer_counts, layer_of, rename, segments, without_folded
 from fx2ttnn.targets import Target
+
+Best = tuple[
+    float, Placement, list[Solution]
+]  # seconds of a step, how the hidden state lies, a solution for each segment
 
 
 @dataclass(frozen=True)
@@ -96,15 +100,19 @@ def plan(
     order = orders(graph)
     fixed = _fixed(graph, decode) if decode else {}
     search = Search(graph, order, free, capture.users, target, PRECISIONS[precision], fixed, _share(graph, shortest))
+    reads = [(op.outputs[0], v) for op in graph.ops for v in op.inputs if v in tables]
+
+    def divide_users(way: tuple[bool, ...]) -> None:
+        search.users_split = way
+
+    def read_tables(way: Placement) -> None:
+        search.fixed = {**fixed, **dict.fromkeys(reads, way)}
+
     best = _best(search, parts, graph)
-    if best and len(ways := _table_placements(tables, best[2])) > 1:
-        # A table is looked up once for all its readers: of the ways found, the one that is cheapest for all.
-        reads = [(op.outputs[0], v) for op in graph.ops for v in op.inputs if v in tables]
-        found = []
-        for way in ways:
-            search.fixed = {**fixed, **dict.fromkeys(reads, way)}
-            found.append(_best(search, parts, graph))
-        best = min(filter(None, found), key=lambda b: b[0], default=None)
+    best = _agreed(best, _users_splits(best), divide_users, search, parts, graph)  # the page table is the model's
+    best = _agreed(
+        best, _table_placements(tables, best), read_tables, search, parts, graph
+    )  # a table is looked up once
     if best is None:
         raise UserError(f"no placement of the model on {target.name} was found: try a target with fewer chips")
     _, residual, solutions = best
@@ -119,9 +127,9 @@ def plan(
     return replace(result, dram=dram)
 
 
-def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> tuple[float, Placement, list[Solution]] | None:
+def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> Best | None:
     """Of all ways in which the hidden state may lie between layers the cheapest: its seconds, the way, a solution for each part."""
-    best: tuple[float, Placement, list[Solution]] | None = None
+    best: Best | None = None
     for residual in _residual_placements(search.target):
         solutions = _solve(search, parts, residual, graph)
         if solutions is None:
@@ -132,12 +140,42 @@ def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> tuple[flo
     return best
 
 
-def _table_placements(tables: set[str], solutions: list[Solution]) -> list[Placement]:
+def _agreed[Way](
+    best: Best | None,
+    ways: list[Way],
+    impose: Callable[[Way], None],
+    search: Search,
+    parts: tuple[Segment, ...],
+    graph: Graph,
+) -> Best | None:
+    """`best`, or where its parts take several `ways` of what they share: with the one `impose`d that is cheapest for all."""
+    if len(ways) < 2:
+        return best
+    cheapest: tuple[Best, Way] | None = None
+    for way in ways:
+        impose(way)
+        found = _best(search, parts, graph)
+        if found and (cheapest is None or found[0] < cheapest[0][0]):
+            cheapest = found, way
+    if cheapest is None:
+        return None
+    impose(cheapest[1])
+    return cheapest[0]
+
+
+def _choices(best: Best | None) -> Iterator[Choice]:
+    return (choice for solution in (best[2] if best else ()) for choice in solution.choices)
+
+
+def _users_splits(best: Best | None) -> list[tuple[bool, ...]]:
+    """Mesh axes over which attention divides the users, in the ways in which it does."""
+    return list(dict.fromkeys(users_split(c.inputs[0]) for c in _choices(best) if c.op.name == "attention"))
+
+
+def _table_placements(tables: set[str], best: Best | None) -> list[Placement]:
     """Ways in which the position tables are read."""
-    found: dict[Placement, None] = {}
-    for choice in (c for s in solutions for c in s.choices):
-        found |= dict.fromkeys(p for v, p in zip(choice.op.inputs, choice.inputs, strict=True) if v in tables)
-    return list(found)
+    read = (p for c in _choices(best) for v, p in zip(c.op.inputs, c.inputs, strict=True) if v in tables)
+    return list(dict.fromkeys(read))
 
 
 def _share(graph: Graph, shortest: int | None) -> float:

@@ -52,6 +52,11 @@ class Solution:
 State = frozenset  # of (value, Placement)
 
 
+def users_split(placement: Placement) -> tuple[bool, ...]:
+    """For each mesh axis, whether it divides the users (the first dim)."""
+    return tuple(axis == 0 for axis in placement.axes)
+
+
 class Search:
     """Searches segments of one graph for one target and precision.
 
@@ -72,7 +77,9 @@ class Search:
     ):
         self.graph, self.orders, self.free, self.users = graph, orders, free, users
         self.fixed, self.shortest = fixed or {}, shortest
+        self.users_split: tuple[bool, ...] | None = None  # over which mesh axes attention must divide the users
         self.target, self.precision = target, precision
+        self.caches = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
         self.mesh = target.mesh_shape
         # What no pattern knew has no rows: the model ends in a report, which a poorer plan serves as well.
         self.max_states = MAX_STATES if all("." not in op.name for op in graph.ops) else FEW_STATES
@@ -148,6 +155,8 @@ class Search:
 
     def _allowed(self, op: Op, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...]) -> bool:
         """Whether every split divides: heads and users evenly, hidden sizes into whole tiles, fused weights unit by unit."""
+        if op.name == "attention" and self.users_split not in (None, users_split(inputs[0])):
+            return False
         for value, placement in zip((*op.inputs, *op.outputs), (*inputs, *outputs), strict=True):
             if self.fixed.get((op.outputs[0], value), placement) != placement:
                 return False
@@ -182,7 +191,7 @@ class Search:
             if value in self.graph.parameters or value in self.free or (value, goal) in moves:
                 continue
             found = self._cheapest_move(value, goal, state)
-            if found is None:
+            if found is None or (found[0].steps and value in self.caches):  # a cache is read where it was written
                 return None
             move, cost = found
             if move.steps:

@@ -9,7 +9,7 @@ from fx2ttnn.report.cases import Case
 from fx2ttnn.report.costs import shares
 from fx2ttnn.report.data import Report
 from fx2ttnn.report.text import seconds, shape
-from fx2ttnn.report.verified import call_status, outcomes
+from fx2ttnn.report.verified import call_status, outcomes, pccs
 
 NOT_RUN = "not run"
 
@@ -72,11 +72,12 @@ def case_of(call: Mapping[str, Any], cases: Mapping[str, tuple[Case, ...]]) -> C
 
 
 def test_outcomes(report: Report, case: Case | None) -> Iterator[str]:
-    """`passed (emulator)` for each run that had the test."""
+    """`passed (emulator, PCC 0.999871)` for each run that had the test."""
     for backend in ("emulator", "card"):
         outcome = outcomes(report, backend).get(case.test_id) if case else None
-        if outcome:
-            yield f"{outcome} ({backend})"
+        if case and outcome:
+            pcc = pccs(report, backend).get(case.test_id)
+            yield f"{outcome} ({backend}{'' if pcc is None else f', PCC {pcc:.6f}'})"
 
 
 def statement_text(statement: list[Any] | None) -> str:

@@ -2,9 +2,9 @@
 
 `report/check.json` is written by `fx2ttnn check`. `report/tests.json` says what a run of the package's tests gave:
 
-    {"runs": {"emulator": {"tests/ops/test_linear.py::test_linear[lm_head]": "passed", ...}, "card": {...}}}
+    {"runs": {"emulator": {"tests/ops/test_linear.py::test_linear[lm_head]": "passed", ...}, "card": {...}}, "pcc": {...}}
 
-with pytest's node ids, relative to the package, and outcomes. A file that is not there, or a run, means: not run.
+with pytest's node ids, relative to the package, and outcomes; "pcc" has the least PCC of each test in the same form. A file that is not there, or a run, means: not run.
 """
 
 from __future__ import annotations
@@ -43,9 +43,18 @@ def verifications(report: Report) -> tuple[Verification, ...]:
 
 def outcomes(report: Report, backend: str) -> Mapping[str, str]:
     """Outcome of each test on `emulator` or `card`; empty where it was not run or the file is not as described above."""
-    runs = report.tests.get("runs") if isinstance(report.tests, dict) else None
+    return {test: str(outcome) for test, outcome in _run(report, "runs", backend).items()}
+
+
+def pccs(report: Report, backend: str) -> Mapping[str, float]:
+    """The least PCC that each test on `emulator` or `card` measured."""
+    return {test: pcc for test, pcc in _run(report, "pcc", backend).items() if isinstance(pcc, float)}
+
+
+def _run(report: Report, name: str, backend: str) -> Mapping[str, Any]:
+    runs = report.tests.get(name) if isinstance(report.tests, dict) else None
     run = runs.get(backend) if isinstance(runs, dict) else None
-    return {str(k): str(v) for k, v in run.items()} if isinstance(run, dict) else {}
+    return run if isinstance(run, dict) else {}
 
 
 def _accepted(report: Report) -> Verification:

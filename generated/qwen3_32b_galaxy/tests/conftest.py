@@ -7,28 +7,40 @@ import pytest
 
 from .. import model_config as cfg
 from ..backend import CARD, backend, open_backend
+from .pcc import measured
 
 PACKAGE = Path(__file__).parents[1]
 RESULTS = PACKAGE / "report" / "tests.json"  # what `fx2ttnn report` shows of these tests
-outcomes = {}
+outcomes, pccs = {}, {}
 
 
 def pytest_report_header():
     return f"{cfg.MODEL_NAME} on {cfg.TARGET}: backend {backend()}"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    measured.clear()
+    try:
+        return (yield)
+    finally:
+        item.user_properties += [("pcc", round(min(measured), 6))] if measured else []
+
+
 def pytest_runtest_logreport(report):
     if report.when == "call" or not report.passed:
-        test = report.nodeid.partition("::")[2]
-        outcomes[f"{Path(report.fspath).resolve().relative_to(PACKAGE)}::{test}"] = report.outcome
+        test = f"{Path(report.fspath).resolve().relative_to(PACKAGE)}::{report.nodeid.partition('::')[2]}"
+        outcomes[test] = report.outcome
+        pccs.update((test, value) for name, value in report.user_properties if name == "pcc")
 
 
 def pytest_sessionfinish(session):
-    """Keep the outcomes beside those of earlier runs of other tests."""
-    runs = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-    runs.setdefault("card" if backend() == CARD else "emulator", {}).update(outcomes)
+    """Keep outcomes, and the least PCC of each test, beside those of earlier runs of other tests."""
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name, found in ("runs", outcomes), ("pcc", pccs):
+        kept.setdefault(name, {}).setdefault("card" if backend() == CARD else "emulator", {}).update(found)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"runs": runs}, indent=1, sort_keys=True) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 @pytest.fixture(scope="session")
