@@ -116,7 +116,7 @@ class _Test:
         results = ", ".join(n for n, _ in outputs)
         arguments = ", ".join(names[v] for v in body.inputs)
         return {
-            "name": f"{_snake(self.unit.class_name)}_{self.mode}",
+            "name": f"{snake(self.unit.class_name)}_{self.mode}",
             "path": self.unit.path,
             "routers": bool(self.routers),
             "imports": self.imports,
@@ -211,7 +211,8 @@ class _Test:
         return re.sub(r"(?<=[(\[ ])(tokens|positions|page_table|user|start|length)\b", lambda m: known[m[1]], text)
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
+    """`Qwen3DecoderLayer` -> `qwen3_decoder_layer`"""
     return "".join(
         f"_{c.lower()}" if c.isupper() and i and not name[i - 1].isupper() else c.lower() for i, c in enumerate(name)
     )
