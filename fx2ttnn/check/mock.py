@@ -38,9 +38,10 @@ def cluster_descriptor(target: Target) -> str:
     lines += ["ethernet_connections_to_remote_devices: []"]
     lines += ["chips_with_mmio:", *(f"  - {c}: {c}" for c in chips)]
     lines += ["harvesting:"]
+    masks = {"dram": 0, "eth": target.eth_harvesting, "pcie": target.pcie_harvesting}
     for c in chips:
-        lines += [f"  {c}:", "    noc_translation: true", "    harvest_mask: 0"]
-        lines += [f"    {part}_harvesting_mask: 0" for part in ("dram", "eth", "pcie")]
+        lines += [f"  {c}:", "    noc_translation: true", f"    harvest_mask: {target.tensix_harvesting}"]
+        lines += [f"    {part}_harvesting_mask: {mask}" for part, mask in masks.items()]
     lines += ["chip_to_bus_id: {}"]
     # Every chip is a board of its own kind without a bus id: with the tray positions of a real Galaxy, ttnn asks for a
     # grouping file that its wheel lacks. umd reads the board's type from the upper bits of its serial number.

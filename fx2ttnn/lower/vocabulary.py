@@ -6,6 +6,7 @@ In the tables an operand is a `Tensor` (one chip's part); `home(x)` is where a h
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor
@@ -63,6 +64,7 @@ class Vocabulary:
         words: dict[str, Any] = {
             "home": self.home,
             "users_on_cores": self.users_on_cores,
+            "users_in_order": self.users_in_order,
             "heads_on_cores": self.heads_on_cores,
             "dram_width_sharded": self.dram_width_sharded,
             "dram_sharded_matmul": self.dram_sharded_matmul,
@@ -151,7 +153,19 @@ class Vocabulary:
         return Enum("ttnn.Topology.Ring" if ring else "ttnn.Topology.Linear")
 
     def users_on_cores(self, x: Tensor) -> Memory:
-        """Heads [1, users, heads, D]: one user to a core, its heads the rows of the shard."""
+        """Heads [1, users, heads, D]: one user to a core, its heads the rows of the shard. The cores form a rectangle if they can.
+
+        Where they do not, ttnn's reshape leaves its result interleaved and nlp_concat_heads_decode refuses it.
+        """
+        box = self.rectangle(x.shape[1])
+        return (
+            replace(self.users_in_order(x), cores=(((0, 0), (box[0] - 1, box[1] - 1)),))
+            if box
+            else self.users_in_order(x)
+        )
+
+    def users_in_order(self, x: Tensor) -> Memory:
+        """As above on the first cores in row-major order, where ttnn puts heads that it makes."""
         _, users, heads, dim = x.shape
         return Memory("L1", "height", (tiles(heads) * TILE, dim), self.first_cores(users))
 

@@ -23,6 +23,9 @@ class Target:
     arch: str
     board: str
     board_serial: int
+    tensix_harvesting: int  # bit masks of what is switched off on each chip
+    eth_harvesting: int
+    pcie_harvesting: int
     ethernet_channels: int
     links: int
     grid: tuple[int, int]

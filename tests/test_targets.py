@@ -1,0 +1,69 @@
+"""Targets are data: what they say of a chip is what the real ttnn finds on the mock, which takes packages for them."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from test_emitted_suites import assert_passes, run_suite
+from tiny import package
+
+from fx2ttnn import targets
+from fx2ttnn.check import check
+from fx2ttnn.check.mock import cluster_descriptor, mock_environment
+from fx2ttnn.lower.values import Memory, Tensor
+from fx2ttnn.lower.vocabulary import Vocabulary
+from fx2ttnn.plan.precision import PRECISIONS
+
+NEW = ["p150", "t3k_2x4", "galaxy_blackhole"]
+OPEN = """
+import ttnn
+device = ttnn.open_mesh_device(ttnn.MeshShape({rows}, {columns}))
+grid, banks = device.compute_with_storage_grid_size(), device.dram_grid_size()
+l1 = ttnn.get_memory_view(device, ttnn.BufferType.L1).total_bytes_per_bank
+print("found", (grid.x, grid.y), banks.x * banks.y, l1)
+ttnn.close_mesh_device(device)
+"""
+
+
+@pytest.mark.parametrize("name", ["n150", "p150"])
+def test_the_mock_has_the_cores_and_banks_of_the_target(name):
+    target = targets.load(name)
+    code = OPEN.format(rows=target.mesh_shape[0], columns=target.mesh_shape[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **mock_environment(target)}
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("found"))
+    assert line.startswith(f"found {target.grid} {target.dram_banks} ")
+    assert target.l1_usable_bytes < int(line.split()[-1]) < target.l1_bytes
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_a_chip_has_channels_for_all_its_neighbours(name):
+    target = targets.load(name)
+    text = cluster_descriptor(target)
+    assert all(int(channel) < target.ethernet_channels for channel in re.findall(r"chan: (\d+)", text))
+    assert text.count(f"harvest_mask: {target.tensix_harvesting}\n") >= target.chips
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_users_lie_on_a_rectangle_of_cores(name):
+    """What a reshape and nlp_concat_heads_decode of ttnn need; heads made by ttnn lie on the first cores in order."""
+    words = Vocabulary(targets.load(name), PRECISIONS["performance"])
+    heads = Tensor("query", (1, 32, 8, 64), "bfloat16", "TILE", Memory("L1"))
+    assert len(words.users_on_cores(heads).cores) == 1
+    assert words.users_on_cores(heads).core_count == words.users_in_order(heads).core_count == 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEW)
+def test_ttnn_accepts_a_package(name):
+    result = check(package("qwen3", name))
+    assert result.ok, result.to_json()
+    assert result.statement == f"accepted by ttnn's host code on a mock {name}; not run on silicon"
+
+
+@pytest.mark.slow
+def test_modules_equal_hugging_face_on_blackhole():
+    assert_passes(run_suite(package("qwen3", "p150"), "tests/modules"))
