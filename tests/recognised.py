@@ -68,8 +68,8 @@ def _vectors(op, args):
 
 
 def _rms_norm(run, op, args):
-    (weight,) = _vectors(op, args)
-    return F.rms_norm(args[0], weight.shape, weight, op.attrs["eps"])
+    (weight,) = _vectors(op, args) if len(args) > 1 else (None,)
+    return F.rms_norm(args[0], args[0].shape[-1:], weight, op.attrs["eps"])
 
 
 def _layer_norm(run, op, args):

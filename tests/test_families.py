@@ -23,11 +23,18 @@ def test_every_operation_has_calls(family, target):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "target"),
-    [("gemma2", "n150"), ("phi3_96", "n150"), ("gpt_neox_80", "t3k"), ("glm4", "t3k"), ("olmo2_40", "t3k")],
+    [
+        ("gemma2", "n150"),
+        ("phi3_96", "n150"),
+        ("gpt_neox_80", "t3k"),
+        ("glm4", "t3k"),
+        ("olmo2_40", "t3k"),
+        ("nanochat", "t3k"),
+    ],
 )
 def test_the_emitted_suite_passes(family, target, tmp_path):
     """Alternating windows and capped logits; layer norms, fused weights and parallel blocks; neighbours that rotate; norms over heads.
 
-    Some with heads to which zeros are added.
+    Some with heads to which zeros are added; norms without weights, one of which runs twice, heads that rotate backwards.
     """
     assert_passes(run_suite(compiled(tmp_path, str(folder_of(family)), target, max_seq_len=256)))

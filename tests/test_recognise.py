@@ -8,8 +8,10 @@ from recognised import assert_equals_model
 from tiny import CONFIGS, compiled, config_of, random_model
 
 from fx2ttnn.capture import interpret
+from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise import apply_patterns, fuse_projections, without_dead_code
+from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.parts import part_name, split_linears
 from fx2ttnn.recognise.rotary import align_heads, columns
 from fx2ttnn.recognise.tables import tabulate_positions
@@ -86,12 +88,21 @@ def test_rms_norm(swapped):
 
 @pytest.mark.parametrize(
     "change",
-    [{"dims": (1,)}, {"dims": (-1, -2)}, {"power": 3}, {"root": "sqrt"}, {"scaled": "z"}, {"gain": "g"}],
+    [{"dims": (1,)}, {"dims": (-1, -2)}, {"power": 3}, {"root": "sqrt"}, {"scaled": "z"}],
     ids=lambda change: next(iter(change.items())).__repr__(),
 )
 def test_not_an_rms_norm(change):
-    """Another dim, exponent or root, another value that is scaled, a gain that is no parameter."""
+    """Another dim, exponent or root, another value that is scaled."""
     assert "rms_norm" not in names(apply_patterns(graph_of(NORM_INPUTS, norm_rows(**change), ("w",))))
+
+
+def test_norms_without_weight():
+    """What is no parameter is multiplied afterwards; a power of -0.5 is the root's inverse."""
+    norm, product = apply_patterns(graph_of(NORM_INPUTS, norm_rows(gain="g"), ("w",))).ops
+    assert (norm.name, norm.args, product.args) == ("rms_norm", ("x",), ("g", "scaled"))
+    rows = [*norm_rows()[:3], ("inverse", "aten.pow.Tensor_Scalar", ("shifted", -0.5), (2, 1, 1)), norm_rows()[4]]
+    (norm,) = apply_patterns(graph_of(NORM_INPUTS, rows)).ops
+    assert (norm.name, norm.args, norm.attrs) == ("rms_norm", ("x",), {"eps": 1e-6})
 
 
 def test_norm_whose_middle_is_read_elsewhere_keeps_it():
@@ -405,6 +416,7 @@ def test_names_of_parts(leaf, count, expected):
         (8, 4, "neighbours", 12),
         (12, 2, "halves", 16),
         (8, 8, "halves", 16),
+        (8, 4, "swapped halves", 8),
     ],
 )
 def test_columns_that_rotate_together_lie_half_a_head_apart(order):
@@ -413,7 +425,10 @@ def test_columns_that_rotate_together_lie_half_a_head_apart(order):
     assert sorted(found) == [*range(head_dim), *[head_dim] * (size - head_dim)]
     partners = dict(zip(found[: size // 2], found[size // 2 :], strict=True))
     for first in range(0, rotated, 2) if pairs == "neighbours" else range(rotated // 2):
-        assert partners[first] == first + (1 if pairs == "neighbours" else rotated // 2)
+        second = first + (1 if pairs == "neighbours" else rotated // 2)
+        assert partners[second if pairs == "swapped halves" else first] == (
+            first if pairs == "swapped halves" else second
+        )
 
 
 def test_projections_of_partly_rotated_heads():
@@ -482,6 +497,23 @@ def partly_rotated():
         op("attention", ("qr", "kc", "vc"), "out"),
     )
     return Graph("g", ("x", "position_ids"), ("out",), ops, specs, {"wq": "wq", "wk": "wk"})
+
+
+# -- the last tile -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dims", "kept"), [((-1,), True), ((2,), True), ((1,), True), ((-1,), False), ((1, 2), True)])
+def test_behind_the_layers_only_a_mean_of_columns_stays_in_its_row(dims, kept):
+    """[1, 64, 8]: of a mean along the tokens, or one that drops a dim, not all is in the last tile."""
+    shape = {((1,), True): (1, 1, 8), ((-1,), False): (1, 64), ((1, 2), True): (1, 1, 1)}.get((dims, kept), (1, 64, 1))
+    rows = [("y", "aten.relu.default", ("x",), (1, 64, 8)), ("m", "aten.mean.dim", ("y", dims, kept), shape)]
+    graph = graph_of({"x": (1, 64, 8)}, rows)
+    graph = replace(graph, ops=(replace(graph.ops[0], module="model.layers.0"), *graph.ops[1:]))
+    if kept and dims in ((-1,), (2,)):
+        assert take_last_tile(graph).specs["m"].shape == (1, 32, 1)
+    else:
+        with pytest.raises(CaptureError, match="mixes tokens"):
+            take_last_tile(graph)
 
 
 # -- position tables -------------------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "smollm3": {"no_rope_layers": [1, 0]},
     "exaone4": {},
     "mistral": {"sliding_window": 32},
+    "nanochat": {"hidden_size": 512},
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}
 # Heads of no whole tiles, or of an odd number of them: zeros are added. With norms of heads, biases, some columns that rotate.

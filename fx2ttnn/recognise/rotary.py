@@ -23,7 +23,7 @@ import torch
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise.tables import append
 
-# Columns of a head, how many of them rotate, which in pairs ("halves" or "neighbours"), and columns with those of zeros.
+# Columns of a head, how many of them rotate, which in pairs ("halves", "swapped halves" or "neighbours"), columns with those of zeros.
 Order = tuple[int, int, str, int]
 _NORMS = ("rms_norm", "layer_norm")
 
@@ -34,6 +34,8 @@ def columns(order: Order) -> list[int]:
     turning, rest = list(range(rotated)), list(range(rotated, head_dim))
     half, middle = rotated // 2, len(rest) // 2
     first, second = (turning[0::2], turning[1::2]) if pairs == "neighbours" else (turning[:half], turning[half:])
+    if pairs == "swapped halves":
+        first, second = second, first
     halves = [*first, *rest[:middle]], [*second, *rest[middle:]]
     return [column for part in halves for column in (*part, *[head_dim] * (size // 2 - len(part)))]
 
@@ -104,7 +106,10 @@ def _chains(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Map
     alike = all(graph.specs[v].shape[-1] == head_dim and users[v] == [attention] for v in update.outputs)
     if value is None or not readers or not alike or any(op.name == "rotary" for op in value):
         return None
-    if any(op.name == "layer_norm" for op in (*query, *key, *value)):  # zeros would change the mean
+    norms = [op for op in (*query, *key, *value) if op.name in _NORMS]
+    if any(
+        op.name == "layer_norm" or len(op.args) == 1 for op in norms
+    ):  # no mean of 0, or no weight to make up for zeros
         return None
     return order, [*query, *key], update, [*value, attention, *readers[:-1]], readers[-1]
 

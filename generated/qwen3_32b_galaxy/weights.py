@@ -60,12 +60,13 @@ def selected(tensor, rows=None, order=None):
 
 
 def column_order(head_dim, rotated, pairs, size):
-    """Columns of a head so that those which rotate together, `pairs` of halves or neighbours, lie half a head apart.
+    """Columns of a head so that those which rotate together, `pairs` of halves, swapped halves or neighbours, lie half a head apart.
 
     Each half is filled up to half of `size` with column `head_dim`, the one behind the last.
     """
     turning, rest = torch.arange(rotated), torch.arange(rotated, head_dim)
     turning = (turning[0::2], turning[1::2]) if pairs == "neighbours" else turning.tensor_split(2)
+    turning = turning[::-1] if pairs == "swapped halves" else turning
     halves = [torch.cat(half) for half in zip(turning, rest.tensor_split(2))]
     return torch.cat([torch.nn.functional.pad(half, (0, size // 2 - len(half)), value=head_dim) for half in halves])
 
