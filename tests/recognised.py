@@ -19,10 +19,9 @@ def _selected(tensor, rows=None, order=None):
         size = len(tensor) // groups
         tensor = torch.cat([tensor[group * size :][start:stop] for group in range(groups)])
     if order is not None:
-        heads = len(tensor) // order[0]
-        tensor = torch.cat(
-            [tensor[head * order[0] + column][None] for head in range(heads) for column in columns(order)]
-        )
+        zero = torch.zeros_like(tensor[:1])
+        heads = [torch.cat([head, zero]) for head in tensor.split(order[0])]
+        tensor = torch.cat([head[column][None] for head in heads for column in columns(order)])
     return tensor
 
 
@@ -36,6 +35,8 @@ def _linear(run, op, args):
     x, weights, *biases = args
     if form := op.attrs.get("experts"):
         weights, *biases = [_of_experts(weights, *form), *(_of_experts(bias, form[0], False) for bias in biases)]
+    if order := op.attrs.get("input_order"):
+        weights = _selected(weights.T, None, order).T
     groups = [list(group) if isinstance(group, list) else [group] for group in (weights, *biases)]
     rows, orders = (op.attrs.get(key, (None,) * len(groups[0])) for key in ("rows", "orders"))
     return F.linear(x, *(torch.cat([_selected(*s) for s in zip(g, rows, orders, strict=True)]) for g in groups))
@@ -59,14 +60,16 @@ def _rotary(run, op, args):
 
 
 def _vectors(op, args):
-    """Weight and bias of a norm."""
-    weight, *bias = (_selected(vector, None, op.attrs.get("order")) for vector in args[1:])
-    return weight + op.attrs.get("offset", 0), *bias
+    """Weight and bias of a norm; the mean of its squares also counts zeros behind the heads."""
+    order = op.attrs.get("order")
+    share = order[0] / order[3] if order else 1
+    weight, *bias = (_selected(vector, None, order) for vector in args[1:])
+    return (weight + op.attrs.get("offset", 0)) * share**0.5, *bias
 
 
 def _rms_norm(run, op, args):
-    (weight,) = _vectors(op, args)
-    return F.rms_norm(args[0], weight.shape, weight, op.attrs["eps"])
+    (weight,) = _vectors(op, args) if len(args) > 1 else (None,)
+    return F.rms_norm(args[0], args[0].shape[-1:], weight, op.attrs["eps"])
 
 
 def _layer_norm(run, op, args):

@@ -3,17 +3,17 @@
 import pytest
 from recognised import assert_equals_model
 from test_emitted_suites import assert_passes, compiled, run_suite
-from tiny import FAMILIES, config_of, folder_of
+from tiny import FAMILIES, HEADS, config_of, folder_of
 from tiny import compiled as stages
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *HEADS])
 def test_recognised_graph_equals_the_model(family, monkeypatch):
     assert_equals_model(config_of(family), monkeypatch)
 
 
 @pytest.mark.parametrize("target", ["n150", "galaxy"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *HEADS])
 def test_every_operation_has_calls(family, target):
     result = stages(family, target)
     assert result.complete
@@ -22,8 +22,19 @@ def test_every_operation_has_calls(family, target):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "target"), [("gemma2", "n150"), ("gpt_neox", "t3k"), ("glm4", "t3k"), ("olmo2", "t3k")]
+    ("family", "target"),
+    [
+        ("gemma2", "n150"),
+        ("phi3_96", "n150"),
+        ("gpt_neox_80", "t3k"),
+        ("glm4", "t3k"),
+        ("olmo2_40", "t3k"),
+        ("nanochat", "t3k"),
+    ],
 )
 def test_the_emitted_suite_passes(family, target, tmp_path):
-    """Alternating windows and capped logits; layer norms, fused weights and parallel blocks; neighbours that rotate; norms over heads."""
+    """Alternating windows and capped logits; layer norms, fused weights and parallel blocks; neighbours that rotate; norms over heads.
+
+    Some with heads to which zeros are added; norms without weights, one of which runs twice, heads that rotate backwards.
+    """
     assert_passes(run_suite(compiled(tmp_path, str(folder_of(family)), target, max_seq_len=256)))

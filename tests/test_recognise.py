@@ -8,10 +8,12 @@ from recognised import assert_equals_model
 from tiny import CONFIGS, compiled, config_of, random_model
 
 from fx2ttnn.capture import interpret
+from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise import apply_patterns, fuse_projections, without_dead_code
+from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.parts import part_name, split_linears
-from fx2ttnn.recognise.rotary import align_rotary, columns
+from fx2ttnn.recognise.rotary import align_heads, columns
 from fx2ttnn.recognise.tables import tabulate_positions
 
 
@@ -86,12 +88,21 @@ def test_rms_norm(swapped):
 
 @pytest.mark.parametrize(
     "change",
-    [{"dims": (1,)}, {"dims": (-1, -2)}, {"power": 3}, {"root": "sqrt"}, {"scaled": "z"}, {"gain": "g"}],
+    [{"dims": (1,)}, {"dims": (-1, -2)}, {"power": 3}, {"root": "sqrt"}, {"scaled": "z"}],
     ids=lambda change: next(iter(change.items())).__repr__(),
 )
 def test_not_an_rms_norm(change):
-    """Another dim, exponent or root, another value that is scaled, a gain that is no parameter."""
+    """Another dim, exponent or root, another value that is scaled."""
     assert "rms_norm" not in names(apply_patterns(graph_of(NORM_INPUTS, norm_rows(**change), ("w",))))
+
+
+def test_norms_without_weight():
+    """What is no parameter is multiplied afterwards; a power of -0.5 is the root's inverse."""
+    norm, product = apply_patterns(graph_of(NORM_INPUTS, norm_rows(gain="g"), ("w",))).ops
+    assert (norm.name, norm.args, product.args) == ("rms_norm", ("x",), ("g", "scaled"))
+    rows = [*norm_rows()[:3], ("inverse", "aten.pow.Tensor_Scalar", ("shifted", -0.5), (2, 1, 1)), norm_rows()[4]]
+    (norm,) = apply_patterns(graph_of(NORM_INPUTS, rows)).ops
+    assert (norm.name, norm.args, norm.attrs) == ("rms_norm", ("x",), {"eps": 1e-6})
 
 
 def test_norm_whose_middle_is_read_elsewhere_keeps_it():
@@ -397,24 +408,61 @@ def test_names_of_parts(leaf, count, expected):
 # -- rotary embeddings of other forms ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [(8, 4, "halves"), (8, 8, "neighbours"), (8, 4, "neighbours"), (12, 2, "halves")])
+@pytest.mark.parametrize(
+    "order",
+    [
+        (8, 4, "halves", 8),
+        (8, 8, "neighbours", 8),
+        (8, 4, "neighbours", 12),
+        (12, 2, "halves", 16),
+        (8, 8, "halves", 16),
+        (8, 4, "swapped halves", 8),
+    ],
+)
 def test_columns_that_rotate_together_lie_half_a_head_apart(order):
-    head_dim, rotated, pairs = order
+    head_dim, rotated, pairs, size = order
     found = columns(order)
-    assert sorted(found) == list(range(head_dim))
-    partners = dict(zip(found[: head_dim // 2], found[head_dim // 2 :], strict=True))
+    assert sorted(found) == [*range(head_dim), *[head_dim] * (size - head_dim)]
+    partners = dict(zip(found[: size // 2], found[size // 2 :], strict=True))
     for first in range(0, rotated, 2) if pairs == "neighbours" else range(rotated // 2):
-        assert partners[first] == first + (1 if pairs == "neighbours" else rotated // 2)
+        second = first + (1 if pairs == "neighbours" else rotated // 2)
+        assert partners[second if pairs == "swapped halves" else first] == (
+            first if pairs == "swapped halves" else second
+        )
 
 
 def test_projections_of_partly_rotated_heads():
     """Queries and keys change their order, values do not; keys are cached in the new order."""
     ops = compiled("phi").recognised.graph.ops
     (fused,) = [op for op in ops if "units" in op.attrs]
-    assert fused.attrs["orders"] == ((64, 32, "halves"), (64, 32, "halves"), None)
-    assert {op.attrs.get("key_order") for op in ops if op.name == "update_cache"} == {(64, 32, "halves")}
+    order = (64, 32, "halves", 64)
+    assert fused.attrs["orders"] == (order, order, None)
+    assert {op.attrs.get("orders") for op in ops if op.name == "update_cache"} == {(order, None)}
     assert [op.attrs for op in ops if op.name == "rotary"] == [{}, {}]
     assert [op.attrs["stem"] for op in ops if op.name == "position_table"] == ["cos", "sin"]
+
+
+def test_heads_of_no_whole_tiles_get_zeros():
+    """Heads of 112 columns are 128 from the projections to the caches and the output projection; the means count 16 zeros more."""
+    graph = compiled("qwen3_112").recognised.graph
+    found = {op.name: op for op in graph.ops}
+    order = (112, 112, "halves", 128)
+    (output,) = [op for op in graph.ops if "input_order" in op.attrs]
+    assert output.attrs["input_order"] == order
+    assert graph.specs[output.args[1]].shape == (256, 8 * 128)
+    assert found["update_cache"].attrs["orders"] == (order, order)
+    assert [graph.specs[cache].shape[-1] for cache in found["update_cache"].outputs] == [128, 128]
+    assert {op.attrs["eps"] for op in graph.ops if op.name == "rms_norm" and "order" in op.attrs} == {1e-6 * 112 / 128}
+    assert found["attention"].attrs["scaling"] == 112**-0.5
+    dram = {model: compiled(model).plan.dram["cache"] for model in ("qwen3", "qwen3_112")}
+    assert dram["qwen3_112"] == dram["qwen3"] * 128 // 64
+
+
+def test_a_layer_norm_of_heads_gets_no_zeros():
+    """They would change its mean: such a model ends with a report."""
+    result = compiled("phi_norms_80")
+    assert "rotary" in {op.name for op, _ in result.lowered.unsupported}
+    assert [op.attrs for op in result.recognised.graph.ops if op.name == "rotary"] == [{"rotated": 40}] * 2
 
 
 @pytest.mark.parametrize("reader", ["query", "key"])
@@ -424,18 +472,18 @@ def test_another_reader_of_the_columns_keeps_their_order(reader):
     read = next(op for op in graph.ops if op.name == "linear" and op.outputs[0] == reader)
     extra = Op("add", (Ref(read.outputs[0]), Ref(read.outputs[0])), ("extra",), {}, "m")
     graph = replace(graph, ops=(*graph.ops, extra), outputs=(*graph.outputs, "extra"))
-    assert [op.attrs for op in align_rotary(graph).ops if op.name == "rotary"] == [{"rotated": 4}] * 2
-    assert [op.attrs for op in align_rotary(partly_rotated()).ops if op.name == "rotary"] == [{}] * 2
+    assert [op.attrs for op in align_heads(graph).ops if op.name == "rotary"] == [{"rotated": 32}] * 2
+    assert [op.attrs for op in align_heads(partly_rotated()).ops if op.name == "rotary"] == [{}] * 2
 
 
 def partly_rotated():
-    """Query and key of one head of 8, of which 4 columns rotate."""
-    table = Graph("t", ("position_ids",), ("angle",), (), {"angle": TensorSpec((2, 1, 4))})
-    specs = {n: TensorSpec((2, 1, 8)) for n in ("x", "query", "key")} | {
-        n: TensorSpec((2, 1, 4)) for n in ("cos", "sin")
+    """Query and key of one head of 64, of which 32 columns rotate."""
+    table = Graph("t", ("position_ids",), ("angle",), (), {"angle": TensorSpec((2, 1, 32))})
+    specs = {n: TensorSpec((2, 1, 64)) for n in ("x", "query", "key")} | {
+        n: TensorSpec((2, 1, 32)) for n in ("cos", "sin")
     }
-    specs |= {n: TensorSpec((2, 1, 1, 8)) for n in ("qh", "kh", "qr", "kr", "out")}
-    specs |= {n: TensorSpec((2, 1, 9, 8)) for n in ("kc", "vc")} | {n: TensorSpec((8, 8)) for n in ("wq", "wk")}
+    specs |= {n: TensorSpec((2, 1, 1, 64)) for n in ("qh", "kh", "qr", "kr", "out")}
+    specs |= {n: TensorSpec((2, 1, 9, 64)) for n in ("kc", "vc")} | {n: TensorSpec((64, 64)) for n in ("wq", "wk")}
 
     def op(name, args, *outs, **attrs):
         return Op(name, tuple(map(Ref, args)), outs, attrs, "m")
@@ -443,12 +491,29 @@ def partly_rotated():
     ops = (
         *(op("position_table", ("position_ids",), n, stem=n, table=table) for n in ("cos", "sin")),
         *(op("linear", ("x", f"w{n[0]}"), n) for n in ("query", "key")),
-        *(op("split_heads", (n,), f"{n[0]}h", heads=1, head_dim=8) for n in ("query", "key")),
-        *(op("rotary", (f"{n}h", "cos", "sin"), f"{n}r", rotated=4) for n in "qk"),
+        *(op("split_heads", (n,), f"{n[0]}h", heads=1, head_dim=64) for n in ("query", "key")),
+        *(op("rotary", (f"{n}h", "cos", "sin"), f"{n}r", rotated=32) for n in "qk"),
         op("update_cache", ("kr", "x"), "kc", "vc", layer=0),
         op("attention", ("qr", "kc", "vc"), "out"),
     )
     return Graph("g", ("x", "position_ids"), ("out",), ops, specs, {"wq": "wq", "wk": "wk"})
+
+
+# -- the last tile -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dims", "kept"), [((-1,), True), ((2,), True), ((1,), True), ((-1,), False), ((1, 2), True)])
+def test_behind_the_layers_only_a_mean_of_columns_stays_in_its_row(dims, kept):
+    """[1, 64, 8]: of a mean along the tokens, or one that drops a dim, not all is in the last tile."""
+    shape = {((1,), True): (1, 1, 8), ((-1,), False): (1, 64), ((1, 2), True): (1, 1, 1)}.get((dims, kept), (1, 64, 1))
+    rows = [("y", "aten.relu.default", ("x",), (1, 64, 8)), ("m", "aten.mean.dim", ("y", dims, kept), shape)]
+    graph = graph_of({"x": (1, 64, 8)}, rows)
+    graph = replace(graph, ops=(replace(graph.ops[0], module="model.layers.0"), *graph.ops[1:]))
+    if kept and dims in ((-1,), (2,)):
+        assert take_last_tile(graph).specs["m"].shape == (1, 32, 1)
+    else:
+        with pytest.raises(CaptureError, match="mixes tokens"):
+            take_last_tile(graph)
 
 
 # -- position tables -------------------------------------------------------------------------------------------------

@@ -78,10 +78,24 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "smollm3": {"no_rope_layers": [1, 0]},
     "exaone4": {},
     "mistral": {"sliding_window": 32},
+    "nanochat": {"hidden_size": 512},
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}
+# Heads of no whole tiles, or of an odd number of them: zeros are added. With norms of heads, biases, some columns that rotate.
+HEADS: dict[str, dict[str, Any]] = {
+    "phi3": {"sliding_window": None, "hidden_size": 768, "head_dim": 96},
+    "gpt_neox": {"hidden_size": 640, "num_key_value_heads": 8, "head_dim": 80, "rotary_pct": 0.25},
+    "qwen3": {"head_dim": 112},
+    "olmo2": {"head_dim": 40, "hidden_size": 320},
+    "gemma": {"head_dim": 48, "hidden_activation": "gelu_pytorch_tanh"},
+    "glm4": {"head_dim": 160, "partial_rotary_factor": 0.5},
+}
+HEADS = {f"{family}_{fields['head_dim']}": {"model_type": family, **fields} for family, fields in HEADS.items()}
+CONFIGS |= {name: {**SIZES, **fields} for name, fields in HEADS.items()}
 # ttnn's attention has no argument that caps the scores.
 CONFIGS["unsupported"] = {**CONFIGS["gemma2"], "attn_logit_softcapping": 50.0}
+# Zeros would change the mean of a layer norm of heads.
+CONFIGS["phi_norms_80"] = {**CONFIGS["phi"], "hidden_size": 640, "head_dim": 80, "qk_layernorm": True}
 # Mixtures of experts, by model type.
 MIXTURES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128, "norm_topk_prob": True},

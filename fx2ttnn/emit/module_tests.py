@@ -29,7 +29,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             "reference.py.j2",
             layers=1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives),
             cache=cache,
-            key_orders=_key_orders(program.plan),
+            cache_orders=_cache_orders(program.plan),
             routers=_routers(program.plan),
         ),
         "tests/model/test_model.py": render(
@@ -66,9 +66,13 @@ def _routers(plan: Plan) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _key_orders(plan: Plan) -> dict[int, tuple]:
-    """The order of the keys' columns in the cache (see recognise/rotary.py), by layer, where it is another than the model's."""
-    found = {layer_of(op.module): op.attrs["key_order"] for op in plan.graph.ops if "key_order" in op.attrs}
+def _cache_orders(plan: Plan) -> dict[int, tuple]:
+    """The orders of columns in the caches of keys and values (see recognise/rotary.py), by layer, where they are not the model's."""
+    found = {
+        layer_of(op.module): op.attrs["orders"]
+        for op in plan.graph.ops
+        if op.name == "update_cache" and "orders" in op.attrs
+    }
     orders = {int(layer.rsplit(".", 1)[1]): order for layer, order in found.items() if layer}
     folded = [op.attrs for op in plan.capture.graph.ops if op.name == "layer"]
     return orders | {attrs["index"]: found[attrs["like"]] for attrs in folded if attrs["like"] in found}

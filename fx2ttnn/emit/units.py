@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.plan.segments import layer_of
@@ -104,6 +105,8 @@ def build(program: Program) -> Unit:
                 unit = units.setdefault(step, Unit(step))
                 if unit not in body.items:
                     body.items.append(unit)
+                elif _runs_again(unit, call, body, mode):
+                    break
                 body = _body(unit, mode, lowered)
             body.items.append(call)
     for key, owner in program.owners.items():
@@ -112,6 +115,18 @@ def build(program: Program) -> Unit:
         for mode, body in unit.bodies.items():
             _boundary(body, mode)
     return root
+
+
+def _runs_again(unit: Unit, call: Call, body: Body, mode: str) -> bool:
+    """Whether `call` reads what `body` made after `unit`: then it is of another run of the module, and stands in the body itself.
+
+    UserError where it reads a weight, which only one class may hold.
+    """
+    later = Body(body.lowered, body.items[body.items.index(unit) + 1 :])
+    again = not set(call.inputs).isdisjoint(out for made in later.all_calls(mode) for out in made.outputs)
+    if again and any(value in body.lowered.parameters for value in call.inputs):
+        raise UserError(f"{unit.path} has weights and runs more than once in a step, which fx2ttnn cannot emit")
+    return again
 
 
 def _steps(path: str) -> dict[str, None]:

@@ -12,7 +12,7 @@ from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.match import match
 from fx2ttnn.recognise.parts import split_linears
 from fx2ttnn.recognise.patterns import PATTERNS, move_transpose_before_norm, new_spec
-from fx2ttnn.recognise.rotary import align_rotary
+from fx2ttnn.recognise.rotary import align_heads
 from fx2ttnn.recognise.simplify import simplify
 from fx2ttnn.recognise.tables import tabulate_positions
 
@@ -23,7 +23,7 @@ def recognise(capture: Capture) -> Capture:
     graph = apply_patterns(graph)
     graph = without_dead_code(place_experts(join_halves(graph)))
     graph = without_dead_code(split_linears(graph))
-    graph = without_dead_code(align_rotary(graph))
+    graph = without_dead_code(align_heads(graph))
     graph = fuse_projections(graph)
     if graph.name == "prefill":
         graph = take_last_tile(graph)

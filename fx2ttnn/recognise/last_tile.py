@@ -25,7 +25,7 @@ def take_last_tile(graph: Graph) -> Graph:
     tokens = graph.specs[graph.outputs[0]].shape[1]
     for op in tail:
         values = [v for v in (*op.inputs, *op.outputs) if v not in graph.parameters]
-        if not _row_by_row(op) or any(
+        if not _row_by_row(op, graph) or any(
             graph.specs[v].shape[:2] != (1, tokens) for v in values if v not in graph.constants
         ):
             raise CaptureError(f"{op.module or 'the model'}: {op.name} behind the layers mixes tokens")
@@ -43,8 +43,13 @@ def _few_rows(spec: TensorSpec) -> TensorSpec:
     return replace(spec, shape=(spec.shape[0], ROWS, *spec.shape[2:]))
 
 
-def _row_by_row(op: Op) -> bool:
+def _row_by_row(op: Op, graph: Graph) -> bool:
+    """Whether each row of the results depends on that row of the inputs only; a reduction of the last dim does."""
     if not op.name.startswith("aten."):
         return op.name in _ROW_BY_ROW
     _, name, overload = op.name.split(".")
-    return torch.Tag.pointwise in getattr(getattr(torch.ops.aten, name), overload).tags
+    tags = getattr(getattr(torch.ops.aten, name), overload).tags
+    return torch.Tag.pointwise in tags or (
+        torch.Tag.reduction in tags
+        and op.args[1:] in (((-1,), True), ((len(graph.specs[op.args[0]].shape) - 1,), True))
+    )

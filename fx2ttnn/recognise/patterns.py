@@ -48,7 +48,7 @@ def _variance(of: Any) -> Node:
 
 
 def _over_root(value: Any, of: Any) -> Node:
-    return A.mul(value, A.rsqrt(A.add(of, eps)))
+    return A.mul(value, either(A.rsqrt(A.add(of, eps)), A.pow(A.add(of, eps), -0.5)))
 
 
 def _given(**attrs: Any) -> Accept:
@@ -75,6 +75,11 @@ def _rotates_halves(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | N
     head_dim = graph.specs[found["x"]].shape[-1]
     fits = found["dim"] in (3, -1) and found["half"] * 2 == head_dim and found["end"] >= head_dim
     return {} if fits else None
+
+
+def _rotates_back(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """x1, x2 -> x1 cos + x2 sin, x2 cos - x1 sin: as above, if the halves change their names."""
+    return None if _rotates_halves(graph, op, found) is None else {"pairs": "swapped halves"}
 
 
 def _is_parameter(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
@@ -141,14 +146,12 @@ def _layer_norms() -> list[Node]:
 
 
 PATTERNS: tuple[Pattern, ...] = (
-    Pattern(
-        "layer_norm",
-        A.mul(gain, _over_root(centred, _variance(centred))),
-        ("x", "w"),
-        ("eps", "offset"),
-        _norms_last_dim,
+    Pattern("layer_norm", _over_root(centred, _variance(centred)), ("x",), ("eps",)),
+    Pattern("rms_norm", _over_root(x, _variance(x)), ("x",), ("eps",)),
+    *(
+        Pattern(norm, A.mul(gain, getattr(A, norm)(x, eps=eps)), ("x", "w"), ("eps", "offset"), _norms_last_dim)
+        for norm in ("layer_norm", "rms_norm")
     ),
-    Pattern("rms_norm", A.mul(gain, _over_root(x, _variance(x))), ("x", "w"), ("eps", "offset"), _norms_last_dim),
     *(
         Pattern("layer_norm", expression, ("x", "w", "b"), ("offset",), _norms_with_default)
         for expression in _layer_norms()
@@ -162,6 +165,16 @@ PATTERNS: tuple[Pattern, ...] = (
         ("x", "cos", "sin"),
         (),
         _rotates_halves,
+    ),
+    Pattern(
+        "rotary",
+        A.add(
+            A.mul(x, heads_cos),
+            A.mul(A.cat((A.slice(x, dim, half, end), A.neg(A.slice(x, dim, 0, half))), -1), heads_sin),
+        ),
+        ("x", "cos", "sin"),
+        (),
+        _rotates_back,
     ),
     Pattern(
         "rotary",

@@ -1,12 +1,15 @@
-"""Every rotary embedding becomes one that turns the two halves of a whole head.
+"""Every rotary embedding becomes one that turns the two halves of a whole head, of a size that ttnn's operations take.
 
 Attention does not change when the columns of queries and keys change places alike. So where only some columns of a head rotate,
 or neighbours rotate instead of halves, the rows of the projections are put in another order when they are loaded: columns that
 rotate together come to lie half a head apart, and those that do not rotate get a cosine of 1 and a sine of 0. Nothing is
 computed for it at run time. The keys in the cache lie in that order too.
 
-`orders` of a linear holds for each of its weights None or an order (head_dim, rotated, pairs); norms of heads have `order`,
-the cache's update has `key_order`.
+Nor does it change when columns of zeros are added to queries and keys; added to values, they are columns of zeros of its result,
+of which the output projection's columns of zeros make nothing. So heads of any size become heads of whole tiles.
+
+`orders` of a linear holds for each of its weights None or an order (head_dim, rotated, pairs, size) of its outputs, `input_order` one of
+its inputs; norms have `order`, the cache's update has `orders` of keys and values.
 """
 
 from __future__ import annotations
@@ -20,21 +23,30 @@ import torch
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise.tables import append
 
-Order = tuple[int, int, str]  # columns of a head, how many of them rotate, and which in pairs: "halves" or "neighbours"
+# Columns of a head, how many of them rotate, which in pairs ("halves", "swapped halves" or "neighbours"), columns with those of zeros.
+Order = tuple[int, int, str, int]
 _NORMS = ("rms_norm", "layer_norm")
 
 
 def columns(order: Order) -> list[int]:
-    """The columns of a head in the order in which column i and the one half a head behind it rotate together."""
-    head_dim, rotated, pairs = order
+    """The columns of a head so that column i and the one half a head behind it rotate together; column `head_dim` is one of zeros."""
+    head_dim, rotated, pairs, size = order
     turning, rest = list(range(rotated)), list(range(rotated, head_dim))
     half, middle = rotated // 2, len(rest) // 2
     first, second = (turning[0::2], turning[1::2]) if pairs == "neighbours" else (turning[:half], turning[half:])
-    return [*first, *rest[:middle], *second, *rest[middle:]]
+    if pairs == "swapped halves":
+        first, second = second, first
+    halves = [*first, *rest[:middle]], [*second, *rest[middle:]]
+    return [column for part in halves for column in (*part, *[head_dim] * (size // 2 - len(part)))]
 
 
-def align_rotary(graph: Graph) -> Graph:
-    """Rewrite the projections, norms and tables of each attention whose rotary embeddings are of another form."""
+def whole_tiles(head_dim: int) -> int:
+    """The size of head that ttnn's rotary embedding takes: halves of whole tiles, or one tile."""
+    return 32 if head_dim <= 32 else -(-head_dim // 64) * 64
+
+
+def align_heads(graph: Graph) -> Graph:
+    """Rewrite projections, norms, tables and caches of each attention whose rotary embeddings or heads are of another form."""
     producers, users = graph.producers(), graph.users()
     changed: dict[str, Op] = {}  # by first output
     tables: dict[tuple[str, Order, float], Op] = {}
@@ -43,18 +55,26 @@ def align_rotary(graph: Graph) -> Graph:
         found = _chains(attention, graph, producers, users) if attention.name == "attention" else None
         if found is None:
             continue
-        order, chain, update = found
+        order, chain, update, values, output = found
+        plain = (order[0], order[0], "halves", order[3]) if values else None
         for op in chain:
+            args, attrs = op.args, dict(op.attrs)
             if op.name == "rotary":
-                args = tuple(
-                    _table(value, order, fill, producers, tables, specs, graph)
-                    for value, fill in zip(op.args[1:], (1.0, 0.0), strict=True)
+                args = (
+                    op.args[0],
+                    *(
+                        _table(value, order, fill, producers, tables, specs, graph)
+                        for value, fill in zip(op.args[1:], (1.0, 0.0), strict=True)
+                    ),
                 )
-                changed[op.outputs[0]] = replace(op, args=(op.args[0], *args), attrs={})
-            else:
-                key, value = ("orders", (order,)) if op.name == "linear" else ("order", order)
-                changed[op.outputs[0]] = replace(op, attrs={**op.attrs, key: value})
-        changed[update.outputs[0]] = replace(update, attrs={**update.attrs, "key_order": order})
+                attrs = {}
+            changed[op.outputs[0]] = _with_zeros(replace(op, args=args, attrs=attrs), order, graph, specs)
+        changed |= {op.outputs[0]: _with_zeros(op, plain, graph, specs) for op in values if plain}
+        update = replace(update, attrs={**update.attrs, "orders": (order, plain)})
+        changed[update.outputs[0]] = _with_zeros(update, order, graph, specs)
+        if output is not None:
+            changed[output.outputs[0]] = replace(output, attrs={**output.attrs, "input_order": plain})
+            _widen(output.args[1], order, graph, specs)
     ops = (*tables.values(), *(changed.get(op.outputs[0], op) for op in graph.ops))
     return _with_stems(graph.with_ops(ops, specs))
 
@@ -62,26 +82,36 @@ def align_rotary(graph: Graph) -> Graph:
 def _chains(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapping[str, list[Op]]):
     """The order of the columns, the ops between query and key and their projections, and the update of the cache.
 
+    Where zeros are added also the ops from the values' projection to what joins heads, and the output projection.
     None where nothing is to be done, or where another reader would see the columns in another order.
     """
     update = producers.get(attention.args[1])
     if update is None or update.name != "update_cache":
         return None
-    chain: list[Op] = []
-    forms = set()
-    for value, reader in ((attention.args[0], attention), (update.args[0], update)):
-        ops = _chain(value, reader, graph, producers, users)
-        if ops is None:
-            return None
-        chain += ops
-        rotary = next((op for op in ops if op.name == "rotary"), None)
-        head_dim = graph.specs[value].shape[-1]
-        attrs = rotary.attrs if rotary else {}
-        forms.add((head_dim, attrs.get("rotated", head_dim), attrs.get("pairs", "halves")) if rotary else None)
-    order = forms.pop()
-    if forms or order is None or columns(order) == list(range(order[0])):
+    query = _chain(attention.args[0], attention, graph, producers, users)
+    key, value = (_chain(v, update, graph, producers, users) for v in update.args)
+    if query is None or key is None:
         return None
-    return order, chain, update
+    head_dim = graph.specs[attention.args[0]].shape[-1]
+    forms = set()
+    for chain in (query, key):
+        attrs = next((op.attrs for op in chain if op.name == "rotary"), {})
+        forms.add((attrs.get("rotated", head_dim), attrs.get("pairs", "halves")))
+    order = (head_dim, *forms.pop(), whole_tiles(head_dim))
+    if forms or columns(order) == list(range(head_dim)):
+        return None
+    if order[3] == head_dim:
+        return order, [*query, *key], update, [], None
+    readers = _readers(attention, users)
+    alike = all(graph.specs[v].shape[-1] == head_dim and users[v] == [attention] for v in update.outputs)
+    if value is None or not readers or not alike or any(op.name == "rotary" for op in value):
+        return None
+    norms = [op for op in (*query, *key, *value) if op.name in _NORMS]
+    if any(
+        op.name == "layer_norm" or len(op.args) == 1 for op in norms
+    ):  # no mean of 0, or no weight to make up for zeros
+        return None
+    return order, [*query, *key], update, [*value, attention, *readers[:-1]], readers[-1]
 
 
 def _chain(
@@ -97,9 +127,49 @@ def _chain(
             return [*found, op]
         if op.name not in ("rotary", "split_heads", *_NORMS):
             return None
-        if op.name != "split_heads":
-            found.append(op)
+        found.append(op)
         value, reader = op.args[0], op
+
+
+def _readers(attention: Op, users: Mapping[str, list[Op]]) -> list[Op]:
+    """The op that joins heads and the output projection, if nothing else reads what attention gives."""
+    found = [attention]
+    for name in ("concat_heads", "linear"):
+        readers = users.get(found[-1].outputs[0], [])
+        if [op.name for op in readers] != [name] or readers[0].args[0] != found[-1].outputs[0]:
+            return []
+        found += readers
+    return found[1:]
+
+
+def _with_zeros(op: Op, order: Order, graph: Graph, specs: dict[str, TensorSpec]) -> Op:
+    """`op` for heads in `order`; `specs` get the shapes of what it gives and of its weights.
+
+    The mean over columns is less by the share of zeros, and so must be what is added to it; the weight makes up for it.
+    """
+    head_dim, *_, size = order
+    attrs = dict(op.attrs)
+    if op.name == "linear":
+        attrs["orders"] = (order,)
+    elif op.name in _NORMS:
+        attrs["order"] = order
+        if size > head_dim:
+            attrs["eps"] *= head_dim / size
+    elif "head_dim" in attrs:
+        attrs["head_dim"] = size
+    for value in op.outputs:
+        _widen(value, order, graph, specs)
+    for value in op.inputs:
+        if value in graph.parameters:
+            _widen(value, order, graph, specs, 0)
+    return replace(op, attrs=attrs)
+
+
+def _widen(value: str, order: Order, graph: Graph, specs: dict[str, TensorSpec], dim: int = -1) -> None:
+    """Heads along `dim` of `value` get columns of zeros."""
+    shape = list(graph.specs[value].shape)
+    shape[dim] = shape[dim] // order[0] * order[3]
+    specs[value] = replace(graph.specs[value], shape=tuple(shape))
 
 
 def _table(
@@ -115,14 +185,15 @@ def _table(
     key = (value, order, fill)
     if key not in made:
         op, spec = producers[value], graph.specs[value]
-        head_dim, rotated, _ = order
+        _, rotated, _, size = order
         table: Graph = op.attrs["table"]
-        last, whole = table.outputs[0], replace(spec, shape=(*spec.shape[:-1], head_dim))
-        if rotated < head_dim:
-            pad = Op("aten.constant_pad_nd.default", (Ref(last), (0, head_dim - rotated), fill), (f"{last}_padded",))
-            table, last = append(table, pad, whole), pad.outputs[0]
+        last, whole = table.outputs[0], replace(spec, shape=(*spec.shape[:-1], size))
+        if missing := max(columns(order)) + 1 - rotated:
+            pad = Op("aten.constant_pad_nd.default", (Ref(last), (0, missing), fill), (f"{last}_padded",))
+            padded = replace(spec, shape=(*spec.shape[:-1], rotated + missing))
+            table, last = append(table, pad, padded), pad.outputs[0]
         index = {"column_order": torch.tensor(columns(order))}
-        spec_of_index = {"column_order": TensorSpec((head_dim,), "int64")}
+        spec_of_index = {"column_order": TensorSpec((size,), "int64")}
         pick = Op("aten.index_select.default", (Ref(last), -1, Ref("column_order")), (f"{last}_ordered",))
         table = append(table, pick, whole, index)
         table = table.with_ops(table.ops, spec_of_index)

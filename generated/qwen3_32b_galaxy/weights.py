@@ -46,22 +46,29 @@ def open_weights(mesh_device, path, cache=None, progress=None):
 def selected(tensor, rows=None, order=None):
     """Some rows of a tensor, heads in another order.
 
-    `rows`, (start, stop, groups): these of each of `groups` equal groups. `order`: arguments of `column_order`, for each head.
+    `rows`, (start, stop, groups): these of each of `groups` equal groups. `order`: arguments of `column_order`, for each head; its
+    column behind the last is zero.
     """
     if rows is not None:
         start, stop, groups = rows
         tensor = tensor.unflatten(0, (groups, -1))[:, start:stop].flatten(0, 1)
     if order is not None:
-        tensor = tensor.unflatten(0, (-1, order[0]))[:, column_order(*order)].flatten(0, 1)
+        heads = tensor.unflatten(0, (-1, order[0]))
+        heads = torch.cat([heads, torch.zeros_like(heads[:, :1])], 1)
+        tensor = heads[:, column_order(*order)].flatten(0, 1)
     return tensor
 
 
-def column_order(head_dim, rotated, pairs):
-    """Columns of a head so that those which rotate together, `pairs` of halves or neighbours, lie half a head apart."""
+def column_order(head_dim, rotated, pairs, size):
+    """Columns of a head so that those which rotate together, `pairs` of halves, swapped halves or neighbours, lie half a head apart.
+
+    Each half is filled up to half of `size` with column `head_dim`, the one behind the last.
+    """
     turning, rest = torch.arange(rotated), torch.arange(rotated, head_dim)
-    first, second = (turning[0::2], turning[1::2]) if pairs == "neighbours" else turning.tensor_split(2)
-    rest_first, rest_second = rest.tensor_split(2)
-    return torch.cat([first, rest_first, second, rest_second])
+    turning = (turning[0::2], turning[1::2]) if pairs == "neighbours" else turning.tensor_split(2)
+    turning = turning[::-1] if pairs == "swapped halves" else turning
+    halves = [torch.cat(half) for half in zip(turning, rest.tensor_split(2))]
+    return torch.cat([torch.nn.functional.pad(half, (0, size // 2 - len(half)), value=head_dim) for half in halves])
 
 
 def as_matrix(tensor, side, transposed):
@@ -117,16 +124,29 @@ class Weights:
         return torch.cat([share[part] for part in range(parts) for share in shares])
 
     def linear(
-        self, names, dtype, memory_config, parts=1, rows=None, orders=None, experts=None, mesh_dims=(None, None)
+        self,
+        names,
+        dtype,
+        memory_config,
+        parts=1,
+        rows=None,
+        orders=None,
+        input_order=None,
+        experts=None,
+        mesh_dims=(None, None),
     ):
-        """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]; `rows` and `orders`: see `selected`."""
+        """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]; `rows`, `orders` and `input_order`: see `selected`."""
         names = _as_list(names)
 
         def make():
-            return self.joined(names, parts, rows, orders, experts).T.unsqueeze(0).unsqueeze(0)
+            return (
+                selected(self.joined(names, parts, rows, orders, experts).T, None, input_order)
+                .unsqueeze(0)
+                .unsqueeze(0)
+            )
 
         return self._place(
-            f"linear in {parts} parts, {rows}, {orders}, {experts}",
+            f"linear in {parts} parts, {rows}, {orders}, {input_order}, {experts}",
             names,
             make,
             mesh_dims,
@@ -159,10 +179,14 @@ class Weights:
         return self._place(transform, names, make, mesh_dims, ttnn.bfloat16, memory_config=memory_config)
 
     def norm(self, name, offset=0.0, order=None, mesh_dims=(None, None)):
-        """Weight or bias [H] of a norm, plus `offset` -> rows of one tile width, [1, 1, H / 32, 32]."""
+        """Weight or bias [H] of a norm, plus `offset` -> rows of one tile width, [1, 1, H / 32, 32].
+
+        Heads in an `order` with zeros have a smaller mean of squares, for which the weight makes up.
+        """
 
         def make():
-            return (selected(self.read(name), None, order) + offset).reshape(1, 1, -1, ttnn.TILE_SIZE)
+            share = 1 if order is None else order[0] / order[3]
+            return (selected(self.read(name) + offset, None, order) * share**0.5).reshape(1, 1, -1, ttnn.TILE_SIZE)
 
         return self._place(
             f"norm plus {offset}, {order}", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT

@@ -19,12 +19,13 @@ NUM_STEPS = 3
 HISTORY = min(96, cfg.MAX_SEQ_LEN - NUM_STEPS)  # tokens that the cache holds before the first step
 CHIP_PAGES = 576  # pages of a chip's cache
 NUM_LAYERS = 1  # enough to have every kind of layer once
-KEY_ORDERS = {}  # layers whose keys are cached with their columns in another order than Hugging Face's
+CACHE_ORDERS = {}  # of keys and values of layers, cached with their columns in another order than Hugging Face's
 
 
-def as_cached(keys, layer):
-    """Hugging Face's keys [.., head dim] of a layer in the order of columns in which the cache holds them."""
-    return keys[..., column_order(*KEY_ORDERS[layer])] if layer in KEY_ORDERS else keys
+def as_cached(held, layer):
+    """Hugging Face's keys and values [.., head dim] of a layer with their columns in the order in which the cache holds them."""
+    orders = CACHE_ORDERS.get(layer, (None, None))
+    return [h if order is None else F.pad(h, (0, 1))[..., column_order(*order)] for h, order in zip(held, orders)]
 
 
 @dataclass
@@ -113,8 +114,7 @@ class Reference:
     def kv_cache(self, mesh_device, layer):
         """Key and value cache of a layer with the history in it, in pages."""
         caches = []
-        keys, values = self.past[layer]
-        for past in (as_cached(keys, layer), values):
+        for past in as_cached(self.past[layer], layer):
             users, heads, length, dim = past.shape
             room = torch.zeros(
                 cfg.USER_GROUPS, CHIP_PAGES // cfg.PAGES_PER_USER, heads, cfg.PAGES_PER_USER * cfg.PAGE_SIZE, dim
@@ -139,7 +139,7 @@ class Reference:
             prompt.logits = self.model(input_ids=prompt.tokens[None], past_key_values=cache).logits[0, -1].float()
         for hook in hooks:
             hook.remove()
-        prompt.cache = [(as_cached(held.keys.float(), n), held.values.float()) for n, held in enumerate(cache.layers)]
+        prompt.cache = [as_cached((held.keys.float(), held.values.float()), n) for n, held in enumerate(cache.layers)]
         return prompt
 
     def _hooks(self, record):

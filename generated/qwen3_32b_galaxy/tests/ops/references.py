@@ -80,15 +80,15 @@ def square(x):
     return x.float().square()
 
 
-def rms_norm(x, epsilon, weight):
-    x = x.float()
-    scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
-    return x * scale * weight.float().flatten(2)[:, :, None, None, None]
-
-
 def _vector(parameter):
     """Weight or bias in rows of one tile width -> one number for each column."""
     return parameter.float().flatten(2)[:, :, None, None, None]
+
+
+def rms_norm(x, epsilon, weight=None):
+    x = x.float()
+    x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+    return x if weight is None else x * _vector(weight)
 
 
 def layer_norm(x, epsilon, weight=None, bias=None):
@@ -119,10 +119,11 @@ def rms_norm_pre_all_gather(x):
     return stats
 
 
-def rms_norm_post_all_gather(x, stats, epsilon, weight):
+def rms_norm_post_all_gather(x, stats, epsilon, weight=None):
     parts = stats[..., ::32]
     mean = parts.float().sum(-1, keepdim=True) / (x.shape[-1] * parts.shape[-1])
-    return x.float() * torch.rsqrt(mean + epsilon) * weight.float().flatten(2)[:, :, None, None, None]
+    x = x.float() * torch.rsqrt(mean + epsilon)
+    return x if weight is None else x * _vector(weight)
 
 
 def all_reduce(x, cluster_axis):
