@@ -171,6 +171,7 @@ class _Engine:
                 rule.why.strip(),
                 call.pcc,
                 writes,
+                rule.composite,
             )
         )
 
