@@ -31,6 +31,10 @@ MaxSeqLen = Annotated[int | None, typer.Option(help="Tokens that the KV cache ho
 Precision = Annotated[str, typer.Option(help="performance: bfloat8_b weights and cache; accuracy: bfloat16.")]
 Package = Annotated[Path, typer.Argument(help="Folder of an emitted package.")]
 Layers = Annotated[int | None, typer.Option(help="Compile only the first N layers.")]
+Module = Annotated[
+    str | None,
+    typer.Option(metavar="FILE:CLASS", help="Your own model class, in the style of transformers. FILE is run."),
+]
 
 
 @app.command("compile")
@@ -41,13 +45,14 @@ def compile_command(
     max_seq_len: MaxSeqLen = None,
     precision: Precision = "performance",
     layers: Layers = None,
+    module: Module = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the package.")] = None,
     dump: Annotated[Path | None, typer.Option(help="Write each stage's value as text into this folder.")] = None,
 ) -> None:
     """Compile a model to a ttnn package. Exit code 3: some operations are unsupported; their report is written, no package."""
     folder = output or pipeline.default_out(model, target)
     pipeline.check_replaceable(folder)
-    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers)
+    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers, module)
     with _stages() as progress:
         compiled = pipeline.compile_model(options, dump, progress)
         progress("emit")
@@ -94,13 +99,14 @@ def profile_command(
     max_seq_len: MaxSeqLen = None,
     precision: Precision = "performance",
     layers: Layers = None,
+    module: Module = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the profile here.")] = None,
 ) -> None:
     """Census of operations and shapes, parameters, FLOPs, bytes, and a predicted roofline for the target."""
     from fx2ttnn.profile import profile
     from fx2ttnn.profile.render import render
 
-    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers)
+    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers, module)
     with _stages() as progress:
         compiled = pipeline.compile_model(options, None, progress)
     found = profile(compiled.recognised, compiled.plan.target, precision, compiled.plan)

@@ -149,11 +149,20 @@ class ModuleInfo:
 
 
 @dataclass(frozen=True)
+class OwnModule:
+    """The file of a model that transformers does not have, as text, and the name of the model's class in it."""
+
+    class_name: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Capture:
     """What capture knows of a model: the decode graph, its modules, and the configuration it was built from.
 
     In `graph` the first layer of each distinct structure is spelled out; each further one is a single op `layer` whose
     attribute `like` names the layer it was proven equal to. `batch` rows are traced; `users` of them are in use.
+    `module` defines the model's class where transformers does not.
     """
 
     model_name: str
@@ -165,3 +174,4 @@ class Capture:
     batch: int
     max_seq_len: int
     users: int
+    module: OwnModule | None = None

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fx2ttnn import targets
+from fx2ttnn.capture import ModelSource
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Capture
 from fx2ttnn.lower.program import Program
@@ -28,7 +28,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a compile is asked for. `layers` shortens the model; None keeps it whole."""
+    """What a compile is asked for. `layers` shortens the model; None keeps it whole. `module`: see `load_source`."""
 
     model: str
     target: str = "galaxy"
@@ -36,6 +36,7 @@ class Options:
     max_seq_len: int | None = None
     precision: str = "performance"
     layers: int | None = None
+    module: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,14 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     check_batch(options.batch, target)
     check_precision(options.precision)
     progress("load")
-    from fx2ttnn.capture import capture_decode, config_fields, config_of
+    from fx2ttnn.capture import capture_decode, load_source
 
-    fields = config_fields(options.model, options.layers)
-    config = config_of(options.model, fields)
-    length = options.max_seq_len or min(4096, getattr(config, "max_position_embeddings", 4096))
+    source = load_source(options.model, options.layers, options.module)
+    length = options.max_seq_len or min(4096, getattr(source.config, "max_position_embeddings", 4096))
     progress("capture")
     # A decode step holds a whole tile of rows; the users fill the first of them and the other rows idle.
-    capture = capture_decode(config, batch=target.max_batch, max_seq_len=length)
-    capture = replace(capture, users=options.batch, config=fields)
+    capture = capture_decode(source.config, target.max_batch, length, source.model_class)
+    capture = replace(capture, users=options.batch, config=source.fields, module=source.module)
     _dump(dump, "1_capture.txt", capture.graph)
     progress("recognise")
     from fx2ttnn.recognise import recognise
@@ -90,7 +90,7 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     lowered = lower(planned)
     _dump(dump, "4_lower.txt", lowered)
     progress("prefill")
-    program = _with_prefill(config, planned, lowered, dump)
+    program = _with_prefill(source, planned, lowered, dump)
     progress("report")
     from fx2ttnn.report.coverage import coverage
 
@@ -99,7 +99,7 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     return Compiled(capture, recognised, planned, lowered, program, found)
 
 
-def _with_prefill(config: Any, decode: Plan, lowered: Lowered, dump: Path | None) -> Program:
+def _with_prefill(source: ModelSource, decode: Plan, lowered: Lowered, dump: Path | None) -> Program:
     """The program of decode and prefill: planned once, for the longest chunk, and lowered for each length."""
     from fx2ttnn.capture import capture_prefill
     from fx2ttnn.lower import lower
@@ -109,7 +109,9 @@ def _with_prefill(config: Any, decode: Plan, lowered: Lowered, dump: Path | None
 
     capture = decode.capture
     lengths = prefill_lengths(capture.max_seq_len)
-    captures = {n: recognise(capture_prefill(config, n, capture.max_seq_len)) for n in lengths}
+    captures = {
+        n: recognise(capture_prefill(source.config, n, capture.max_seq_len, source.model_class)) for n in lengths
+    }
     captures = {n: replace(c, users=capture.users, config=capture.config) for n, c in captures.items()}
     longest = max(lengths)
     _dump(dump, "5_prefill_recognise.txt", captures[longest].graph)

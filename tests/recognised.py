@@ -131,7 +131,7 @@ RECOGNISED = {
 }
 
 
-def assert_equals_model(config, monkeypatch) -> Graph:
+def assert_equals_model(config, monkeypatch, model_class=None) -> Graph:
     """The recognised graph of a decode step gives Hugging Face's logits for several steps through the cache.
 
     A folded layer runs as the layer that it equals, with weights of its own. Gives the graph.
@@ -140,9 +140,9 @@ def assert_equals_model(config, monkeypatch) -> Graph:
 
     for name, function in RECOGNISED.items():
         monkeypatch.setitem(interpret.OPS, name, function)
-    graph = recognise(capture_decode(config, batch=3, max_seq_len=16)).graph
+    graph = recognise(capture_decode(config, batch=3, max_seq_len=16, model_class=model_class)).graph
     assert not [op for op in graph.ops if op.name.startswith("aten.")]
-    model = random_model(config)
+    model = random_model(config, model_class)
     theirs, ours = DynamicCache(config=config), {}
     with torch.no_grad():
         for step in range(4):

@@ -125,6 +125,15 @@ def test_provenance_points_at_the_emitted_lines():
         assert row["rule"].split(":")[0].endswith(".toml")
 
 
+def test_status_says_what_is_composed():
+    """A squared ReLU, and heads before tokens, are two calls each; the rest are operations of ttnn's own."""
+    coverage = compiled("nemotron").coverage
+    status = {(row.op, row.mode): row.status for row in coverage.rows}
+    assert status["activation", "decode"] == "composite"
+    assert status["linear", "decode"] == "direct"
+    assert "| composite |" in coverage.markdown()
+
+
 # -- unsupported -----------------------------------------------------------------------------------------------------
 
 

@@ -163,12 +163,13 @@ def config_of(model: str):
     return load_config(str(folder_of(model)))
 
 
-def random_model(config: Any) -> torch.nn.Module:
+def random_model(config: Any, model_class: Any = None) -> torch.nn.Module:
     """Hugging Face's model with random weights, in float32; norms and biases are random too, ones and zeros would hide mistakes."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    make = model_class._from_config if model_class else AutoModelForCausalLM.from_config
+    model = make(config, dtype=torch.float32, attn_implementation="eager").eval()
     for parameter in model.parameters():
         parameter.data.copy_(torch.randn(parameter.shape) * 0.2 + (parameter.data == 1))
     return model

@@ -14,8 +14,10 @@ from fx2ttnn.capture import attention, experts
 from fx2ttnn.errors import CaptureError, UserError
 
 
-def build_model(config: Any) -> torch.nn.Module:
+def build_model(config: Any, model_class: Any = None) -> torch.nn.Module:
     """The causal language model of `config` in float32 and eval mode: parameters on meta, buffers with their values.
+
+    `model_class` is a class of the user's own; without it, transformers' for the type of `config`.
 
     Raises UserError where transformers cannot build it, CaptureError where the model does its attention itself.
     """
@@ -26,7 +28,7 @@ def build_model(config: Any) -> torch.nn.Module:
     experts.register()
     config = copy.deepcopy(config)
     try:
-        model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        model_class = model_class or MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         if not model_class._can_set_attn_implementation():
             raise CaptureError(
                 f"{model_class.__name__} computes attention in its own code, not through transformers' attention interface"

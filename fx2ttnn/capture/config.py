@@ -5,45 +5,62 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fx2ttnn import models
 from fx2ttnn.capture.config_check import check_config, check_fields
 from fx2ttnn.errors import UserError
+from fx2ttnn.ir import OwnModule
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What a model is built from: its configuration, and its class where that is not transformers' own for the configuration.
+
+    `fields` are those of its config.json as they stand in the file; what transformers makes of them holds more, but that
+    changes with its version.
+    """
+
+    fields: dict[str, Any]
+    config: Any
+    model_class: Any = None
+    module: OwnModule | None = None
 
 
 def load_config(reference: str, layers: int | None = None) -> Any:
-    """The configuration of a built-in name, a folder with a config.json or a GGUF file, either file, or a model of the hub.
+    """The configuration of `load_source`."""
+    return load_source(reference, layers).config
 
-    `layers` keeps the first so many layers only. Code that comes with a model is never run. Raises UserError.
+
+def load_source(reference: str, layers: int | None = None, module: str | None = None) -> ModelSource:
+    """The model of a built-in name, a folder with a config.json or a GGUF file, either file, or a model of the hub.
+
+    `layers` keeps the first so many layers only. `module` names a model class of the user's own, `path/to/file.py:Class`; other
+    code that comes with a model is never run. Raises UserError.
     """
-    return config_of(reference, config_fields(reference, layers))
-
-
-def config_of(reference: str, fields: dict[str, Any]) -> Any:
-    """The configuration that `config_fields` of the same reference describe, which stay as they are. Raises UserError."""
     name, path = _locate(reference)
-    config_class = check_fields(fields, str(path))
+    fields = _read(path)
+    model_class = own = None
+    if module is not None:
+        from fx2ttnn.capture.module import load_module
+
+        model_class, own = load_module(module)
+        fields = {**fields, "model_type": model_class.config_class.model_type}
+    config_class = check_fields(fields, str(path), getattr(model_class, "config_class", None))
+    if layers is not None:
+        fields = _truncated(fields, config_class, layers, name)
     try:
         config = config_class.from_dict(copy.deepcopy(fields))
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: transformers refuses this {fields['model_type']} config: {reason}") from error
+        raise UserError(
+            f"{path}: {config_class.__name__} refuses this {fields['model_type']} config: {reason}"
+        ) from error
     check_config(config, fields, str(path))
     config.name_or_path = name
-    return config
-
-
-def config_fields(reference: str, layers: int | None = None) -> dict[str, Any]:
-    """The fields of a model's config.json as they stand in the file, shortened to `layers`. Raises UserError.
-
-    What transformers makes of them holds more, but that changes with its version.
-    """
-    name, path = _locate(reference)
-    fields = _read(path)
-    config_class = check_fields(fields, str(path))
-    return fields if layers is None else _truncated(fields, config_class, layers, name)
+    return ModelSource(fields, config, model_class, own)
 
 
 def _locate(reference: str) -> tuple[str, Path]:

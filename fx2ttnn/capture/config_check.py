@@ -13,13 +13,15 @@ _TILE = 32
 _OTHER_INPUTS = ("vision_config", "audio_config", "speech_config", "vision_tower_config")
 
 
-def check_fields(fields: Mapping[str, Any], where: str) -> Any:
-    """The configuration class for a config.json. Raises UserError for a model that is none of ours or lacks sizes."""
+def check_fields(fields: Mapping[str, Any], where: str, own_class: Any = None) -> Any:
+    """The configuration class for a config.json: transformers', or the model's own. Raises UserError for a model that is none of ours or lacks sizes."""
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise UserError(f"{where} has no model_type, so what kind of model it is cannot be known; add it")
-    config_class = _config_class(fields, model_type, where)
+    config_class = own_class or _config_class(fields, model_type, where)
     _check_kind(fields, model_type, config_class, where)
+    if own_class is None:
+        _check_known_as_causal(fields, model_type, where)
     names = {field: _spelling(field, fields, config_class) for field in _SIZES}
     missing = [names[field] for field in ESSENTIAL if names[field] not in fields]
     if missing:
@@ -45,27 +47,36 @@ def _config_class(fields: Mapping[str, Any], model_type: str, where: str) -> Any
     if model_type in CONFIG_MAPPING:
         return CONFIG_MAPPING[model_type]
     code = " Its own code (auto_map) is not run." if "auto_map" in fields else ""
-    raise UserError(f"{where}: model_type {model_type!r} is unknown to transformers {transformers.__version__}.{code}")
+    raise UserError(
+        f"{where}: model_type {model_type!r} is unknown to transformers {transformers.__version__}.{code}"
+        " A file with your own model class can be given with --module FILE:CLASS."
+    )
 
 
 def _check_kind(fields: Mapping[str, Any], model_type: str, config_class: Any, where: str) -> None:
-    """Raises UserError unless this is a decoder-only language model."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
-
-    def refuse(kind: str) -> UserError:
-        return UserError(f"{where}: {model_type} is {kind}; only decoder-only language models can be compiled")
-
+    """Raises UserError for a model with other inputs than text, or with an encoder."""
     sub_configs = getattr(config_class, "sub_configs", {})
     other = [key for key in _OTHER_INPUTS if key in fields or key in sub_configs]
     if other:
-        raise refuse(f"a multimodal model ({other[0]})")
+        raise _refusal(where, model_type, f"a multimodal model ({other[0]})")
     if fields.get("is_encoder_decoder", getattr(config_class, "is_encoder_decoder", False)):
-        raise refuse("an encoder-decoder model")
+        raise _refusal(where, model_type, "an encoder-decoder model")
+
+
+def _check_known_as_causal(fields: Mapping[str, Any], model_type: str, where: str) -> None:
+    """Raises UserError unless transformers has a causal language model for it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+
     if model_type not in CAUSAL:
-        raise refuse("no causal language model (transformers has no AutoModelForCausalLM class for it)")
+        kind = "no causal language model (transformers has no AutoModelForCausalLM class for it)"
+        raise _refusal(where, model_type, kind)
     if model_type in MASKED and not fields.get("is_decoder", False):
-        raise refuse("an encoder (is_decoder is not set)")
+        raise _refusal(where, model_type, "an encoder (is_decoder is not set)")
+
+
+def _refusal(where: str, model_type: str, kind: str) -> UserError:
+    return UserError(f"{where}: {model_type} is {kind}; only decoder-only language models can be compiled")
 
 
 def check_config(config: Any, fields: Mapping[str, Any], where: str) -> None:

@@ -9,31 +9,31 @@ from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Capture, ModuleInfo, TensorSpec
 
 
-def build_model(config: Any) -> Any:
+def build_model(config: Any, model_class: Any = None) -> Any:
     """See `capture.build.build_model`; torch is imported on the first call only."""
     from fx2ttnn.capture import build
 
-    return build.build_model(config)
+    return build.build_model(config, model_class)
 
 
-def capture_decode(config: Any, batch: int = 32, max_seq_len: int = 4096) -> Capture:
+def capture_decode(config: Any, batch: int = 32, max_seq_len: int = 4096, model_class: Any = None) -> Capture:
     """Captures one new token for each of `batch` users over a cache of `max_seq_len` positions.
 
     Inputs of the graph: input_ids and position_ids [B, 1], int64; output: logits [B, 1, vocab], float32. Raises UserError
     for sizes the model does not have, CaptureError for a model that cannot be captured.
     """
-    return _capture("decode", config, batch, 1, max_seq_len)
+    return _capture("decode", config, batch, 1, max_seq_len, model_class)
 
 
-def capture_prefill(config: Any, tokens: int, max_seq_len: int = 4096) -> Capture:
+def capture_prefill(config: Any, tokens: int, max_seq_len: int = 4096, model_class: Any = None) -> Capture:
     """Captures `tokens` consecutive tokens of one user, which attend to what the cache holds of the tokens before them.
 
     Inputs of the graph: input_ids and position_ids [1, S], int64; output: logits [1, S, vocab], float32. Raises as above.
     """
-    return _capture("prefill", config, 1, tokens, max_seq_len)
+    return _capture("prefill", config, 1, tokens, max_seq_len, model_class)
 
 
-def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int) -> Capture:
+def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, model_class: Any) -> Capture:
     _check(config, batch, max_seq_len)
     from fx2ttnn.capture.clean import clean
     from fx2ttnn.capture.to_graph import to_graph
@@ -41,7 +41,7 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int) 
     from fx2ttnn.capture.verify import check_attention, check_layers
 
     plain = json.loads(config.to_json_string(use_diff=False))
-    model = build_model(config)
+    model = build_model(config, model_class)
     weights, tied = _weights(model)
     trace = trace_step(model, (batch, tokens), max_seq_len)
     graph = clean(to_graph(trace, weights, name))

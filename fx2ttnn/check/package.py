@@ -44,7 +44,7 @@ class Package:
 def read_package(folder: Path) -> Package:
     """The package in `folder`; raises UserError where it is none, or is for a machine that fx2ttnn does not know."""
     folder = folder.resolve()
-    for name in ("model_config.py", "mesh.py", "weights.py", "model.py", "config.json", "report/modules.json"):
+    for name in ("model_config.py", "mesh.py", "weights.py", "model.py", "checkpoint.json", "report/modules.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not a package emitted by fx2ttnn: it has no {name}")
     constants = _constants(folder / "model_config.py")
@@ -89,12 +89,16 @@ def _by_method(modules: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def checkpoint_shapes(package: Package) -> dict[str, list[int]]:
-    """Name and shape of every tensor that a checkpoint of the package's model has, from its config.json."""
-    from fx2ttnn.capture import load_config
-    from fx2ttnn.capture.build import build_model
-
-    model = build_model(load_config(str(package.folder / "config.json")))
-    return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    """Name and shape of every tensor that a checkpoint of the package's model has, from its checkpoint.json."""
+    path, found = package.folder / "checkpoint.json", {}
+    try:
+        for entry in json.loads(path.read_text())["tensors"]:
+            layers = entry.get("layers", 1)
+            for layer in range(layers) if isinstance(layers, int) else layers:
+                found[entry["name"].replace("{layer}", str(layer))] = list(entry["shape"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    return found
 
 
 def _constants(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from fx2ttnn.emit.code import Source, Writer
 from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.manifest import manifest
 from fx2ttnn.emit.model import model_context
-from fx2ttnn.emit.module_tests import module_test_files
+from fx2ttnn.emit.module_tests import OWN_MODULE, module_test_files
 from fx2ttnn.emit.op_tests import op_test_files
 from fx2ttnn.emit.position_tables import table_context
 from fx2ttnn.emit.provenance import provenance
@@ -50,6 +50,8 @@ def emit(program: Program, folder: Path) -> None:
         path.write_text(text)
     (folder / "config.json").write_text(json.dumps(plan.capture.config, indent=2, sort_keys=True) + "\n")
     _format(folder)
+    if module := plan.capture.module:  # as it stands: not our code to format
+        (folder / OWN_MODULE).write_text(module.text)
     report = folder / "report"
     report.mkdir(exist_ok=True)
     modules = manifest(program, root, writer, layer_paths(plan))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fx2ttnn.emit.code import Writer
@@ -14,6 +15,7 @@ from fx2ttnn.lower.values import Call
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
 
+OWN_MODULE = Path("tests/modeling.py")  # a copy of the file that defines the model, where transformers does not
 _STEP = {"decode": "step", "prefill": "prompt"}  # what the reference runs, and the loop variable of the tests
 
 
@@ -21,6 +23,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     """Files of tests/modules and tests/model by name."""
     representatives = [u for u in root.children if layer_of(u.path) == u.path]
     decode = program.decode
+    module = program.plan.capture.module
     cache = next(t for v, t in decode.tensors.items() if decode.states.get(v) == "layer")
     files = {
         "tests/modules/__init__.py": "",
@@ -31,6 +34,8 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             cache=cache,
             cache_orders=_cache_orders(program.plan),
             routers=_routers(program.plan),
+            model_class=module.class_name if module else None,
+            module_file=OWN_MODULE.stem,
         ),
         "tests/model/test_model.py": render(
             "model_test.py.j2", class_name=root.class_name, routers=_routers(program.plan)

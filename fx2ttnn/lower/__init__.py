@@ -181,6 +181,7 @@ class _Engine:
                 rule.why.strip(),
                 call.pcc,
                 writes,
+                rule.composite,
             )
         )
 

@@ -110,6 +110,7 @@ class Call:
     why: str
     pcc: float
     writes: tuple[str, ...] = ()  # tensors changed in place
+    composite: bool = False  # one of several calls that together are the operation: ttnn has none of its own
 
     @property
     def inputs(self) -> tuple[Ref, ...]:

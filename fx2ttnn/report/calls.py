@@ -43,6 +43,7 @@ class Calls:
             "ttnn": call.function,
             "rule": call.rule,
             "why": " ".join(call.why.split()),
+            "composite": call.composite,
             "move": call.op.name == "reshard",
             "statement": self._lines.get(id(call)),
             "test": self._cases[id(call)],

@@ -20,7 +20,10 @@ from fx2ttnn.report.issue import issue_text
 
 @dataclass(frozen=True)
 class Row:
-    """One recognised operation of a spelled-out graph. `captured` are its FX nodes, `layers` how many layers have it."""
+    """One recognised operation of a spelled-out graph. `captured` are its FX nodes, `layers` how many layers have it.
+
+    `status`: "direct", "composite" (by calls that together are the operation: ttnn has none of its own) or "unsupported".
+    """
 
     mode: str
     op: str
@@ -30,6 +33,7 @@ class Row:
     rules: tuple[str, ...]
     ttnn: tuple[str, ...]
     layers: int
+    status: str = "direct"
     problem: str = ""
 
 
@@ -96,13 +100,15 @@ class Coverage:
         ]
         lines += [
             "",
-            "| mode | operation | module | captured | layers | rule rows | ttnn calls |",
-            "|---|---|---|---|---|---|---|",
+            "| mode | operation | module | captured | layers | status | rule rows | ttnn calls |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for r in self.rows:
-            done = ", ".join(r.ttnn) if not r.problem else f"**unsupported**: {r.problem}"
+            done = r.problem or ", ".join(r.ttnn)
+            status = f"**{r.status}**" if r.problem else r.status
             lines.append(
-                f"| {r.mode} | {r.op} {r.shapes} | {r.module} | {len(r.captured)} | {r.layers} | {', '.join(r.rules)} | {done} |"
+                f"| {r.mode} | {r.op} {r.shapes} | {r.module} | {len(r.captured)} | {r.layers} | {status}"
+                f" | {', '.join(r.rules)} | {done} |"
             )
         lines += [
             "",
@@ -145,6 +151,8 @@ def _rows(mode: str, plan: Plan, lowered: Lowered) -> Iterator[Row]:
     counted: set[str] = set()  # position tables share captured operations
     for op in plan.graph.ops:
         calls = by_op.get(_key(op), [])
+        problem = problems.get(op.outputs[0], "")
+        composite = any(call.composite for call in calls)
         yield Row(
             mode,
             op.name,
@@ -154,7 +162,8 @@ def _rows(mode: str, plan: Plan, lowered: Lowered) -> Iterator[Row]:
             tuple(dict.fromkeys(c.rule for c in calls)),
             tuple(c.function for c in calls),
             counts.get(layer_of(op.module) or "", 1),
-            problems.get(op.outputs[0], ""),
+            "unsupported" if problem else "composite" if composite else "direct",
+            problem,
         )
         counted |= set(op.sources)
     for call in lowered.calls:  # moves between layouts are nobody's captured operation

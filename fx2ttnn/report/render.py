@@ -27,14 +27,14 @@ def _mode(report: dict[str, Any], mode: str, found: dict[str, int]) -> Table:
         f" {found['ttnn_calls']} ttnn calls; {report['percent']:g} % of all modes' operations are covered"
     )
     table = Table(title=escape(title), title_justify="left")
-    for name in ("operation", "in", "captured", "layers", "rule row", "ttnn"):
+    for name in ("operation", "in", "captured", "layers", "status", "rule row", "ttnn"):
         table.add_column(name, overflow="fold")
     for row in report["rows"]:
         if row["mode"] != mode:
             continue
-        cells = "\n".join(_counted(row["ttnn"])) if not row["problem"] else f"unsupported: {row['problem']}"
+        cells = row["problem"] or "\n".join(_counted(row["ttnn"]))
         captured = str(len(row["captured"])) if row["captured"] else ""
-        texts = (row["op"], row["module"], captured, str(row["layers"]), "\n".join(row["rules"]), cells)
+        texts = (row["op"], row["module"], captured, str(row["layers"]), row["status"], "\n".join(row["rules"]), cells)
         table.add_row(*map(escape, texts), style="red" if row["problem"] else None)
     return table
 

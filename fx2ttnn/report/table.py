@@ -53,6 +53,7 @@ def _call(report: Report, mode: str, call: Mapping[str, Any], cases: Mapping[str
         "ttnn": call["ttnn"],
         "rule": call["rule"],
         "why": call["why"],
+        "composite": call.get("composite", False),
         "move": call["move"],
         "where": statement_text(call["statement"]),
         "test": case.test_id if case else "",
