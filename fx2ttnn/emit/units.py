@@ -15,7 +15,7 @@ from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.plan.segments import layer_of
 
-ROUTING = {"router", "choose"}  # of experts: what does it is a unit, although it lies inside another one
+ROUTER = "router"  # of experts: its module is a unit, although it lies inside another one
 
 
 @dataclass(eq=False)
@@ -92,7 +92,7 @@ def unit_path(module: str, ancestors: set[str], inner: set[str] = frozenset()) -
 def build(program: Program) -> Unit:
     """The tree of units. Each distinct layer is one unit below the model."""
     ancestors = unit_paths(program.decode.calls)
-    inner = {call.op.module for call in program.decode.calls if call.op.name in ROUTING}
+    inner = {call.op.module for call in program.decode.calls if call.op.name == ROUTER}
     root = Unit("")
     units: dict[str, Unit] = {"": root}
     for mode, lowered in program.modes.items():

@@ -26,33 +26,43 @@ def place_experts(graph: Graph) -> Graph:
     parameters, specs = dict(graph.parameters), dict(graph.specs)
     made: dict[str, list[Op]] = {}
     for op in graph.ops:
-        routing = _routing(op, producers) if op.name == "experts" else None
+        routing = _routing(op, graph, producers) if op.name == "experts" else None
         if routing is None or len(graph.specs[op.args[0]].shape) != 3:
             continue
-        gate = common_module([part.module for part in routing])
-        one_module = not op.module.startswith(f"{gate}.")
-        for part in routing:
-            name = "router" if part.name == "linear" else part.name
-            made[part.outputs[0]] = [replace(part, name=name, module=gate if one_module else part.module)]
-        last = producers[op.args[2]]
-        spread = Op("spread", op.args[1:3], (f"{op.outputs[0]}_routing",), {}, gate if one_module else last.module, last.sources)
+        spread, placed = _placed(op, routing, graph)
+        made |= {part.outputs[0]: [part] for part in placed}
         made[op.outputs[0]] = _Block(op, parameters, specs).ops(spread)
     ops = tuple(new for op in graph.ops for new in made.get(op.outputs[0], [op]))
     return replace(graph, ops=ops, parameters=parameters, specs=specs)
 
 
-def _routing(experts: Op, producers: Mapping[str, Op]) -> list[Op] | None:
-    """What decides which experts are chosen and their weights, from linears on; None if it is not decided by any."""
+def _placed(experts: Op, routing: list[Op], graph: Graph) -> tuple[Op, list[Op]]:
+    """The `spread` of the experts, and the steps before it, all of one module if a module has them and their parameters alone."""
+    logits = routing[0].outputs[0]
+    spread = Op(
+        "spread", (*experts.args[1:3], Ref(logits)), (f"{experts.outputs[0]}_routing",), {}, "", routing[-1].sources
+    )
+    owners = [graph.parameters[v].rpartition(".")[0] for op in routing for v in op.inputs if v in graph.parameters]
+    gate = common_module([*(op.module for op in routing), *owners])
+    mixed = f"{experts.module}.".startswith(f"{gate}.")
+    steps = [op if mixed and op.name == "linear" else replace(op, module=gate) for op in routing]
+    return replace(spread, module=gate), [replace(op, name="router") if op.name == "linear" else op for op in steps]
+
+
+def _routing(experts: Op, graph: Graph, producers: Mapping[str, Op]) -> list[Op] | None:
+    """What decides which experts are chosen and their weights, from a linear with an output for each of them on; None if that is not all."""
     found: dict[str, Op] = {}
     todo = list(experts.args[1:3])
     while todo:
         op = producers.get(todo.pop())
-        if op is None or op.name in ("position_table", "embedding", "attention"):
+        if op is None or not (op.module and op.inputs):
             return None
         if op.outputs[0] not in found:
             found[op.outputs[0]] = op
-            todo += [] if op.name == "linear" else [v for v in op.inputs if v in producers]
-    return list(found.values())
+            todo += [] if op.name == "linear" else [v for v in op.inputs if v not in graph.parameters]
+    count = graph.specs[experts.args[3]].shape[0]
+    widths = [graph.specs[value].shape[-1] for value, op in found.items() if op.name == "linear"]
+    return sorted(found.values(), key=graph.ops.index) if widths == [count] else None
 
 
 def _softmax_of_the_chosen(graph: Graph) -> Graph:
@@ -64,7 +74,12 @@ def _softmax_of_the_chosen(graph: Graph) -> Graph:
         if topk is None or topk.name != "topk" or topk.outputs[0] != op.args[0]:
             continue
         softmax = producers.get(topk.args[0])
-        if softmax is not None and softmax.name == "softmax" and users[softmax.outputs[0]] == [topk] and users[op.args[0]] == [op]:
+        if (
+            softmax is not None
+            and softmax.name == "softmax"
+            and users[softmax.outputs[0]] == [topk]
+            and users[op.args[0]] == [op]
+        ):
             changed[topk.outputs[0]] = replace(topk, args=softmax.args, sources=softmax.sources + topk.sources)
             changed[op.outputs[0]] = replace(op, name="softmax")
     return graph.with_ops(tuple(changed.get(op.outputs[0], op) for op in graph.ops))
