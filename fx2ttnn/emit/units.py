@@ -148,7 +148,14 @@ def relative(source: str, unit: Unit) -> str:
 
 
 def attribute_of(key: str, unit: Unit, parameters: Mapping[str, Parameter]) -> str:
-    """Attribute of the unit's class that holds a parameter: `q_proj.weight` -> `q_proj`, several joined, constants by their name."""
+    """Attribute of the unit's class that holds a parameter; where two would have one name, that of their inner module stands before it."""
+    name = _attribute(key, unit, parameters)
+    alike = [k for k in unit.parameters if _attribute(k, unit, parameters) == name]
+    return name if alike == [key] else identifier(f"{relative(parameters[key].sources[0], unit).split('.')[0]}_{name}")
+
+
+def _attribute(key: str, unit: Unit, parameters: Mapping[str, Parameter]) -> str:
+    """The words for a parameter: `q_proj.weight` -> `q_proj`, several joined, constants by their name."""
     parameter = parameters[key]
     if not parameter.sources:
         return identifier(parameter.attribute)
