@@ -81,12 +81,22 @@ def _position_table(run, op, args):
     return interpret.run(op.attrs["table"], {"position_ids": args[0]}, {})[0]
 
 
-def _choose(run, op, args):
-    """Logits [B, S, E] -> the weight of each expert for each token, zero where it is not chosen."""
-    logits, count = args[0], op.attrs["chosen"]
-    scores = logits.softmax(-1) if op.attrs["score"] == "softmax" else logits.sigmoid()
-    chosen = torch.zeros_like(scores).scatter(-1, scores.topk(count).indices, 1.0) * scores
-    return op.attrs["factor"] * (chosen / chosen.sum(-1, keepdim=True) if op.attrs["normalised"] else chosen)
+def _normalise(run, op, args):
+    total = args[0].sum(-1, keepdim=True) + op.attrs.get("eps", 0)
+    return args[0] / total.clamp(min=op.attrs.get("floor", -torch.inf))
+
+
+def _keep_groups(run, op, args):
+    """Scores [B, S, E]: those of all groups but the best `kept` become `fill`."""
+    groups = args[0].unflatten(-1, (op.attrs["groups"], -1))
+    best = groups.topk(op.attrs["best"]).values.sum(-1).topk(op.attrs["kept"]).indices
+    kept = torch.zeros(groups.shape[:-1], dtype=torch.bool).scatter(-1, best, True).unsqueeze(-1)
+    return torch.where(kept, groups, torch.tensor(op.attrs["fill"])).flatten(-2)
+
+
+def _spread(run, op, args):
+    """Index and weights [B, S, K] -> the weight of each expert, zero where it is not chosen."""
+    return torch.zeros(*args[0].shape[:-1], op.attrs["experts"]).scatter(-1, args[0], args[1])
 
 
 def _weigh(run, op, args):
@@ -119,7 +129,13 @@ RECOGNISED = {
     "activation": lambda run, op, args: ACTIVATIONS[op.attrs["function"]](args[0]),
     "gated": _gated,
     "router": lambda run, op, args: F.linear(*args),
-    "choose": _choose,
+    "topk": lambda run, op, args: args[0].topk(op.attrs["chosen"]),
+    "softmax": lambda run, op, args: args[0].softmax(-1),
+    "gather": lambda run, op, args: args[0].gather(-1, args[1]),
+    "normalise": _normalise,
+    "keep_groups": _keep_groups,
+    "add_vector": lambda run, op, args: args[0] + args[1].flatten(),
+    "spread": _spread,
     "weigh": _weigh,
     "scale": lambda run, op, args: args[0] * op.attrs["factor"],
     "add": lambda run, op, args: args[0] + args[1],

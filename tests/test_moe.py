@@ -81,8 +81,7 @@ def test_the_interpreter_runs_the_chosen_experts(index):
 @pytest.mark.parametrize("family", MIXTURES)
 def test_recognised_graph_equals_the_model(family, monkeypatch):
     graph = assert_equals_model(config_of(family), monkeypatch)
-    assert len(ops_of(graph, "router")) == len(ops_of(graph, "choose")) == len(ops_of(graph, "weigh")) > 0
-    assert ops_of(graph, "choose")[0].attrs["normalised"] == (family != "olmoe")
+    assert len(ops_of(graph, "router")) == len(ops_of(graph, "spread")) == len(ops_of(graph, "weigh")) > 0
 
 
 def test_equal_layers_are_folded():

@@ -113,6 +113,24 @@ MIXTURES: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"],
     },
 }
+# Routers with a bias for the choice, groups, other norms of the weights; shared experts, one with a gate.
+EIGHT = {"num_experts_per_tok": 2, "moe_intermediate_size": 128, "intermediate_size": 512}
+MIXTURES |= {
+    "qwen2_moe": {**EIGHT, "num_experts": 8, "shared_expert_intermediate_size": 128},
+    "glm4_moe": {
+        **EIGHT,
+        "n_routed_experts": 8,
+        "n_group": 4,
+        "topk_group": 2,
+        "norm_topk_prob": True,
+        "routed_scaling_factor": 1.5,
+        "first_k_dense_replace": 1,
+    },
+    "ernie4_5_moe": {**EIGHT, "moe_num_experts": 8, "moe_k": 2, "moe_num_shared_experts": 1},
+    "kolibri1": {**EIGHT, "num_experts": 8},
+    "minimax_m2": {"num_local_experts": 8, "num_experts_per_tok": 2},
+    "afmoe": {**EIGHT, "num_experts": 8},
+}
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in MIXTURES.items()}
 # Wide enough that splitting the experts over a mesh pays.
 WIDER = {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8}
@@ -170,6 +188,6 @@ def random_model(config: Any, model_class: Any = None) -> torch.nn.Module:
     torch.manual_seed(0)
     make = model_class._from_config if model_class else AutoModelForCausalLM.from_config
     model = make(config, dtype=torch.float32, attn_implementation="eager").eval()
-    for parameter in model.parameters():
-        parameter.data.copy_(torch.randn(parameter.shape) * 0.2 + (parameter.data == 1))
+    for tensor in model.state_dict().values():
+        tensor.copy_(torch.randn(tensor.shape) * 0.2 + (tensor == 1))
     return model

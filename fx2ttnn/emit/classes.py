@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fx2ttnn.emit.code import Writer
-from fx2ttnn.emit.units import ROUTING, Unit
+from fx2ttnn.emit.units import ROUTER, Unit
 from fx2ttnn.ir import Capture
 from fx2ttnn.plan.segments import layer_of
 
@@ -82,7 +82,7 @@ def _file(unit: Unit) -> str:
             return ROLE_FILES[role]
     if "weigh" in names:
         return ROLE_FILES["experts"]
-    if names & ROUTING and names <= MOVES | ROUTING:
+    if ROUTER in names:
         return ROLE_FILES["router"]
     if names - MOVES <= NORMS:
         return ROLE_FILES["norm"]

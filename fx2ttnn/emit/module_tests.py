@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fx2ttnn.emit.classes import ROLE_FILES
 from fx2ttnn.emit.code import Writer
 from fx2ttnn.emit.model import prepare
 from fx2ttnn.emit.units import Unit
+from fx2ttnn.ir import Graph
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.recognise.heads import common_module
 
 OWN_MODULE = Path("tests/modeling.py")  # a copy of the file that defines the model, where transformers does not
 _STEP = {"decode": "step", "prefill": "prompt"}  # what the reference runs, and the loop variable of the tests
@@ -33,12 +36,12 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             layers=1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives),
             cache=cache,
             cache_orders=_cache_orders(program.plan),
-            routers=_routers(program.plan),
+            routers=_routers(program.plan.capture.graph),
             model_class=module.class_name if module else None,
             module_file=OWN_MODULE.stem,
         ),
         "tests/model/test_model.py": render(
-            "model_test.py.j2", class_name=root.class_name, routers=_routers(program.plan)
+            "model_test.py.j2", class_name=root.class_name, routers=_routers(program.plan.capture.graph)
         ),
     }
     done: set[str] = set()
@@ -54,21 +57,30 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     return files
 
 
-def _routers(plan: Plan) -> dict[str, tuple[str, int]]:
-    """Every router of the model: its module -> its weight and how many experts it chooses; equal layers' under their own names."""
-    producers = plan.graph.producers()
-    found: dict[str, tuple[str, int]] = {}
-    for op in plan.graph.ops:
-        if op.name == "choose":
-            router = producers[op.args[0]]
-            found[router.module] = plan.graph.parameters[router.args[1]], op.attrs["chosen"]
-    for op in plan.capture.graph.ops:
+def _routers(graph: Graph) -> dict[str, tuple[str, str, int]]:
+    """Every module of experts -> the block that chooses among them, the weight it does so with, how many there are; of equal layers too."""
+    producers = graph.producers()
+    found: dict[str, tuple[str, str, int]] = {}
+    for op in graph.ops:
+        if op.name == "weigh":
+            spread = producers[op.args[1]]
+            router = producers[spread.args[2]]
+            weight = graph.parameters[router.args[1]]
+            block = common_module([op.module.rpartition(".")[0], router.module, spread.module])
+            found[op.module] = block, weight, spread.attrs["experts"]
+    for op in graph.ops:
         if op.name == "layer":
             like, own = f"{op.attrs['like']}.", f"{op.module}."
-            for module, (weight, chosen) in list(found.items()):
-                if module.startswith(like):
-                    found[own + module[len(like) :]] = own + weight[len(like) :], chosen
+            for experts, (block, weight, count) in list(found.items()):
+                if experts.startswith(like):
+                    found[own + experts[len(like) :]] = own + block[len(like) :], own + weight[len(like) :], count
     return found
+
+
+def _chosen_in(graph: Graph) -> dict[str, str]:
+    """The modules whose last step is a choice of experts -> the experts."""
+    producers = graph.producers()
+    return {producers[op.args[1]].module: op.module for op in graph.ops if op.name == "weigh"}
 
 
 def _cache_orders(plan: Plan) -> dict[int, tuple]:
@@ -100,9 +112,8 @@ class _Test:
         self.lowered = program.modes[mode]
         self.step = _STEP[mode]
         self.imports = {(unit.file, unit.class_name)}
-        self.routers = sorted(
-            {call.op.module for call in unit.bodies[mode].all_calls(mode) if call.op.name == "router"}
-        )
+        places = {call.op.module for call in unit.bodies[mode].all_calls(mode) if call.op.name == "spread"}
+        self.routers = [experts for place, experts in _chosen_in(program.plan.capture.graph).items() if place in places]
         self.build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
         self.feed: list[str] = []
 
@@ -147,7 +158,8 @@ class _Test:
         else:
             tensor = self.lowered.tensors[value]
             memory = self.writer.configs.expression(tensor.memory)
-            rows = {"decode": ".unsqueeze(1)", "prefill": ".unsqueeze(0)"}[self.mode] if self._is_router() else ""
+            rows = {"decode": ".unsqueeze(1)", "prefill": ".unsqueeze(0)"}[self.mode]
+            rows = f".flatten(0, -2){rows}" if self._reads_rows() else ""
             host = self._host(f"{self.step}.before[{self.unit.path!r}]{rows}")
             self.feed.append(
                 f"{name} = to_mesh(mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, memory_config={memory})"
@@ -181,7 +193,7 @@ class _Test:
     def _compare(self, name: str, value: str, index: int) -> str:
         expected = f"{self.step}.after[{self.unit.path!r}][{index}]"
         if self._is_router():
-            expected = f"routing({self.step}.after[{self.unit.path!r}])"
+            expected = f"reference.routing({self.step}, {self.routers[0]!r})"
         found = f"from_mesh(mesh_device, {name}, {self.lowered.tensors[value].mesh_dims})"
         if self.mode == "decode":
             order = self.program.plan.orders[value.split(".")[0]]
@@ -198,8 +210,12 @@ class _Test:
         return f"assert_pcc({found}[:, :, : prompt.count], {expected}, cfg.PCC)"
 
     def _is_router(self) -> bool:
-        """Whether the unit only chooses experts: Hugging Face's module gives which, and their weights."""
-        return self.unit.path in self.routers
+        """Whether the unit only chooses experts."""
+        return self.unit.path in _chosen_in(self.program.plan.capture.graph) and self.unit.file == ROLE_FILES["router"]
+
+    def _reads_rows(self) -> bool:
+        """Whether Hugging Face's module may get the tokens in rows: routers do."""
+        return any(call.op.name == "router" for call in self.unit.bodies[self.mode].items if isinstance(call, Call))
 
     def _margin(self) -> str:
         """How far the numbers that a router gets may be off: where the test feeds it itself, they are rounded only."""

@@ -73,7 +73,7 @@ def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, i
     leaf = tensor.name.rsplit(".", 1)[-1]
     if call.op.module == "sampler":
         return _sampling_values(tensor, leaf, call)
-    if call.op.name == "choose":
+    if call.function in ("ttnn.topk", "ttnn.gather", "ttnn.scatter"):
         return _choice_values(tensor, call, lowered)
     if leaf == "chunk_start":
         query, cache, _, table = (lowered.tensors[a].shape for a in call.args[:4])

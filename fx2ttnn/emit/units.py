@@ -16,7 +16,7 @@ from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.plan.segments import layer_of
 
-ROUTING = {"router", "choose"}  # of experts: what does it is a unit, although it lies inside another one
+ROUTER = "router"  # of experts: its module is a unit, although it lies inside another one
 
 
 @dataclass(eq=False)
@@ -93,7 +93,7 @@ def unit_path(module: str, ancestors: set[str], inner: set[str] = frozenset()) -
 def build(program: Program) -> Unit:
     """The tree of units. Each distinct layer is one unit below the model."""
     ancestors = unit_paths(program.decode.calls)
-    inner = {call.op.module for call in program.decode.calls if call.op.name in ROUTING}
+    inner = {call.op.module for call in program.decode.calls if call.op.name == ROUTER}
     root = Unit("")
     units: dict[str, Unit] = {"": root}
     for mode, lowered in program.modes.items():
@@ -163,7 +163,14 @@ def relative(source: str, unit: Unit) -> str:
 
 
 def attribute_of(key: str, unit: Unit, parameters: Mapping[str, Parameter]) -> str:
-    """Attribute of the unit's class that holds a parameter: `q_proj.weight` -> `q_proj`, several joined, constants by their name."""
+    """Attribute of the unit's class that holds a parameter; where two would have one name, that of their inner module stands before it."""
+    name = _attribute(key, unit, parameters)
+    alike = [k for k in unit.parameters if _attribute(k, unit, parameters) == name]
+    return name if alike == [key] else identifier(f"{relative(parameters[key].sources[0], unit).split('.')[0]}_{name}")
+
+
+def _attribute(key: str, unit: Unit, parameters: Mapping[str, Parameter]) -> str:
+    """The words for a parameter: `q_proj.weight` -> `q_proj`, several joined, constants by their name."""
     parameter = parameters[key]
     if not parameter.sources:
         return identifier(parameter.attribute)

@@ -124,10 +124,11 @@ def router(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((0, *(R,) * (len(op.inputs) - 1)), (0,))]
 
 
-@strategy_for("choose")
-def choose(graph: Graph, op: Op) -> list[Strategy]:
-    """Logits [B, S, E] -> weights [B, S, E]."""
-    return [Strategy((0,), (0,))]
+@strategy_for("topk", "softmax", "normalise", "gather", "add_vector", "keep_groups", "spread")
+def of_a_token(graph: Graph, op: Op) -> list[Strategy]:
+    """[B, S, ..], and vectors for the last dim: all numbers of a token are wanted together."""
+    inputs = tuple(R if value in graph.parameters else 0 for value in op.inputs)
+    return [Strategy(inputs, (0,) * len(op.outputs))]
 
 
 @strategy_for("weigh")
@@ -138,11 +139,15 @@ def weigh(graph: Graph, op: Op) -> list[Strategy]:
 
 @strategy_for("gated", "activation")
 def elementwise(graph: Graph, op: Op) -> list[Strategy]:
-    """Operands of one shape: split alike."""
-    shapes = {graph.specs[v].shape for v in op.inputs}
-    if len(shapes) != 1:
+    """Operands of one rank: split alike, but for a dim of which one has a single element for all of the other's."""
+    shapes = [graph.specs[v].shape for v in op.inputs]
+    out = graph.specs[op.outputs[0]].shape
+    if any(len(shape) != len(out) for shape in shapes):
         return []
-    return [Strategy((d,) * len(op.inputs), (d,)) for d in range(len(shapes.pop()))]
+    split = [Strategy(tuple(d if s[d] == out[d] else R for s in shapes), (d,)) for d in range(len(out))]
+    # One gate for all columns that are a sum: it multiplies each summand.
+    sums = [Strategy((R, P), (P,))] if op.name == "gated" and shapes[0] != shapes[1] == out else []
+    return [*split, *sums]
 
 
 @strategy_for("add", "scale")

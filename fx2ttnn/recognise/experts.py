@@ -3,9 +3,9 @@
 Of a token that does not choose an expert the weight is zero, so that the sum over all experts is the sum over those it chose. The
 columns of all experts form one dim: split over chips, each holds some of the experts, or a part of each, as the sizes ask.
 
-`router(x [B, S, H], weight, bias)` -> logits [B, S, E]; `choose(logits)` -> weights [B, S, E], zero where an expert is not chosen. Its
-attributes: `chosen`, how many are; `score`, softmax or sigmoid; `normalised`, whether the weights of the chosen add up to 1; `factor`.
-`weigh(x [B, S, E I], weights [B, S, E])` scales the columns of each expert.
+What a router computes is what its model wrote, one op for each step: `router(x [B, S, H], weight, bias)` -> logits [B, S, E], scores,
+`topk` of them, their share (see patterns.py). `spread(index, weights)`, both [B, S, K] -> weights [B, S, E], zero where an expert is
+not chosen. `weigh(x [B, S, E I], weights [B, S, E])` scales the columns of each expert.
 A linear's attribute `experts` says how the experts' weights become its matrix: see `as_matrix` in the emitted weights.py.
 """
 
@@ -16,92 +16,90 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import A, base_name, const, either, match, var
-
-top, scores, logits = var("top"), var("scores"), var("logits")
-
-
-def _softmax(of: Any) -> Any:
-    dim = const("dim", lambda value: value in (-1, 1))
-    return either(A.softmax(of, dim), A.softmax(of, dim, const("dtype")))
-
-
-_SHARE = A.div(top, A.sum(top, (-1,), True))
-# What is chosen by, and the weights of the chosen, whose scores are `top`. A softmax over the chosen is the share in a softmax over all.
-ROUTERS: tuple[tuple[Any, Any, dict[str, Any]], ...] = (
-    (_softmax(logits), _SHARE, {"score": "softmax", "normalised": True}),
-    (_softmax(logits), top, {"score": "softmax", "normalised": False}),
-    (A.activation(logits, function="sigmoid"), _SHARE, {"score": "sigmoid", "normalised": True}),
-    (A.activation(logits, function="sigmoid"), top, {"score": "sigmoid", "normalised": False}),
-    (logits, _softmax(top), {"score": "softmax", "normalised": True}),
-)
+from fx2ttnn.recognise.heads import common_module
 
 
 def place_experts(graph: Graph) -> Graph:
-    """Replace each `experts` by a router and linears. One whose router or views are of no known form stays."""
-    producers, users = graph.producers(), graph.users()
+    """Replace each `experts` by linears. One that reads rows, or whose choice no linear makes from hidden states, stays."""
+    graph = _softmax_of_the_chosen(graph)
+    producers = graph.producers()
     parameters, specs = dict(graph.parameters), dict(graph.specs)
     made: dict[str, list[Op]] = {}
     for op in graph.ops:
-        if op.name != "experts":
+        routing = _routing(op, graph, producers) if op.name == "experts" else None
+        if routing is None or len(graph.specs[op.args[0]].shape) != 3:
             continue
-        router = _router(op, graph, producers)
-        hidden, after = producers.get(op.args[0]), users.get(op.outputs[0], [])
-        if router is None or hidden is None or not _is_view(hidden) or len(after) != 1 or not _is_view(after[0]):
-            continue
-        x = hidden.args[0]
-        if graph.specs[x].shape != graph.specs[after[0].outputs[0]].shape or len(graph.specs[x].shape) != 3:
-            continue
-        block = _Block(op, x, after[0].outputs[0], parameters, specs)
-        made[after[0].outputs[0]] = block.ops(router)
+        spread, placed = _placed(op, routing, graph)
+        made |= {part.outputs[0]: [part] for part in placed}
+        made[op.outputs[0]] = _Block(op, parameters, specs).ops(spread)
     ops = tuple(new for op in graph.ops for new in made.get(op.outputs[0], [op]))
     return replace(graph, ops=ops, parameters=parameters, specs=specs)
 
 
-def _is_view(op: Op) -> bool:
-    return op.name.startswith("aten.") and base_name(op.name) == "view"
+def _placed(experts: Op, routing: list[Op], graph: Graph) -> tuple[Op, list[Op]]:
+    """The `spread` of the experts, and the steps before it, all of one module if a module has them and their parameters alone."""
+    logits = routing[0].outputs[0]
+    spread = Op(
+        "spread", (*experts.args[1:3], Ref(logits)), (f"{experts.outputs[0]}_routing",), {}, "", routing[-1].sources
+    )
+    owners = [graph.parameters[v].rpartition(".")[0] for op in routing for v in op.inputs if v in graph.parameters]
+    gate = common_module([*(op.module for op in routing), *owners])
+    mixed = f"{experts.module}.".startswith(f"{gate}.")
+    steps = [op if mixed and op.name == "linear" else replace(op, module=gate) for op in routing]
+    return replace(spread, module=gate), [replace(op, name="router") if op.name == "linear" else op for op in steps]
 
 
-def _router(op: Op, graph: Graph, producers: Mapping[str, Op]) -> tuple[Op, Op] | None:
-    """The `router` and `choose` of `op`, on the tokens in rows that the experts read."""
-    hidden, index, weights = op.args[:3]
-    topk = producers.get(index)
-    if topk is None or base_name(topk.name) != "topk" or topk.outputs[1] != index:
-        return None
-    scale = producers.get(weights)
-    factor = 1.0
-    if scale is not None and scale.name == "scale":
-        factor, weights = scale.attrs["factor"], scale.args[0]
-    for scored, weighted, attrs in ROUTERS:
-        found = match(weighted, weights, producers, {"top": Ref(topk.outputs[0])})
-        found = found and match(scored, topk.args[0], producers, {k: v for k, v in found.items() if k == "top"})
-        linear = producers.get(found["logits"]) if found else None
-        if linear is not None and linear.name == "linear" and linear.args[0] == hidden:
-            sources = tuple(source for part in (topk, producers[weights]) for source in part.sources)
-            known = {"chosen": topk.args[1], "factor": factor, **attrs}
-            values = f"{index}_logits", f"{index}_routing"
-            router = Op("router", linear.args, values[:1], {}, linear.module, linear.sources)
-            return router, Op("choose", (Ref(values[0]),), values[1:], known, topk.module, sources)
-    return None
+def _routing(experts: Op, graph: Graph, producers: Mapping[str, Op]) -> list[Op] | None:
+    """What decides which experts are chosen and their weights, from a linear with an output for each of them on; None if that is not all."""
+    found: dict[str, Op] = {}
+    todo = list(experts.args[1:3])
+    while todo:
+        op = producers.get(todo.pop())
+        if op is None or not (op.module and op.inputs):
+            return None
+        if op.outputs[0] not in found:
+            found[op.outputs[0]] = op
+            todo += [] if op.name == "linear" else [v for v in op.inputs if v not in graph.parameters]
+    count = graph.specs[experts.args[3]].shape[0]
+    widths = [graph.specs[value].shape[-1] for value, op in found.items() if op.name == "linear"]
+    return sorted(found.values(), key=graph.ops.index) if widths == [count] else None
+
+
+def _softmax_of_the_chosen(graph: Graph) -> Graph:
+    """The shares of the best in a softmax of all are a softmax of the best: fewer numbers, and no sum."""
+    producers, users = graph.producers(), graph.users()
+    changed: dict[str, Op] = {}
+    for op in graph.ops:
+        topk = producers.get(op.args[0]) if op.name == "normalise" and not op.attrs else None
+        if topk is None or topk.name != "topk" or topk.outputs[0] != op.args[0]:
+            continue
+        softmax = producers.get(topk.args[0])
+        if (
+            softmax is not None
+            and softmax.name == "softmax"
+            and users[softmax.outputs[0]] == [topk]
+            and users[op.args[0]] == [op]
+        ):
+            changed[topk.outputs[0]] = replace(topk, args=softmax.args, sources=softmax.sources + topk.sources)
+            changed[op.outputs[0]] = replace(op, name="softmax")
+    return graph.with_ops(tuple(changed.get(op.outputs[0], op) for op in graph.ops))
 
 
 @dataclass
 class _Block:
-    """Makes the ops of one `experts`: from `x` to `out`, both [B, S, H]. New values go into `parameters` and `specs`."""
+    """Makes the ops of one `experts`, from and to [B, S, H]. New values go into `parameters` and `specs`."""
 
     op: Op
-    x: str
-    out: str
     parameters: dict[str, str]
     specs: dict[str, TensorSpec]
 
-    def ops(self, router: tuple[Op, Op]) -> list[Op]:
-        """Router, gate and up, activation, weights, down; and the biases of down, each as often as its expert is chosen."""
+    def ops(self, spread: Op) -> list[Op]:
+        """Gate and up, activation, weights, down; and the biases of down, each as often as its expert is chosen."""
         attrs, (_, _, _, up, down, *biases) = self.op.attrs, self.op.args
         self.experts, *sizes = self.specs[up].shape
         self.wide, self.hidden = reversed(sizes) if attrs["transposed"] else sizes
-        routing = [self._value(part.outputs[0], self.experts) for part in router][-1]
-        ops = [replace(router[0], args=(Ref(self.x), *router[0].args[1:])), router[1]]
+        routing = self._value(spread.outputs[0], self.experts)
+        ops = [replace(spread, attrs={"experts": self.experts})]
         ops += self._inner(up, biases[0] if biases else None)
         inner = ops[-1].outputs[0]
         weighted = self._value(f"{self.out}_weighted", self.specs[inner].shape[-1])
@@ -137,6 +135,7 @@ class _Block:
         return self._made
 
     def __post_init__(self) -> None:
+        self.x, self.out = self.op.args[0], self.op.outputs[0]
         self._made: list[Op] = []
 
     def _value(self, name: str, width: int) -> str:

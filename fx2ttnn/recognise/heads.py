@@ -64,7 +64,7 @@ def _fused(found: list[Projection], graph: Graph) -> tuple[Op, Op, TensorSpec]:
     heads = tuple(split.attrs["heads"] for split in splits)
     weights = tuple(linear.args[1] for linear in linears)
     biases = tuple(linear.args[2] for linear in linears if len(linear.args) > 2)
-    module = _common([linear.module for linear in linears])
+    module = common_module([linear.module for linear in linears])
     fused = Ref(f"{query.outputs[0]}_qkv")
     linear = Op(
         "linear",
@@ -79,7 +79,7 @@ def _fused(found: list[Projection], graph: Graph) -> tuple[Op, Op, TensorSpec]:
         (fused,),
         tuple(split.outputs[0] for split in splits),
         {"heads": heads[0], "kv_heads": heads[1], "head_dim": splits[0].attrs["head_dim"]},
-        _common([split.module for split in splits]),
+        common_module([split.module for split in splits]),
         tuple(source for split in splits for source in split.sources),
     )
     return linear, create, TensorSpec((*spec.shape[:-1], sum(widths)), spec.dtype)
@@ -113,7 +113,7 @@ def _origin(value: str, producers: Mapping[str, Op]) -> Op | None:
     return op if op is not None and op.name == "split_heads" else None
 
 
-def _common(modules: list[str]) -> str:
+def common_module(modules: list[str]) -> str:
     """The deepest module that holds all of `modules`."""
     parts = [m.split(".") for m in modules]
     shared = []

@@ -7,7 +7,7 @@ for a named argument or attribute, `either(p, q)` takes the first that fits. Ope
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fx2ttnn.ir import Op, Ref
@@ -28,11 +28,12 @@ class Var:
 
 @dataclass(frozen=True)
 class Node:
-    """Matches an op by its name without namespace and overload, and by the attributes that are named here."""
+    """Matches an op, by one of its outputs, its name without namespace and overload, and the attributes that are named here."""
 
     name: str
     args: tuple[Any, ...]
     attrs: tuple[tuple[str, Any], ...] = ()
+    output: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ def either(*options: Any) -> Either:
     return Either(options)
 
 
+def second(pattern: Node) -> Node:
+    """The second output of an op."""
+    return replace(pattern, output=1)
+
+
 def base_name(op_name: str) -> str:
     """`aten.mul.Tensor` -> `mul`; a recognised op's name is its own base name. Reshapes are all `view`."""
     parts = op_name.split(".")
@@ -89,7 +95,7 @@ def match(pattern: Any, value: Any, producers: Mapping[str, Op], found: Bindings
     if not isinstance(pattern, Node):
         return found if pattern == value and isinstance(value, Ref) is False else None
     op = producers.get(value) if isinstance(value, Ref) else None
-    if op is None or len(op.outputs) != 1 or base_name(op.name) != pattern.name:
+    if op is None or value not in op.outputs[pattern.output : pattern.output + 1] or base_name(op.name) != pattern.name:
         return None
     bound = _match_attrs(pattern, op, producers, found)
     if bound is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import A, Bindings, Node, const, either, var
+from fx2ttnn.recognise.match import A, Bindings, Node, const, either, second, var
 
 Accept = Callable[[Graph, Op, Bindings], dict[str, Any] | None]
 
@@ -37,6 +37,7 @@ def _is_number(value: Any) -> bool:
 
 x, y, w, b, cos, sin, gate, up = (var(n) for n in ("x", "y", "w", "b", "cos", "sin", "gate", "up"))
 eps, dim, half, size, end, shape = (const(n) for n in ("eps", "dim", "half", "size", "end", "shape"))
+floor = const("floor")
 factor, divisor, offset = (const(n, _is_number) for n in ("factor", "divisor", "offset"))
 gain = either(A.add(w, offset), w)  # a norm's weight, or what is added to it
 centred = A.sub(x, A.mean(x, (-1,), True))
@@ -80,6 +81,23 @@ def _rotates_halves(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | N
 def _rotates_back(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
     """x1, x2 -> x1 cos + x2 sin, x2 cos - x1 sin: as above, if the halves change their names."""
     return None if _rotates_halves(graph, op, found) is None else {"pairs": "swapped halves"}
+
+
+def _along_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    rank = len(graph.specs[op.outputs[0]].shape)
+    return {} if found.get("dim", -1) % rank == rank - 1 else None
+
+
+def _is_vector(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """A parameter with one number for each element of the last dim."""
+    columns = graph.specs[op.outputs[0]].shape[-1]
+    return {} if found["w"] in graph.parameters and graph.specs[found["w"]].numel == columns else None
+
+
+def _groups(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """Scores [B, S, E] in groups of neighbours, [B, S, G, E / G]."""
+    grouped = found["grouped_shape"]
+    return {"groups": grouped[2], "best": found.get("best", 1)} if len(grouped) == 4 else None
 
 
 def _is_parameter(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
@@ -145,6 +163,28 @@ def _layer_norms() -> list[Node]:
     return found
 
 
+def _topk() -> list[Node]:
+    """The best of the last dim, in any order."""
+    flags = (dim, True, const("sorted"))
+    return [A.topk(x, const("chosen"), *flags[:n]) for n in range(len(flags) + 1)]
+
+
+def _total(of: Any) -> Any:
+    """A sum over the last dim, kept away from zero or not."""
+    total = A.sum(of, (-1,), True)
+    return either(A.add(total, eps), A.clamp(total, floor), A.clamp_min(total, floor), total)
+
+
+def _of_groups() -> Node:
+    """Groups of experts by the sum of their best; scores outside the best groups are filled with a number."""
+    grouped = A.view(x, const("grouped_shape"))
+    of_group = either(A.sum(A.topk(grouped, chosen=const("best")), (-1,)), A.max(grouped, -1))
+    mask = A.scatter(A.zeros_like(of_group), -1, second(A.topk(of_group, chosen=const("kept"))), 1)
+    spread: Any = A.expand(A.unsqueeze(mask, -1), const("grouped_shape"))
+    spread = either(A.view(spread, const("whole_shape")), A.concat_heads(spread))  # which is such a view too
+    return A.masked_fill(x, A.bitwise_not(A.to(spread, "bool")), const("fill"))
+
+
 PATTERNS: tuple[Pattern, ...] = (
     Pattern("layer_norm", _over_root(centred, _variance(centred)), ("x",), ("eps",)),
     Pattern("rms_norm", _over_root(x, _variance(x)), ("x",), ("eps",)),
@@ -198,6 +238,12 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("concat_heads", A.view(x, shape), ("x",), (), _merges_heads),
     Pattern("linear", A.linear(x, w), ("x", "w"), (), _is_parameter),
     Pattern("linear", A.linear(x, w, b), ("x", "w", "b"), (), _is_parameter),
+    *(Pattern("topk", of, ("x",), ("chosen",), _along_last_dim) for of in _topk()),
+    *(Pattern("softmax", of, ("x",), (), _along_last_dim) for of in (A.softmax(x, dim), A.softmax(x, dim, "float32"))),
+    Pattern("gather", A.gather(x, dim, y), ("x", "y"), (), _along_last_dim),
+    Pattern("normalise", A.div(x, _total(x)), ("x",), ("eps", "floor")),
+    Pattern("keep_groups", _of_groups(), ("x",), ("kept", "fill"), _groups),
+    *(Pattern("add_vector", A.add(x, of), ("x", "w"), (), _is_vector) for of in (w, A.squeeze(w))),
     Pattern("embedding", A.embedding(w, x), ("x", "w"), (), _is_parameter),
     Pattern("embedding", A.embedding(w, x, const("padding")), ("x", "w"), (), _is_parameter),
     Pattern("add", A.add(x, y), ("x", "y")),
