@@ -1,0 +1,161 @@
+"""Every model type that transformers has a causal language model for, at a tiny size: what the compiler makes of it.
+
+    .venv/bin/python benchmarks/families.py [TYPE ...]
+
+Writes docs/families.md, unless only some types are asked for. Each type gets its configuration class's defaults, shrunk. A complete one must
+compute what Hugging Face's module computes (`assert_equals_model` of the tests); no result may be a traceback: exit code 1 for either.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fx2ttnn import pipeline
+from fx2ttnn.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+SIZES: dict[str, Any] = {
+    "hidden_size": 512,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "vocab_size": 512,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+EXPERTS: dict[str, Any] = {
+    "num_experts": 8,
+    "n_routed_experts": 8,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 128,
+    "shared_expert_intermediate_size": 128,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+}
+COMPLETE, UNSUPPORTED, REFUSED, OTHER, BUG = "complete", "unsupported", "refused", "no decoder-only model", "BUG"
+NOT_OURS = ("encoder", "multimodal", "does not give", "has no attention layer with a cache")
+TITLES = {
+    COMPLETE: "A package for decode and prefill on n150; the recognised graph equals Hugging Face's module",
+    UNSUPPORTED: "No package: a report names the operations without a rule",
+    REFUSED: "No capture: one message says why",
+    OTHER: "Not a decoder-only language model with attention, which is all that we compile",
+    BUG: "Bugs",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a model type, and why."""
+
+    family: str
+    kind: str
+    why: str = ""
+
+
+def main() -> int:
+    """Try the types, print, write the document; 1 where one is a bug."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    asked = sys.argv[1:]
+    results = []
+    for family in asked or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+        results.append(result_of(family))
+        print(f"{family}: {results[-1].kind} {results[-1].why}", flush=True)
+    if not asked:
+        (ROOT / "docs" / "families.md").write_text(document(results))
+    return int(any(result.kind == BUG for result in results))
+
+
+def result_of(family: str) -> Result:
+    """Compile the tiny model of this type, and compare what is complete."""
+    from recognised import assert_equals_model
+
+    from fx2ttnn.capture import load_config
+
+    with tempfile.TemporaryDirectory(prefix="fx2ttnn_families_") as parent:
+        folder = Path(parent) / family.replace("-", "_")
+        try:
+            fields = tiny(family)
+            folder.mkdir()
+            (folder / "config.json").write_text(json.dumps(fields))
+            compiled = pipeline.compile_model(pipeline.Options(str(folder), "n150", max_seq_len=128))
+            if not compiled.complete:
+                names = {row.op.removeprefix("aten.") for row in compiled.coverage.rows if row.problem}
+                return Result(family, UNSUPPORTED, f"{compiled.coverage.percent:.0f} %: {', '.join(sorted(names))}")
+            with pytest.MonkeyPatch.context() as patch:
+                assert_equals_model(load_config(str(folder)), patch)
+            return Result(family, COMPLETE)
+        except UserError as error:
+            why = " ".join(str(error).replace(f"{folder}/", "").split())
+            return Result(family, OTHER if any(word in why for word in NOT_OURS) else REFUSED, why)
+        except Exception as error:
+            traceback.print_exc()
+            return Result(family, BUG, f"{type(error).__name__}: {error}")
+
+
+def tiny(family: str) -> dict[str, Any]:
+    """The fields of a small model of this type: those that its configuration class has, under its own names. UserError if it has no defaults."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    try:
+        default = CONFIG_MAPPING[family]()
+    except Exception as error:
+        raise UserError(f"its configuration class has no defaults: {' '.join(str(error).split())}") from error
+    fields: dict[str, Any] = {"model_type": family}
+    for name, value in {**SIZES, **EXPERTS}.items():
+        if _has(default, name) and (name in SIZES or isinstance(getattr(default, name), int)):
+            fields[default.attribute_map.get(name, name)] = value
+    return fields
+
+
+def _has(config: Any, name: str) -> bool:
+    """Whether it can be set; some have fields that differ by layer, and properties."""
+    if isinstance(getattr(type(config), name, None), property):
+        return False
+    try:
+        return hasattr(config, name)
+    except Exception:
+        return True
+
+
+def document(results: list[Result]) -> str:
+    """docs/families.md."""
+    text = [
+        "# Model types of transformers",
+        f"""
+Written by `benchmarks/families.py`: all {len(results)} model types for which transformers {version("transformers")} has a causal language model, each with its
+configuration class's defaults shrunk to two layers. That a type is complete here does not say that every configuration of it is.""",
+    ]
+    for kind, title in TITLES.items():
+        found = [result for result in results if result.kind == kind]
+        if found:
+            text.append(f"\n## {title} ({len(found)})\n")
+        if found and kind in (COMPLETE, OTHER):
+            text.append(", ".join(result.family for result in found))
+        elif found:
+            text += [f"- **{result.family}**: {result.why}" for result in found]
+    return "\n".join(text) + "\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
