@@ -78,6 +78,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "smollm3": {"no_rope_layers": [1, 0]},
     "exaone4": {},
     "mistral": {"sliding_window": 32},
+    "one_head": {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 1, "num_key_value_heads": 1},
     "nanochat": {"hidden_size": 512},
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}

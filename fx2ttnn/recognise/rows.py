@@ -73,7 +73,8 @@ class _Separation:
         """Whether the view takes something computed, [B, S, ..], to [B * S, ..]."""
         before, after = self._shape(op.args[0]), self._shape(op.outputs[0])
         computed = op.args[0] not in self.graph.parameters and op.args[0] not in self.graph.constants
-        return computed and len(before) > 2 and after == (before[0] * before[1], *before[2:])
+        heads = len(after) > 2 and after[:2] == before[:2]  # a single head of a single token goes, not the token
+        return computed and len(before) > 2 and after == (before[0] * before[1], *before[2:]) and not heads
 
     def _put_in_rows(self, value: str) -> None:
         """For an op that must have the value in rows."""
