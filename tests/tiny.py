@@ -93,6 +93,7 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 HEADS = {f"{family}_{fields['head_dim']}": {"model_type": family, **fields} for family, fields in HEADS.items()}
 CONFIGS |= {name: {**SIZES, **fields} for name, fields in HEADS.items()}
+CONFIGS["cohere_norms"] = {**CONFIGS["cohere"], "use_qk_norm": True}  # norms with other weights for every head
 # ttnn's attention has no argument that caps the scores.
 CONFIGS["unsupported"] = {**CONFIGS["gemma2"], "attn_logit_softcapping": 50.0}
 # Zeros would change the mean of a layer norm of heads.
