@@ -125,6 +125,7 @@ RECOGNISED = {
     "linear": _linear,
     "rms_norm": _rms_norm,
     "layer_norm": _layer_norm,
+    "multiply_heads": lambda run, op, args: args[0] * _selected(args[1].T, None, op.attrs.get("order")).T.unsqueeze(1),
     "rotary": _rotary,
     "activation": lambda run, op, args: ACTIVATIONS[op.attrs["function"]](args[0]),
     "gated": _gated,

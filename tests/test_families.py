@@ -7,13 +7,13 @@ from tiny import FAMILIES, HEADS, config_of, folder_of
 from tiny import compiled as stages
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *HEADS])
+@pytest.mark.parametrize("family", [*FAMILIES, *HEADS, "cohere_norms"])
 def test_recognised_graph_equals_the_model(family, monkeypatch):
     assert_equals_model(config_of(family), monkeypatch)
 
 
 @pytest.mark.parametrize("target", ["n150", "galaxy"])
-@pytest.mark.parametrize("family", [*FAMILIES, *HEADS])
+@pytest.mark.parametrize("family", [*FAMILIES, *HEADS, "cohere_norms"])
 def test_every_operation_has_calls(family, target):
     result = stages(family, target)
     assert result.complete
@@ -25,7 +25,6 @@ def test_every_operation_has_calls(family, target):
     ("family", "target"),
     [
         ("gemma2", "n150"),
-        ("phi3_96", "n150"),
         ("gpt_neox_80", "t3k"),
         ("glm4", "t3k"),
         ("olmo2_40", "t3k"),
@@ -38,3 +37,10 @@ def test_the_emitted_suite_passes(family, target, tmp_path):
     Some with heads to which zeros are added; norms without weights, one of which runs twice, heads that rotate backwards.
     """
     assert_passes(run_suite(compiled(tmp_path, str(folder_of(family)), target, max_seq_len=256)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "target"), [("phi3_96", "n150"), ("cohere_norms", "t3k")])
+def test_the_emitted_modules_pass(family, target, tmp_path):
+    """Fused weights with zeros; norms of heads with weights of their own."""
+    assert_passes(run_suite(compiled(tmp_path, str(folder_of(family)), target, max_seq_len=256), "tests/modules"))

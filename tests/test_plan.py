@@ -144,6 +144,7 @@ CASES = {
     "rms_norm of heads": (lambda x, w: F.rms_norm(x, w.shape, w), [(4, 4, 1, 8), (8,)], [1]),
     "layer_norm": (lambda x, w, b: F.layer_norm(x, w.shape, w, b), [(4, 1, 16), (16,), (16,)], [1, 2]),
     "layer_norm of heads": (lambda x, w: F.layer_norm(x, w.shape, w), [(4, 4, 1, 8), (8,)], [1]),
+    "multiply_heads": (lambda x, w: x * w.unsqueeze(1), [(4, 4, 4, 8), (4, 8)], [1]),
     "embedding": (lambda ids, w: F.embedding(ids, w), [(4, 1), (64, 16)], [1]),
     "split_heads": (_split_heads, [(4, 1, 32)], []),
     "concat_heads": (lambda x: x.flatten(2), [(4, 1, 4, 8)], []),

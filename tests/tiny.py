@@ -80,6 +80,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 32},
     "one_head": {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 1, "num_key_value_heads": 1},
     "nanochat": {"hidden_size": 512},
+    "bitnet": {"hidden_size": 512, "hidden_act": "relu2"},
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}
 # Heads of no whole tiles, or of an odd number of them: zeros are added. With norms of heads, biases, some columns that rotate.
@@ -93,6 +94,7 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 HEADS = {f"{family}_{fields['head_dim']}": {"model_type": family, **fields} for family, fields in HEADS.items()}
 CONFIGS |= {name: {**SIZES, **fields} for name, fields in HEADS.items()}
+CONFIGS["cohere_norms"] = {**CONFIGS["cohere"], "use_qk_norm": True}  # norms with other weights for every head
 # ttnn's attention has no argument that caps the scores.
 CONFIGS["unsupported"] = {**CONFIGS["gemma2"], "attn_logit_softcapping": 50.0}
 # Zeros would change the mean of a layer norm of heads.

@@ -64,6 +64,12 @@ def norm(graph: Graph, op: Op) -> list[Strategy]:
     return apart
 
 
+@strategy_for("multiply_heads")
+def multiply_heads(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, H, S, D], weight [H, D]."""
+    return [Strategy((0, R), (0,)), Strategy((1, 0), (1,)), Strategy((2, R), (2,))]
+
+
 @strategy_for("embedding")
 def embedding(graph: Graph, op: Op) -> list[Strategy]:
     """ids [B, S], weight [V, H]."""

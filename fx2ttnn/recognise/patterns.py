@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import A, Bindings, Node, const, either, second, var
+from fx2ttnn.recognise.match import A, Bindings, Node, Var, const, either, match, second, var
 
 Accept = Callable[[Graph, Op, Bindings], dict[str, Any] | None]
 
@@ -251,22 +251,24 @@ PATTERNS: tuple[Pattern, ...] = (
 
 
 def move_transpose_before_norm(graph: Graph, op: Op, producers: dict[str, Op]) -> list[Op] | None:
-    """`transpose(rms_norm(view(x)))` -> `rms_norm(split_heads(x))`: a norm over the last dim commutes with swapping two others."""
+    """`transpose(norm(view(x)))` -> `norm(transpose(view(x)))`: a norm over the last dim commutes with swapping two others.
+
+    So does a product with a parameter [H, D] of the norm [B, S, H, D]: it becomes `multiply_heads` of [B, H, S, D].
+    """
     if not (op.name.startswith("aten.transpose") and op.args[1:] == (1, 2)):
         return None
-    norm = producers.get(op.args[0])
-    if norm is None or norm.name != "rms_norm":
-        return None
-    view = producers.get(norm.args[0])
-    if view is None or not view.name.startswith(("aten.view", "aten.reshape")):
-        return None
-    attrs = _splits_heads(graph, op, {"x": view.args[0]})
-    if attrs is None:
+    last = producers.get(op.args[0])
+    found = match(A.mul(Var("w", test=lambda v: v in graph.parameters), x), op.args[0], producers, {})
+    if last and found and graph.specs[found["w"]].shape == graph.specs[found["x"]].shape[2:]:
+        last = replace(last, name="multiply_heads", args=(found["x"], found["w"]))
+    norm = producers.get(last.args[0]) if last and last.name == "multiply_heads" else last
+    view = producers.get(norm.args[0]) if norm and norm.name in ("rms_norm", "layer_norm") else None
+    if last is None or view is None or not view.name.startswith(("aten.view", "aten.reshape")):
         return None
     heads = Ref(f"{op.outputs[0]}_heads")
     return [
-        Op("split_heads", (view.args[0],), (heads,), attrs, view.module, view.sources + op.sources),
-        Op("rms_norm", (heads, *norm.args[1:]), op.outputs, norm.attrs, norm.module, norm.sources),
+        replace(op, args=(last.args[0], 1, 2), outputs=(heads,), module=view.module),
+        replace(last, args=(heads, *last.args[1:]), outputs=op.outputs),
     ]
 
 

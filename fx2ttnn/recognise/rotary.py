@@ -26,6 +26,7 @@ from fx2ttnn.recognise.tables import append
 # Columns of a head, how many of them rotate, which in pairs ("halves", "swapped halves" or "neighbours"), columns with those of zeros.
 Order = tuple[int, int, str, int]
 _NORMS = ("rms_norm", "layer_norm")
+_OF_HEADS = (*_NORMS, "multiply_heads")
 
 
 def columns(order: Order) -> list[int]:
@@ -125,7 +126,7 @@ def _chain(
             return None
         if op.name == "linear":
             return [*found, op]
-        if op.name not in ("rotary", "split_heads", *_NORMS):
+        if op.name not in ("rotary", "split_heads", *_OF_HEADS):
             return None
         found.append(op)
         value, reader = op.args[0], op
@@ -151,9 +152,9 @@ def _with_zeros(op: Op, order: Order, graph: Graph, specs: dict[str, TensorSpec]
     attrs = dict(op.attrs)
     if op.name == "linear":
         attrs["orders"] = (order,)
-    elif op.name in _NORMS:
+    elif op.name in _OF_HEADS:
         attrs["order"] = order
-        if size > head_dim:
+        if op.name in _NORMS and size > head_dim:
             attrs["eps"] *= head_dim / size
     elif "head_dim" in attrs:
         attrs["head_dim"] = size
@@ -161,7 +162,7 @@ def _with_zeros(op: Op, order: Order, graph: Graph, specs: dict[str, TensorSpec]
         _widen(value, order, graph, specs)
     for value in op.inputs:
         if value in graph.parameters:
-            _widen(value, order, graph, specs, 0)
+            _widen(value, order, graph, specs, 0 if op.name != "multiply_heads" else 1)
     return replace(op, attrs=attrs)
 
 

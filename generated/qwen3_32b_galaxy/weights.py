@@ -178,6 +178,12 @@ class Weights:
         transform = f"bias in {parts} parts, {rows}, {orders}, on {partial_axis}"
         return self._place(transform, names, make, mesh_dims, ttnn.bfloat16, memory_config=memory_config)
 
+    def vector(self, name, mesh_dims=(None, None)):
+        """[N] -> [1, 1, 1, N], exact: in float32."""
+        return self._place(
+            "vector", [name], lambda: self.read(name).float().reshape(1, 1, 1, -1), mesh_dims, ttnn.float32
+        )
+
     def norm(self, name, offset=0.0, order=None, mesh_dims=(None, None)):
         """Weight or bias [H] of a norm, plus `offset` -> rows of one tile width, [1, 1, H / 32, 32].
 
@@ -191,6 +197,14 @@ class Weights:
         return self._place(
             f"norm plus {offset}, {order}", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT
         )
+
+    def weight_of_heads(self, name, order=None, mesh_dims=(None, None)):
+        """Weight [heads, D] -> [1, 1, heads, D], for heads [1, users, heads, D]."""
+
+        def make():
+            return selected(self.read(name).T, None, order).T[None, None]
+
+        return self._place(f"weight of heads, {order}", [name], make, mesh_dims, ttnn.bfloat16)
 
     def embedding(self, name, mesh_dims=(None, None)):
         """Table [V, H] -> [1, 1, V, H], row major."""

@@ -53,7 +53,7 @@ def multiply(x, y, input_tensor_a_activations=()):
 def _activate(x, name):
     if name == "gelu_tanh":
         return torch.nn.functional.gelu(x, approximate="tanh")
-    return getattr(torch.nn.functional, name)(x)
+    return x * x if name == "square" else getattr(torch.nn.functional, name)(x)
 
 
 def gelu(x, variant=None):
@@ -337,3 +337,16 @@ def scatter(x, dim, index, source):
     chips = torch.broadcast_shapes(x.shape[:2], index.shape[:2], source.shape[:2])
     x, index, source = (t.expand(*chips, *t.shape[2:]) for t in (x, index, source))
     return x.scatter(dim, index.long(), source)
+
+
+def gather(x, dim, index):
+    chips = torch.broadcast_shapes(x.shape[:2], index.shape[:2])
+    return x.expand(*chips, *x.shape[2:]).gather(dim, index.expand(*chips, *index.shape[2:]).long())
+
+
+def eq(x, y):
+    return (x == y).float()
+
+
+def where(condition, x, other):
+    return torch.where(condition != 0, x.float(), other)
