@@ -158,7 +158,8 @@ def test_a_checkpoint_that_lacks_an_expert(tmp_path):
     ("family", "target"),
     [
         ("qwen3_moe", "n150"),
-        ("olmoe", "n150"),
+        ("qwen2_moe", "n150"),
+        ("glm4_moe", "n150"),
         ("gpt_oss", "n150"),
         ("mixtral_wide", "t3k"),
         ("qwen3_moe_wide", "galaxy"),
@@ -167,6 +168,7 @@ def test_a_checkpoint_that_lacks_an_expert(tmp_path):
 def test_the_emitted_suite_passes(family, target):
     """Gate and experts as modules; one expert is chosen by many tokens, one by hardly any (see the emitted reference.py).
 
-    Biases, sinks and a clamped activation; half an expert on a chip; two experts on each of 32 chips.
+    A gated shared expert; groups, and a correction of the choice; biases, sinks and a clamped activation; half an expert on a chip; two
+    experts on each of 32 chips.
     """
     assert_passes(run_suite(package(family, target)))

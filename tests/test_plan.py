@@ -158,7 +158,18 @@ CASES = {
     "scale": (lambda x: 0.5 * x, [(4, 1, 16)], []),
     "last_tile": (lambda x: x[:, 2:], [(4, 4, 16)], []),
     "router": (_linear, [(4, 1, 16), (8, 16)], [1]),
-    "choose": (lambda logits: logits.softmax(-1), [(4, 1, 8)], []),
+    "gated of one": (lambda gate, up: F.silu(gate) * up, [(4, 1, 1), (4, 1, 16)], []),
+    "topk": (lambda x: tuple(x.topk(2)), [(4, 1, 8)], []),
+    "softmax": (lambda x: x.softmax(-1), [(4, 1, 8)], []),
+    "normalise": (lambda x: x / x.sum(-1, keepdim=True), [(4, 1, 8)], []),
+    "gather": (lambda x, index: x.gather(-1, index.abs().long() % 8), [(4, 1, 8), (4, 1, 2)], []),
+    "add_vector": (torch.add, [(4, 1, 8), (8,)], [1]),
+    "keep_groups": (lambda x: x.where(x > x.mean(-1, keepdim=True), -9), [(4, 1, 8)], []),
+    "spread": (
+        lambda index, weights, logits: torch.zeros_like(logits).scatter(-1, index.abs().long() % 8, weights),
+        [(4, 1, 2), (4, 1, 2), (4, 1, 8)],
+        [],
+    ),
 }
 # A chip takes the weights of the experts whose columns it holds: no function of its own part alone; test_moe.py has it.
 UNTESTED = {"weigh"}
@@ -167,7 +178,7 @@ UNTESTED = {"weigh"}
 def _strategies(case):
     _, shapes, weights = CASES[case]
     specs = {f"v{i}": TensorSpec(shape) for i, shape in enumerate(shapes)}
-    outputs = ("out", "out_2") if case == "update_cache" else ("out",)
+    outputs = ("out", "out_2") if case in ("update_cache", "topk") else ("out",)
     op = Op(case.split()[0], tuple(map(Ref, specs)), outputs)
     graph = Graph("g", tuple(specs), outputs, (op,), specs, {f"v{i}": f"v{i}" for i in weights})
     return table.strategies(graph, op)

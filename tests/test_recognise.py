@@ -11,9 +11,11 @@ from fx2ttnn.capture import interpret
 from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise import apply_patterns, fuse_projections, without_dead_code
+from fx2ttnn.recognise.experts import place_experts
 from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.parts import part_name, split_linears
 from fx2ttnn.recognise.rotary import align_heads, columns
+from fx2ttnn.recognise.rows import separate_rows
 from fx2ttnn.recognise.tables import tabulate_positions
 
 
@@ -559,3 +561,99 @@ def test_recognised_graph_equals_the_model(model_type, monkeypatch):
     """The second layer is folded."""
     graph = assert_equals_model(config_of(model_type), monkeypatch)
     assert [op.name for op in graph.ops].count("layer") == CONFIGS[model_type]["num_hidden_layers"] - 1
+
+
+# -- tokens in rows, and routers ------------------------------------------------------------------------------------
+
+
+def router_rows(choice, weights, cap=False):
+    """A linear on rows, scores, `choice` of two of 8 experts and their `weights`, read by experts; then a view back."""
+    capped = [
+        ("low", "aten.div.Tensor", ("logits", 30.0), (6, 8)),
+        ("bent", "aten.tanh.default", ("low",), (6, 8)),
+        ("capped", "aten.mul.Tensor", ("bent", 30.0), (6, 8)),
+    ]
+    return [
+        ("rows", "aten.view.default", ("x", (6, 16)), (6, 16)),
+        ("logits", "aten.linear.default", ("rows", "w"), (6, 8)),
+        *(capped if cap else []),
+        ("scores", "aten.softmax.int", ("capped" if cap else "logits", 1), (6, 8)),
+        *choice,
+        ("values", "aten.topk.default", ("best", 2), (6, 2)),
+        *weights,
+    ]
+
+
+def with_index(graph):
+    """topk has two outputs, which rows of `graph_of` cannot say."""
+    specs = {**graph.specs, "index": TensorSpec((6, 2), "int64")}
+    ops = tuple(replace(op, outputs=("values", "index")) if op.outputs == ("values",) else op for op in graph.ops)
+    return replace(graph, ops=tuple(replace(op, args=_refs(op.args, specs)) for op in ops), specs=specs)
+
+
+def placed(choice=(), weights=(), cap=False, best="scores", last="values"):
+    shapes = {"x": (2, 3, 16), "w": (8, 16), "b": (8,), "up": (8, 32, 16), "down": (8, 16, 16)}
+    rows = [
+        tuple(tuple(best if a == "best" else a for a in part) if isinstance(part, tuple) else part for part in row)
+        for row in router_rows(choice, weights, cap)
+    ]
+    graph = with_index(graph_of(shapes, rows, ("w", "b", "up", "down")))
+    graph = replace(
+        graph, parameters={**graph.parameters, "up": "m.experts.gate_up_proj", "down": "m.experts.down_proj"}
+    )
+    experts = Op("experts", tuple(map(Ref, ("rows", "index", last, "up", "down"))), ("mixed",), EXPERTS, "m.experts")
+    back = Op("aten.view.default", (Ref("mixed"), (2, 3, 16)), ("out",), {}, "m")
+    specs = {**graph.specs, "mixed": TensorSpec((6, 16)), "out": TensorSpec((2, 3, 16))}
+    graph = replace(graph, ops=(*graph.ops, experts, back), specs=specs, outputs=("out",))
+    return without_dead_code(place_experts(apply_patterns(separate_rows(graph))))
+
+
+EXPERTS = {"transposed": False, "activation": "silu", "gate": "halves"}
+MIXED = ["spread", "linear", "linear", "gated", "weigh", "linear"]
+
+
+def test_a_router_on_rows_keeps_users_and_tokens_apart():
+    graph = placed()
+    assert names(graph) == ["router", "softmax", "topk", *MIXED]
+    assert all(graph.specs[value].shape[:2] == (2, 3) for op in graph.ops for value in op.outputs)
+
+
+def test_a_router_with_capped_logits():
+    """cap tanh(x / cap), as Grok has it."""
+    assert names(placed(cap=True)) == ["router", "scale", "activation", "scale", "softmax", "topk", *MIXED]
+
+
+def test_the_share_of_the_chosen_is_a_softmax_of_the_chosen():
+    share = [
+        ("total", "aten.sum.dim_IntList", ("values", (1,), True), (6, 1)),
+        ("share", "aten.div.Tensor", ("values", "total"), (6, 2)),
+    ]
+    graph = placed(weights=share, last="share")
+    assert names(graph) == ["router", "topk", "softmax", *MIXED]
+
+
+def test_a_correction_is_for_the_choice_alone():
+    choice = [("corrected", "aten.add.Tensor", ("scores", "b"), (6, 8))]
+    weights = [
+        ("chosen", "aten.gather.default", ("scores", 1, "index"), (6, 2)),
+        ("total", "aten.sum.dim_IntList", ("chosen", (-1,), True), (6, 1)),
+        ("safe", "aten.add.Tensor", ("total", 1e-20), (6, 1)),
+        ("share", "aten.div.Tensor", ("chosen", "safe"), (6, 2)),
+    ]
+    graph = placed(choice, weights, best="corrected", last="share")
+    assert names(graph) == ["router", "softmax", "add_vector", "topk", "gather", "normalise", *MIXED]
+    assert next(op for op in graph.ops if op.name == "normalise").attrs == {"eps": 1e-20}
+
+
+@pytest.mark.parametrize("dim", [0, -2])
+def test_what_mixes_tokens_reads_rows(dim):
+    rows = [
+        ("rows", "aten.view.default", ("x", (6, 16)), (6, 16)),
+        ("logits", "aten.linear.default", ("rows", "w"), (6, 8)),
+        ("mixed", "aten.softmax.int", ("logits", dim), (6, 8)),
+    ]
+    graph = separate_rows(graph_of({"x": (2, 3, 16), "w": (8, 16)}, rows, ("w",)))
+    assert names(graph)[-2:] == ["aten.view.default", "aten.softmax.int"]
+    values = {"x": torch.randn(2, 3, 16), "w.weight": torch.randn(8, 16)}
+    (found,) = interpret.run(graph, values, {})
+    assert torch.equal(found, (values["x"].reshape(6, 16) @ values["w.weight"].T).softmax(dim))

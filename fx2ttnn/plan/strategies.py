@@ -147,9 +147,9 @@ def weigh(graph: Graph, op: Op) -> list[Strategy]:
 def elementwise(graph: Graph, op: Op) -> list[Strategy]:
     """Operands of one rank: split alike, but for a dim of which one has a single element for all of the other's."""
     shapes = [graph.specs[v].shape for v in op.inputs]
-    out = graph.specs[op.outputs[0]].shape
-    if any(len(shape) != len(out) for shape in shapes):
+    if len({len(shape) for shape in shapes}) != 1:
         return []
+    out = tuple(map(max, zip(*shapes, strict=True)))
     split = [Strategy(tuple(d if s[d] == out[d] else R for s in shapes), (d,)) for d in range(len(out))]
     # One gate for all columns that are a sum: it multiplies each summand.
     sums = [Strategy((R, P), (P,))] if op.name == "gated" and shapes[0] != shapes[1] == out else []

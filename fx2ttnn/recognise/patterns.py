@@ -180,8 +180,8 @@ def _of_groups() -> Node:
     grouped = A.view(x, const("grouped_shape"))
     of_group = either(A.sum(A.topk(grouped, chosen=const("best")), (-1,)), A.max(grouped, -1))
     mask = A.scatter(A.zeros_like(of_group), -1, second(A.topk(of_group, chosen=const("kept"))), 1)
-    spread: Any = A.expand(A.unsqueeze(mask, -1), const("grouped_shape"))
-    spread = either(A.view(spread, const("whole_shape")), A.concat_heads(spread))  # which is such a view too
+    marks = A.expand(A.unsqueeze(mask, -1), const("grouped_shape"))
+    spread = either(A.view(marks, const("whole_shape")), A.concat_heads(marks))  # which is such a view too
     return A.masked_fill(x, A.bitwise_not(A.to(spread, "bool")), const("fill"))
 
 
