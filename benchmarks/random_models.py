@@ -202,7 +202,7 @@ def _gemma2(rng: random.Random, fields: dict[str, Any]) -> dict[str, Any]:
         "hidden_activation": rng.choice(ACTIVATIONS),
         "sliding_window": _window(rng) or 4096,
         "layer_types": _kinds(rng, fields),
-        "attn_logit_softcapping": None,
+        "attn_logit_softcapping": rng.choice((None, 50.0)),
         "final_logit_softcapping": rng.choice((None, 30.0)),
         "query_pre_attn_scalar": rng.choice((fields["head_dim"], 256)),
         "attention_bias": _coin(rng),

@@ -21,6 +21,13 @@ def test_every_operation_has_calls(family, target):
 
 
 @pytest.mark.slow
+def test_capped_scores_are_those_of_the_model(tmp_path):
+    """Attention of both kinds of layers, in decode and in prefill, where the cap bites."""
+    package = compiled(tmp_path, str(folder_of("capped")), "n150", max_seq_len=256)
+    assert_passes(run_suite(package, "tests/modules/test_attention.py"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "target"),
     [

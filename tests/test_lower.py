@@ -381,8 +381,8 @@ def test_a_word_that_the_vocabulary_lacks_names_the_row(rules_with):
 
 
 def test_operations_of_another_family_are_reported():
-    lowered = compiled("unsupported").lowered
-    assert [(op.name, "softcap" in why) for op, why in lowered.unsupported] == [("attention", True)] * 2
+    reasons = {op.name: why for op, why in compiled("unsupported").lowered.unsupported}
+    assert reasons["aten.erf.default"] == "no row in lowering_rules/ for this operation"
 
 
 def test_enum_arguments_are_names_of_ttnn():

@@ -1,5 +1,6 @@
 """`--module`: a model class of the user's own enters through the same door as those of transformers."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from test_cli import contents, refused
 from test_emitted_suites import assert_passes, run_suite
 from tiny import CONFIGS, folder_of, write_config
 
-from fx2ttnn import pipeline
+from fx2ttnn import models, pipeline
 from fx2ttnn.capture import load_source
+from fx2ttnn.errors import UserError
 
 LLAMA = "from transformers.models.llama.modeling_llama import *\n"
 # Another configuration, another residual stream: the sum of two embeddings, of which transformers knows nothing.
@@ -124,3 +126,52 @@ def test_bad_modules(text, name, words, run, tmp_path):
         path.write_text(text)
     refused(run("compile", folder_of("llama"), "--target", "n150", "--module", f"{path}{name}", "-o", "out"), *words)
     assert not (tmp_path / "out").exists()
+
+
+GROK = {
+    **{name: value for name, value in CONFIGS["llama"].items() if name != "model_type"},
+    **{"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 128},
+    # Caps that bite: scores of heads, and logits of experts and of tokens, are of their order.
+    **{"attn_logit_softcapping": 1.0, "router_logit_softcapping": 1.0, "final_logit_softcapping": 2.0},
+}
+
+
+def grok_module():
+    return models.module_of(models.config_path("grok-2"))
+
+
+def test_grok_is_built_in():
+    source = load_source("xai-org/grok-2", layers=1)
+    assert source.model_class.__name__ == source.module.class_name == "GrokForCausalLM"
+    assert source.config.max_position_embeddings == source.config.attn_temperature_len == 1024  # not beyond
+
+
+def test_a_config_names_no_code_of_its_own(tmp_path):
+    """What a built-in configuration may, one from elsewhere may not."""
+    folder = write_config(tmp_path / "model", json.loads(models.config_path("grok-2").read_text()))
+    with pytest.raises(UserError, match=r"auto_map.*not run.*--module"):
+        load_source(str(folder))
+
+
+def test_grok_recognised_graph_equals_the_model(tmp_path, monkeypatch):
+    source = load_source(str(write_config(tmp_path / "tiny_grok", {**GROK, "model_type": "git"})), module=grok_module())
+    graph = assert_equals_model(source.config, monkeypatch, source.model_class)
+    names = [op.name for op in graph.ops]
+    assert {"router", "topk", "weigh"} <= set(names)
+    (attention,) = (op for op in graph.ops if op.name == "attention")
+    assert attention.attrs["softcap"] == 1.0
+
+
+@pytest.mark.parametrize("target", ["n150", "galaxy"])
+def test_every_operation_of_grok_has_calls(target, tmp_path):
+    folder = write_config(tmp_path / "tiny_grok", GROK)
+    options = pipeline.Options(str(folder), target, max_seq_len=128, module=grok_module())
+    assert pipeline.compile_model(options).coverage.percent == 100
+
+
+@pytest.mark.slow
+def test_the_emitted_suite_of_grok_passes(tmp_path):
+    folder = write_config(tmp_path / "tiny_grok", GROK)
+    options = pipeline.Options(str(folder), "n150", max_seq_len=128, module=grok_module())
+    pipeline.write_package(pipeline.compile_model(options), tmp_path / "grok_package")
+    assert_passes(run_suite(tmp_path / "grok_package"))

@@ -54,7 +54,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmo2": {},
     "olmo3": {"sliding_window": 32, "layer_types": LOCAL},
     "gemma": {"hidden_activation": "gelu_pytorch_tanh"},
-    "gemma2": {"sliding_window": 32, "layer_types": LOCAL, "attn_logit_softcapping": None},
+    "gemma2": {"sliding_window": 32, "layer_types": LOCAL, "attn_logit_softcapping": 50.0},
+    "vaultgemma": {"sliding_window": 32, "layer_types": LOCAL},
     "gemma3_text": {
         "sliding_window": 32,
         "layer_types": LOCAL,
@@ -95,10 +96,12 @@ HEADS: dict[str, dict[str, Any]] = {
 HEADS = {f"{family}_{fields['head_dim']}": {"model_type": family, **fields} for family, fields in HEADS.items()}
 CONFIGS |= {name: {**SIZES, **fields} for name, fields in HEADS.items()}
 CONFIGS["cohere_norms"] = {**CONFIGS["cohere"], "use_qk_norm": True}  # norms with other weights for every head
-# ttnn's attention has no argument that caps the scores.
-CONFIGS["unsupported"] = {**CONFIGS["gemma2"], "attn_logit_softcapping": 50.0}
 # Zeros would change the mean of a layer norm of heads.
 CONFIGS["phi_norms_80"] = {**CONFIGS["phi"], "hidden_size": 640, "head_dim": 80, "qk_layernorm": True}
+# Scores of the order of their cap: leaving it out would change much.
+CONFIGS["capped"] = {**CONFIGS["gemma2"], "attn_logit_softcapping": 1.0, "query_pre_attn_scalar": 1}
+# An activation that no language model of note has, made of an error function: of its operations some have no row.
+CONFIGS["unsupported"] = {**CONFIGS["qwen3"], "hidden_act": "laplace"}
 # Mixtures of experts, by model type.
 MIXTURES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128, "norm_topk_prob": True},

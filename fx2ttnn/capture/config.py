@@ -43,7 +43,7 @@ def load_source(reference: str, layers: int | None = None, module: str | None = 
     name, path = _locate(reference)
     fields = _read(path)
     model_class = own = None
-    if module is not None:
+    if module := module or models.module_of(path):
         from fx2ttnn.capture.module import load_module
 
         model_class, own = load_module(module)

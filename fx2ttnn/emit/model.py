@@ -98,6 +98,8 @@ _HOST = {  # the host tensor behind each run-time input: expressions over the ar
         "position_ids": "decode_tokens(positions.clamp(min=0))",
         "page_table": "decode_rows(page_table, 0)",
         "current_pos": "decode_rows(positions, -1)",
+        "cache_rows": "rows_of_pages(decode_rows(page_table, 0), {kv_heads})",
+        "key_positions": "all_positions()",
     },
     "prefill": {
         "input_ids": "prefill_tokens(tokens, length)",
@@ -105,6 +107,9 @@ _HOST = {  # the host tensor behind each run-time input: expressions over the ar
         "page_table": "prefill_page_table(page_table, user)",
         "chunk_page_table": "pages_of_chunk(page_table, user, start, length)",
         "chunk_start": "torch.tensor([start])",
+        "cache_rows": "rows_of_pages(pages_of_groups(page_table, user), {kv_heads})",
+        "key_positions": "all_positions()",
+        "chunk_positions": "prefill_positions(start, length).reshape(1, 1, -1, 1).float()",
         "last_tile_start": "last_tile(tokens)",
         "last_tile_end": "last_tile(tokens) + torch.tensor([1, 1, ttnn.TILE_SIZE, {width}])",
     },
@@ -117,5 +122,6 @@ def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
     host = _HOST[lowered.mode]
     stem = value if value in host else re.sub(r"_\d+$", "", value)
     widths = (lowered.tensors[call.inputs[0]].width for call in lowered.calls if call.op.name == "last_tile")
-    text = host[stem].replace("{width}", str(next(widths, 0)))
+    caches = (lowered.tensors[state] for state, scope in lowered.states.items() if scope == "layer")
+    text = host[stem].replace("{width}", str(next(widths, 0))).replace("{kv_heads}", str(next(caches).shape[1]))
     return f"to_mesh({prefix}mesh_device, {text}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"

@@ -75,6 +75,8 @@ def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, i
         return _sampling_values(tensor, leaf, call)
     if call.function in ("ttnn.topk", "ttnn.gather", "ttnn.scatter"):
         return _choice_values(tensor, call, lowered)
+    if (kind := _composed_values(tensor, call)) is not None:
+        return kind
     if leaf == "chunk_start":
         query, cache, _, table = (lowered.tensors[a].shape for a in call.args[:4])
         return leaf, (table[-1] * cache[2] - query[2]) // query[2] * query[2]
@@ -90,6 +92,26 @@ def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, i
     if tensor.dtype in ("uint32", "int32"):
         return "ids", lowered.tensors[call.args[1]].shape[-2]
     return None, None
+
+
+_MANY = 1 << 15  # ids and positions below it
+
+
+def _composed_values(tensor: Tensor, call: Call) -> tuple[str, int | None] | None:
+    """Where an operation is composed: conditions that some numbers fulfil and others do not, and whole numbers as such."""
+    match call.function, call.args:
+        case ("ttnn.ge" | "ttnn.lt", (_, float(bound))):
+            return "around", max(1, int(bound))
+        case "ttnn.logical_and", _:
+            return "flags", None
+        case "ttnn.where", (condition, _, float(other)):
+            return ("flags", None) if condition == tensor.name else ("around", int(abs(other)))
+        case "ttnn.subtract" | "ttnn.reshape" | "ttnn.to_layout" | "ttnn.typecast", _ if tensor.dtype in (
+            "int32",
+            "float32",
+        ):
+            return "ids", _MANY
+    return None
 
 
 def _choice_values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, int | None]:

@@ -1,7 +1,11 @@
-"""Configurations of well-known models, as published on the Hugging Face hub, so that compiling them needs no network."""
+"""Configurations of well-known models, as published on the Hugging Face hub, so that compiling them needs no network.
+
+Where transformers has no class for one, its `auto_map` names a class in a file of this folder.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
@@ -17,3 +21,11 @@ def config_path(name: str) -> Path:
     if name not in names():
         raise KeyError(name)
     return _FOLDER / f"{name}.json"
+
+
+def module_of(config: Path) -> str | None:
+    """`file:Class` of the model of a built-in config.json, None where transformers has it; never of another's config.json."""
+    if config.parent != _FOLDER:
+        return None
+    module, _, name = json.loads(config.read_text()).get("auto_map", {}).get("AutoModelForCausalLM", "").rpartition(".")
+    return f"{_FOLDER / module}.py:{name}" if module else None
