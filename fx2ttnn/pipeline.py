@@ -119,7 +119,11 @@ def _with_prefill(source: ModelSource, decode: Plan, lowered: Lowered, dump: Pat
     graphs = {n: lower(planned.at_length(captures[n]), decode=lowered) for n in lengths}
     _dump(dump, "6_prefill_plan.txt", planned)
     _dump(dump, "7_prefill_lower.txt", "\n".join(f"{n} tokens\n{graph}" for n, graph in graphs.items()))
-    sampling = None if lowered.unsupported else lower_sampling(decode, lowered)
+    sampling = (
+        None
+        if lowered.unsupported
+        else lower_sampling(decode, lowered, decode.graph.specs[decode.graph.outputs[0]].shape[-1])
+    )
     _dump(dump, "8_sampling_lower.txt", sampling)
     return Program(decode, lowered, planned, graphs, sampling)
 

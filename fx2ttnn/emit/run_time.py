@@ -40,6 +40,7 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
     files["tests/modules/test_sampling.py"] = render(
         "sampling_test.py.j2",
         logits_dims=logits.mesh_dims,
+        fill=program.plan.fill(decode.outputs[0]),
         logits_memory=configs.expression(logits.memory),
         tokens_dims=drawn.mesh_dims,
     )

@@ -320,13 +320,17 @@ class _Engine:
         from fx2ttnn.plan.device_shape import local_shape
 
         mesh = self.plan.target.mesh_shape
-        shapes = [local_shape(self.plan.graph.specs[v], self.plan.placements[v], mesh) for v in values]
+        specs = [self.plan.graph.specs[v] for v in values]
+        shapes = [local_shape(spec, self.plan.placements[v], mesh) for spec, v in zip(specs, values, strict=True)]
+        parts = self._count(self.plan.placements[values[0]].axes_of(0))
+        fill = parts * shapes[0][0] - specs[0].shape[0] if len(values) == 1 else 0
         return {
             "n": sum(s[0] for s in shapes),
             "k": shapes[0][-1],
             "axes": self.plan.placements[values[0]].axes,
             "shape": shapes[0],
-            "parts": self._count(self.plan.placements[values[0]].axes_of(0)),
+            "parts": parts,
+            "fill": fill or None,
         }
 
     def _count(self, axes: tuple[int, ...]) -> int:

@@ -9,7 +9,7 @@ from itertools import product
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref
 from fx2ttnn.plan.cost import op_seconds, step_seconds
-from fx2ttnn.plan.device_shape import device_shape, orders, split_count, whole_tiles
+from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
 from fx2ttnn.plan.precision import PRECISIONS, Precision
 from fx2ttnn.plan.search import Choice, Move, Search, Solution, users_split
@@ -60,6 +60,13 @@ class Plan:
     def device_shape(self, value: str) -> tuple[int, ...]:
         """Shape of one chip's part of `value`, as ttnn sees it."""
         return device_shape(self.graph.specs[value], self.placements[value], self.target.mesh_shape, self.orders[value])
+
+    def fill(self, value: str) -> int:
+        """Columns of zeros that the chips' parts of `value` hold together behind its last one: see `search.filled_up`."""
+        spec, placement = self.graph.specs[value], self.placements[value]
+        dim = len(spec.shape) - 1
+        parts = split_count(placement, dim, self.target.mesh_shape)
+        return parts * local_shape(spec, placement, self.target.mesh_shape)[dim] - spec.shape[dim]
 
     def step_seconds(self) -> dict[str, float]:
         """Predicted seconds of each op in a whole step, by its first output: its time, as often as the model has its layer."""
