@@ -54,7 +54,7 @@ class Plan:
             )
         specs = {value: capture.graph.specs[self.origins.get(value, value)] for value in self.graph.specs}
         known = {op.outputs: op for op in capture.graph.ops}
-        ops = tuple(replace(op, attrs=known[op.outputs].attrs) if op.outputs in known else op for op in self.graph.ops)
+        ops = tuple(_as_in(op, known[op.outputs]) if op.outputs in known else op for op in self.graph.ops)
         return replace(self, capture=capture, graph=replace(self.graph, specs=specs, ops=ops))
 
     def device_shape(self, value: str) -> tuple[int, ...]:
@@ -132,6 +132,16 @@ def plan(
     dram = dram_per_chip(result.capture, result.placements, result.graph, target, result.precision)
     check_dram(dram, target, capture)
     return replace(result, dram=dram)
+
+
+def _as_in(op: Op, other: Op) -> Op:
+    """`op` with the constants of `other`, the same op for another number of tokens."""
+
+    def constants(args: tuple, others: tuple) -> tuple:
+        pairs = zip(args, others, strict=True)
+        return tuple(a if isinstance(a, Ref) else constants(a, b) if isinstance(a, tuple) else b for a, b in pairs)
+
+    return replace(op, attrs=other.attrs, args=constants(op.args, other.args))
 
 
 def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> Best | None:
