@@ -46,13 +46,16 @@ def compile_command(
     precision: Precision = "performance",
     layers: Layers = None,
     module: Module = None,
+    allow_host_fallback: Annotated[
+        bool, typer.Option("--allow-host-fallback", help="Compute operations that no row takes on the host: slow.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the package.")] = None,
     dump: Annotated[Path | None, typer.Option(help="Write each stage's value as text into this folder.")] = None,
 ) -> None:
     """Compile a model to a ttnn package. Exit code 3: some operations are unsupported; their report is written, no package."""
     folder = output or pipeline.default_out(model, target)
     pipeline.check_replaceable(folder)
-    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers, module)
+    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers, module, allow_host_fallback)
     with _stages() as progress:
         compiled = pipeline.compile_model(options, dump, progress)
         progress("emit")
@@ -65,6 +68,13 @@ def compile_command(
                 compiled.coverage.write(fresh / "report")
                 write_data(fresh, compiled.program)
     _summary(compiled, folder)
+    if compiled.complete and compiled.coverage.hosted:
+        names = ", ".join(dict.fromkeys(f"{row.op} in {row.module or 'the model'}" for row in compiled.coverage.hosted))
+        count = compiled.coverage.on_host("decode")
+        err.print(
+            f"{count} operations run on the host in each decode step, which is then no trace and slower than predicted: {names}",
+            markup=False,
+        )
     if not compiled.complete:
         for row in compiled.coverage.rows:
             if row.problem:

@@ -37,6 +37,7 @@ class Options:
     precision: str = "performance"
     layers: int | None = None
     module: str | None = None
+    host_fallback: bool = False  # operations that no row takes may run on the host
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     progress("lower")
     from fx2ttnn.lower import lower
 
-    lowered = lower(planned)
+    lowered = lower(planned, host_fallback=options.host_fallback)
     _dump(dump, "4_lower.txt", lowered)
     progress("prefill")
-    program = _with_prefill(source, planned, lowered, dump)
+    program = _with_prefill(source, planned, lowered, dump, options.host_fallback)
     progress("report")
     from fx2ttnn.report.coverage import coverage
 
@@ -99,7 +100,9 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     return Compiled(capture, recognised, planned, lowered, program, found)
 
 
-def _with_prefill(source: ModelSource, decode: Plan, lowered: Lowered, dump: Path | None) -> Program:
+def _with_prefill(
+    source: ModelSource, decode: Plan, lowered: Lowered, dump: Path | None, host_fallback: bool = False
+) -> Program:
     """The program of decode and prefill: planned once, for the longest chunk, and lowered for each length."""
     from fx2ttnn.capture import capture_prefill
     from fx2ttnn.lower import lower
@@ -116,10 +119,14 @@ def _with_prefill(source: ModelSource, decode: Plan, lowered: Lowered, dump: Pat
     longest = max(lengths)
     _dump(dump, "5_prefill_recognise.txt", captures[longest].graph)
     planned = plan(captures[longest], decode.target, decode.precision.name, decode, min(lengths))
-    graphs = {n: lower(planned.at_length(captures[n]), decode=lowered) for n in lengths}
+    graphs = {n: lower(planned.at_length(captures[n]), decode=lowered, host_fallback=host_fallback) for n in lengths}
     _dump(dump, "6_prefill_plan.txt", planned)
     _dump(dump, "7_prefill_lower.txt", "\n".join(f"{n} tokens\n{graph}" for n, graph in graphs.items()))
-    sampling = None if lowered.unsupported else lower_sampling(decode, lowered)
+    sampling = (
+        None
+        if lowered.unsupported
+        else lower_sampling(decode, lowered, decode.graph.specs[decode.graph.outputs[0]].shape[-1])
+    )
     _dump(dump, "8_sampling_lower.txt", sampling)
     return Program(decode, lowered, planned, graphs, sampling)
 

@@ -27,6 +27,7 @@ from fx2ttnn.emit.provenance import provenance
 from fx2ttnn.emit.run_time import run_time_files
 from fx2ttnn.emit.units import Unit, build
 from fx2ttnn.lower import BLOCK_SIZE
+from fx2ttnn.lower.host import on_host
 from fx2ttnn.lower.program import Program
 from fx2ttnn.plan import Plan
 
@@ -111,6 +112,8 @@ def _module_files(program: Program, root: Unit, writer: Writer, configs: Configs
             for n in plan.target.mesh_shape
         ],
     )
+    if any(on_host(graph.calls) for graph in program.graphs):
+        files["host.py"] = render("host.py.j2")
     files |= weight_files(capture, render)
     files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **table_context(plan))
     for file, members in by_file.items():
@@ -137,6 +140,7 @@ def _unit_file(file: str, members: list[Source], plan: Plan) -> str:
         "units.py.j2",
         docstring=f"{file.replace('_', ' ').capitalize()} of the model, one chip's share. Shapes in comments are those of one chip.",
         uses_ccl="ccl." in text,
+        uses_host="host." in text,
         uses_cfg="cfg." in text,
         imports=imports,
         sources=described,

@@ -29,6 +29,7 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
         "title_doc": identifier(plan.capture.model_name).strip("_"),
         "target": plan.target,
         "uses_ccl": "ccl." in text,
+        "uses_host": "host." in text,
         "imports": sorted({(u.file, u.class_name) for u in [*others, *loop_units]}),
         "class_name": root.class_name,
         "num_layers": len(layers),

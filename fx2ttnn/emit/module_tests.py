@@ -109,7 +109,7 @@ class _Test:
 
     def __init__(self, program: Program, root: Unit, writer: Writer, unit: Unit, mode: str):
         self.program, self.root, self.writer, self.unit, self.mode = program, root, writer, unit, mode
-        self.lowered = program.modes[mode]
+        self.lowered, self.plan = program.modes[mode], program.plans[mode]
         self.step = _STEP[mode]
         self.imports = {(unit.file, unit.class_name)}
         places = {call.op.module for call in unit.bodies[mode].all_calls(mode) if call.op.name == "spread"}
@@ -195,6 +195,8 @@ class _Test:
         if self._is_router():
             expected = f"reference.routing({self.step}, {self.routers[0]!r})"
         found = f"from_mesh(mesh_device, {name}, {self.lowered.tensors[value].mesh_dims})"
+        if value in self.plan.placements and self.plan.fill(value):
+            found += f"[..., : {self.plan.graph.specs[value].shape[-1]}]"
         if self.mode == "decode":
             order = self.program.plan.orders[value.split(".")[0]]
             users = ", ".join([":"] * order.index(0) + [": cfg.BATCH"])

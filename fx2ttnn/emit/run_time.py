@@ -26,13 +26,14 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
                 f"{program.plan.capture.model_name} on {program.plan.target.name}: the decode step takes token ids as"
                 f" {decode.tensors[name].axes}, but sampling leaves them as {drawn.axes}; that is not supported"
             )
-    files = {name: render(f"{name}.j2") for name in PLAIN}
+    files = {name: render(f"{name}.j2", host_operations=program.host_operations()) for name in PLAIN}
     files["decode_loop.py"] = render(
         "decode_loop.py.j2",
         tokens=names["input_ids"],
         position_ids=names["position_ids"],
         current_pos=names["current_pos"],
         tokens_dims=drawn.mesh_dims,
+        host_operations=program.host_operations(),
         settings_dims=sampling.tensors["k"].mesh_dims,
     )
     files["generator.py"] = render("generator.py.j2", class_name=root.class_name)
@@ -40,6 +41,7 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
     files["tests/modules/test_sampling.py"] = render(
         "sampling_test.py.j2",
         logits_dims=logits.mesh_dims,
+        fill=program.plan.fill(decode.outputs[0]),
         logits_memory=configs.expression(logits.memory),
         tokens_dims=drawn.mesh_dims,
     )

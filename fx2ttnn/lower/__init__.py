@@ -8,6 +8,7 @@ from typing import Any
 
 from fx2ttnn.ir import Op, Ref
 from fx2ttnn.lower.expressions import ExpressionError, evaluate
+from fx2ttnn.lower.host import host_call
 from fx2ttnn.lower.rules import Rule, RuleCall, RuleError, load_rules
 from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory, Parameter, Tensor
 from fx2ttnn.lower.vocabulary import DRAM, Vocabulary
@@ -21,18 +22,27 @@ def lower(
     rules: tuple[Rule, ...] | None = None,
     decode: Lowered | None = None,
     given: Mapping[str, Tensor] | None = None,
+    host_fallback: bool = False,
 ) -> Lowered:
-    """The ttnn graph of `plan`. Ops that no row takes are listed in `unsupported`, all of them.
+    """The ttnn graph of `plan`. Ops that no row takes are listed in `unsupported`, all of them; with `host_fallback`, those
+    that torch cannot compute on the host either.
 
     With `decode`, the graph of a prefill: what its rows call `shared` is the tensor that the decode step holds.
     `given` are the inputs that are no token ids.
     """
-    return _Engine(plan, load_rules() if rules is None else rules, decode, given or {}).run()
+    return _Engine(plan, load_rules() if rules is None else rules, decode, given or {}, host_fallback).run()
 
 
 class _Engine:
-    def __init__(self, plan: Plan, rules: tuple[Rule, ...], decode: Lowered | None, given: Mapping[str, Tensor]):
-        self.plan, self.decode, self.given = plan, decode, given
+    def __init__(
+        self,
+        plan: Plan,
+        rules: tuple[Rule, ...],
+        decode: Lowered | None,
+        given: Mapping[str, Tensor],
+        host_fallback: bool,
+    ):
+        self.plan, self.decode, self.given, self.host_fallback = plan, decode, given, host_fallback
         self.by_op: dict[str, list[Rule]] = {}
         for rule in rules:
             if rule.mode in (plan.mode, "any"):
@@ -90,7 +100,7 @@ class _Engine:
     def _op(self, op: Op) -> None:
         candidates = self.by_op.get(op.name, [])
         if not candidates:
-            self.unsupported.append((op, "no row in lowering_rules/ for this operation"))
+            self._refuse(op, "no row in lowering_rules/ for this operation")
             return
         fitting, refused = [], []
         for rule in candidates:
@@ -98,7 +108,7 @@ class _Engine:
             wants = self._unfit(op, rule) or next((t for t in rule.when if not self._evaluate(t, scope, rule)), None)
             (refused.append(f"{rule.where} wants {wants}") if wants else fitting.append((rule, scope)))
         if not fitting:
-            self.unsupported.append((op, "; ".join(refused)))
+            self._refuse(op, "; ".join(refused))
             return
         rule, scope = max(fitting, key=lambda item: item[0].specificity)
         try:
@@ -115,6 +125,21 @@ class _Engine:
                     f"{name} to be computed, not {'a weight' if isinstance(argument, Ref | tuple) else repr(argument)}"
                 )
         return None
+
+    def _refuse(self, op: Op, why: str) -> None:
+        """No row takes `op`: the host computes it, if it may and can."""
+        if self.host_fallback:
+            operands = {v: self.tensors[self.versions[v][-1]] for v in op.inputs if v in self.versions}
+            result = self._planned(op.outputs[0], self.plan.precision.activations, "TILE", DRAM)
+            try:
+                call = host_call(op, operands, result, self.plan, why)
+            except ValueError as error:
+                why = f"{why}; not on the host: {error}"
+            else:
+                self._add(op.outputs[0], call.names[0], result)
+                self.calls.append(call)
+                return
+        self.unsupported.append((op, why))
 
     def _operands(self, op: Op, rule: Rule) -> dict[str, Any]:
         """The op's arguments under the names that the row gives them, and its attributes."""
@@ -320,13 +345,17 @@ class _Engine:
         from fx2ttnn.plan.device_shape import local_shape
 
         mesh = self.plan.target.mesh_shape
-        shapes = [local_shape(self.plan.graph.specs[v], self.plan.placements[v], mesh) for v in values]
+        specs = [self.plan.graph.specs[v] for v in values]
+        shapes = [local_shape(spec, self.plan.placements[v], mesh) for spec, v in zip(specs, values, strict=True)]
+        parts = self._count(self.plan.placements[values[0]].axes_of(0))
+        fill = parts * shapes[0][0] - specs[0].shape[0] if len(values) == 1 else 0
         return {
             "n": sum(s[0] for s in shapes),
             "k": shapes[0][-1],
             "axes": self.plan.placements[values[0]].axes,
             "shape": shapes[0],
-            "parts": self._count(self.plan.placements[values[0]].axes_of(0)),
+            "parts": parts,
+            "fill": fill or None,
         }
 
     def _count(self, axes: tuple[int, ...]) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from fx2ttnn.lower.host import on_host
 from fx2ttnn.lower.lengths import merge
 from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.plan import Plan
+from fx2ttnn.plan.segments import layer_counts, layer_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Program:
     def graphs(self) -> tuple[Lowered, ...]:
         """Every ttnn graph: of decode, of prefill at each length, and of sampling."""
         return (self.decode, *self.lengths.values(), *([] if self.sampling is None else [self.sampling]))
+
+    def host_operations(self) -> int:
+        """Operations of a whole decode step that run on the host."""
+        counts = layer_counts(self.plan.capture.graph)
+        return sum(counts.get(layer_of(call.op.module) or "", 1) for call in on_host(self.decode.calls))
 
     def calls(self) -> Iterator[tuple[Lowered, Call]]:
         """Every call with the graph it is in."""

@@ -16,13 +16,16 @@ CANDIDATES = 32  # tokens of each chip that ttnn.sampling may choose from: the l
 COLUMNS = 3  # the device dim of the logits that holds the vocabulary
 
 
-def lower_sampling(plan: Plan, decode: Lowered) -> Lowered:
-    """The ttnn graph from the logits of a decode step, where it leaves them, to a token for every row."""
+def lower_sampling(plan: Plan, decode: Lowered, vocabulary: int | None = None) -> Lowered:
+    """The ttnn graph from the logits of a decode step, where it leaves them, to a token for every row.
+
+    `vocabulary`: how many tokens there are, if less than columns on all chips: the last ones are fill, never to be drawn.
+    """
     logits = decode.tensors[decode.outputs[0]]
-    return lower(_plan(plan, logits), given={"logits": replace(logits, name="logits")})
+    return lower(_plan(plan, logits, vocabulary), given={"logits": replace(logits, name="logits")})
 
 
-def _plan(decode: Plan, logits: Tensor) -> Plan:
+def _plan(decode: Plan, logits: Tensor, vocabulary: int | None) -> Plan:
     """Candidates of each chip, gathered over the axes that split the vocabulary, and the choice among them."""
     mesh = decode.target.mesh_shape
     axes = logits.axes_of(COLUMNS)
@@ -30,7 +33,11 @@ def _plan(decode: Plan, logits: Tensor) -> Plan:
     rows = tuple(COLUMNS if a == COLUMNS - 1 else "R" for a in logits.axes)  # of the tokens, where the users are split
     shapes = {"logits": (1, 1, logits.rows, logits.width * width // CANDIDATES), "next_tokens": (1, 1, 1, logits.rows)}
     placements = {"logits": Placement(logits.axes), "next_tokens": Placement(rows)}
-    ops = [_op("widen", ("logits",), ("wide_logits",)), _op("candidates", ("wide_logits",), ("values", "columns"))]
+    filled = vocabulary is not None and vocabulary < shapes["logits"][COLUMNS]
+    ops = [_op("hide_fill", ("logits",), ("hidden_logits",))] if filled else []
+    shapes["hidden_logits"], placements["hidden_logits"] = shapes["logits"], placements["logits"]
+    ops.append(_op("widen", ("hidden_logits" if filled else "logits",), ("wide_logits",)))
+    ops.append(_op("candidates", ("wide_logits",), ("values", "columns")))
     ops.append(_op("token_ids", ("columns", "logits"), ("tokens",)))
     shapes["wide_logits"], placements["wide_logits"] = shapes["logits"], placements["logits"]
     last = {"values": "values", "tokens": "tokens"}

@@ -9,7 +9,7 @@ from itertools import product
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref
 from fx2ttnn.plan.cost import op_seconds, step_seconds
-from fx2ttnn.plan.device_shape import device_shape, orders, split_count, whole_tiles
+from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
 from fx2ttnn.plan.precision import PRECISIONS, Precision
 from fx2ttnn.plan.search import Choice, Move, Search, Solution, users_split
@@ -54,12 +54,19 @@ class Plan:
             )
         specs = {value: capture.graph.specs[self.origins.get(value, value)] for value in self.graph.specs}
         known = {op.outputs: op for op in capture.graph.ops}
-        ops = tuple(replace(op, attrs=known[op.outputs].attrs) if op.outputs in known else op for op in self.graph.ops)
+        ops = tuple(_as_in(op, known[op.outputs]) if op.outputs in known else op for op in self.graph.ops)
         return replace(self, capture=capture, graph=replace(self.graph, specs=specs, ops=ops))
 
     def device_shape(self, value: str) -> tuple[int, ...]:
         """Shape of one chip's part of `value`, as ttnn sees it."""
         return device_shape(self.graph.specs[value], self.placements[value], self.target.mesh_shape, self.orders[value])
+
+    def fill(self, value: str) -> int:
+        """Columns of zeros that the chips' parts of `value` hold together behind its last one: see `search.filled_up`."""
+        spec, placement = self.graph.specs[value], self.placements[value]
+        dim = len(spec.shape) - 1
+        parts = split_count(placement, dim, self.target.mesh_shape)
+        return parts * local_shape(spec, placement, self.target.mesh_shape)[dim] - spec.shape[dim]
 
     def step_seconds(self) -> dict[str, float]:
         """Predicted seconds of each op in a whole step, by its first output: its time, as often as the model has its layer."""
@@ -125,6 +132,16 @@ def plan(
     dram = dram_per_chip(result.capture, result.placements, result.graph, target, result.precision)
     check_dram(dram, target, capture)
     return replace(result, dram=dram)
+
+
+def _as_in(op: Op, other: Op) -> Op:
+    """`op` with the constants of `other`, the same op for another number of tokens."""
+
+    def constants(args: tuple, others: tuple) -> tuple:
+        pairs = zip(args, others, strict=True)
+        return tuple(a if isinstance(a, Ref) else constants(a, b) if isinstance(a, tuple) else b for a, b in pairs)
+
+    return replace(op, attrs=other.attrs, args=constants(op.args, other.args))
 
 
 def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> Best | None:

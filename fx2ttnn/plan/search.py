@@ -16,7 +16,7 @@ from fx2ttnn.plan.collectives import Step, steps_between
 from fx2ttnn.plan.cost import op_seconds, step_seconds
 from fx2ttnn.plan.device_shape import TILE, local_shape, split_count, whole_tiles
 from fx2ttnn.plan.precision import Precision
-from fx2ttnn.plan.strategies import strategies
+from fx2ttnn.plan.strategies import is_elementwise, strategies
 from fx2ttnn.targets import Target
 
 MAX_STATES = 400
@@ -81,6 +81,7 @@ class Search:
         self.target, self.precision = target, precision
         self.caches = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
         self.mesh = target.mesh_shape
+        self.filled = filled_up(graph)
         # What no pattern knew has no rows: the model ends in a report, which a poorer plan serves as well.
         self.max_states = MAX_STATES if all("." not in op.name for op in graph.ops) else FEW_STATES
 
@@ -167,7 +168,8 @@ class Search:
                 n = split_count(placement, dim, self.mesh)
                 if n == 1:
                     continue
-                if size % n and not (value in self.graph.parameters and dim == 0 and op.attrs.get("units")):
+                fused = value in self.graph.parameters and dim == 0 and op.attrs.get("units")
+                if size % n and not fused and (value, dim) not in self.filled:
                     return False
                 contracted = value in op.inputs and dim == len(spec.shape) - 1
                 rows = dim == 0 and len(spec.shape) == 3 and op.name != "rotary"  # users are the rows of a tile
@@ -212,3 +214,22 @@ class Search:
             if best is None or cost < best[1]:
                 best = (Move(value, start, steps), cost)
         return best
+
+
+def filled_up(graph: Graph) -> frozenset[tuple[str, int]]:
+    """Values, and their dim, whose parts need not be equal: the last chips' parts are filled up with zeros.
+
+    These are the columns of the model's outputs, such as the vocabulary's, as far back as each is computed by itself, and the
+    rows of the weight that they come from: whoever reads them knows how many there are. No collective moves such a value.
+    """
+    users = graph.users()
+    values = set(graph.outputs)
+    found = set()
+    for op in reversed(graph.ops):
+        if not values.issuperset(op.outputs):
+            continue
+        if op.name == "linear" and "units" not in op.attrs:
+            found |= {(v, 0) for v in op.inputs if v in graph.parameters}
+        elif is_elementwise(op):
+            values |= {v for v in op.inputs if all(values.issuperset(user.outputs) for user in users[v])}
+    return frozenset(found | {(v, len(graph.specs[v].shape) - 1) for v in values})

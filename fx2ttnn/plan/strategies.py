@@ -27,6 +27,11 @@ class Strategy:
 _TABLE: dict[str, Callable[[Graph, Op], list[Strategy]]] = {}
 
 
+def is_elementwise(op: Op) -> bool:
+    """Whether each element of the outputs depends on the same element of the inputs only."""
+    return _TABLE.get(op.name) in (elementwise, linear_elementwise)
+
+
 def strategy_for(*names: str) -> Callable:
     def register(function: Callable[[Graph, Op], list[Strategy]]) -> Callable:
         _TABLE.update(dict.fromkeys(names, function))

@@ -11,6 +11,7 @@ from typing import Any
 
 from fx2ttnn.emit.distinct import distinct_calls
 from fx2ttnn.ir import Op
+from fx2ttnn.lower.host import on_host
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered
 from fx2ttnn.plan import Plan
@@ -22,7 +23,8 @@ from fx2ttnn.report.issue import issue_text
 class Row:
     """One recognised operation of a spelled-out graph. `captured` are its FX nodes, `layers` how many layers have it.
 
-    `status`: "direct", "composite" (by calls that together are the operation: ttnn has none of its own) or "unsupported".
+    `status`: "direct", "composite" (by calls that together are the operation: ttnn has none of its own), "host" (no row takes
+    it, torch computes it) or "unsupported".
     """
 
     mode: str
@@ -55,7 +57,7 @@ class Coverage:
     def percent(self) -> float:
         """Share of the model's captured operations that have ttnn calls, in percent."""
         total = sum(len(r.captured) * r.layers for r in self.rows)
-        done = sum(len(r.captured) * r.layers for r in self.rows if not r.problem)
+        done = sum(len(r.captured) * r.layers for r in self.rows if r.status not in ("unsupported", "host"))
         return 100 * done / total if total else 100.0
 
     def captured(self, mode: str) -> int:
@@ -68,9 +70,18 @@ class Coverage:
         for row in self.rows:
             if mode not in (None, row.mode):
                 continue
-            for call in row.ttnn:
+            for call in row.ttnn if row.status != "host" else ():
                 found[call] += row.layers
         return found
+
+    @property
+    def hosted(self) -> tuple[Row, ...]:
+        """Operations that run on the host."""
+        return tuple(row for row in self.rows if row.status == "host")
+
+    def on_host(self, mode: str) -> int:
+        """Operations of the whole model that run on the host in one step or chunk."""
+        return sum(row.layers for row in self.rows if row.status == "host" and row.mode == mode)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the same for the same model."""
@@ -83,6 +94,7 @@ class Coverage:
             "ttnn_calls": dict(sorted(self.calls().items())),
             "distinct_calls": list(self.distinct),
             "rows": [vars(row) for row in self.rows],
+            "on_host": {m: self.on_host(m) for m in self.modes if self.on_host(m)},
             "unsupported": [vars(row) for row in self.rows if row.problem],
         }
 
@@ -96,6 +108,7 @@ class Coverage:
         ]
         lines += [
             f"- {mode}: {self.captured(mode)} captured operations, {self.calls(mode).total()} ttnn calls in the whole model"
+            + (f", {self.on_host(mode)} operations on the host" if self.on_host(mode) else "")
             for mode in self.modes
         ]
         lines += [
@@ -105,7 +118,7 @@ class Coverage:
         ]
         for r in self.rows:
             done = r.problem or ", ".join(r.ttnn)
-            status = f"**{r.status}**" if r.problem else r.status
+            status = f"**{r.status}**" if r.status in ("unsupported", "host") else r.status
             lines.append(
                 f"| {r.mode} | {r.op} {r.shapes} | {r.module} | {len(r.captured)} | {r.layers} | {status}"
                 f" | {', '.join(r.rules)} | {done} |"
@@ -162,7 +175,7 @@ def _rows(mode: str, plan: Plan, lowered: Lowered) -> Iterator[Row]:
             tuple(dict.fromkeys(c.rule for c in calls)),
             tuple(c.function for c in calls),
             counts.get(layer_of(op.module) or "", 1),
-            "unsupported" if problem else "composite" if composite else "direct",
+            "unsupported" if problem else "host" if on_host(tuple(calls)) else "composite" if composite else "direct",
             problem,
         )
         counted |= set(op.sources)

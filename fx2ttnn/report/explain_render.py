@@ -9,6 +9,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from fx2ttnn.lower.host import RULE as ON_HOST
 from fx2ttnn.report.explain import Behind, Explanation
 from fx2ttnn.report.table import statement_text, tensor_text, value_text
 from fx2ttnn.report.text import plural, seconds
@@ -44,7 +45,7 @@ def _table(behind: Behind) -> Table:
 def _rows(behind: Behind) -> Iterator[tuple[str, str]]:
     row, node, call, part = behind.row, behind.node, behind.call, behind.part
     yield "ttnn", row["ttnn"]
-    yield "rule", f"lowering_rules/{row['rule']}"
+    yield "rule", row["rule"] if row["rule"] == ON_HOST else f"lowering_rules/{row['rule']}"
     yield "why", row["why"]
     yield "operation", row["op"] + (f", for {node['op']}" if node and node["op"] != row["op"] else "")
     yield "captured", ", ".join(row["sources"]) or "nothing: the plan put it here"
