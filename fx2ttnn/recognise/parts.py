@@ -98,7 +98,7 @@ def _part(
     heads = op.name == "split_heads"
     out = value if not heads else f"{value}_columns"
     specs[out] = TensorSpec((*whole[:-1], count), specs[value].dtype)
-    attrs = {"rows": (rows,), "part": name}
+    attrs = {**linear.attrs, "rows": (rows,), "part": name}
     made = [Op("linear", (linear.args[0], *weights), (out,), attrs, linear.module, linear.sources)]
     if heads:
         split = {"heads": groups, "head_dim": stop - start}
