@@ -79,6 +79,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "exaone4": {},
     "mistral": {"sliding_window": 32},
     "nanochat": {"hidden_size": 512},
+    "gptj": {"hidden_size": 512, "num_key_value_heads": 8, "rotary_dim": 32},  # rotates before heads come first
     "gpt2": {"hidden_size": 512, "num_key_value_heads": 8},  # weights stored [in, out], learned positions
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.ir import Graph, Op, TensorSpec
 from fx2ttnn.recognise.match import A, Bindings, Node, const, either, second, var
 
 Accept = Callable[[Graph, Op, Bindings], dict[str, Any] | None]
@@ -248,26 +248,6 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("embedding", A.embedding(w, x, const("padding")), ("x", "w"), (), _is_parameter),
     Pattern("add", A.add(x, y), ("x", "y")),
 )
-
-
-def move_transpose_before_norm(graph: Graph, op: Op, producers: dict[str, Op]) -> list[Op] | None:
-    """`transpose(rms_norm(view(x)))` -> `rms_norm(split_heads(x))`: a norm over the last dim commutes with swapping two others."""
-    if not (op.name.startswith("aten.transpose") and op.args[1:] == (1, 2)):
-        return None
-    norm = producers.get(op.args[0])
-    if norm is None or norm.name != "rms_norm":
-        return None
-    view = producers.get(norm.args[0])
-    if view is None or not view.name.startswith(("aten.view", "aten.reshape")):
-        return None
-    attrs = _splits_heads(graph, op, {"x": view.args[0]})
-    if attrs is None:
-        return None
-    heads = Ref(f"{op.outputs[0]}_heads")
-    return [
-        Op("split_heads", (view.args[0],), (heads,), attrs, view.module, view.sources + op.sources),
-        Op("rms_norm", (heads, *norm.args[1:]), op.outputs, norm.attrs, norm.module, norm.sources),
-    ]
 
 
 def new_spec(graph: Graph, op: Op, like: str) -> dict[str, TensorSpec]:

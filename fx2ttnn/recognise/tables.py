@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.plan.segments import layer_of, rename
 from fx2ttnn.recognise.match import base_name
 
 POSITIONS = "position_ids"
@@ -26,6 +26,7 @@ def tabulate_positions(graph: Graph) -> Graph:
         return graph
     free = {POSITIONS, *graph.constants}
     inside: dict[str, Op] = {}
+    graph = _one_of_equals(graph)
     for op in graph.ops:
         if op.inputs and all(v in free for v in op.inputs):
             free |= set(op.outputs)
@@ -44,6 +45,39 @@ def tabulate_positions(graph: Graph) -> Graph:
         tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table), sources))
     graph = graph.with_ops((*tables, *rest))
     return _without_heads(graph)
+
+
+def _one_of_equals(graph: Graph) -> Graph:
+    """Of ops on positions that compute the same, as layers do for queries and keys, the first stands for all; parts are slices."""
+    free = {POSITIONS, *graph.constants}
+    renamed: dict[str, str] = {}
+    known: dict[str, str] = {}
+    ops: list[Op] = []
+    for op in graph.ops:
+        op = replace(op, args=rename(op.args, renamed))
+        inside = bool(op.inputs) and all(v in free for v in op.inputs)
+        for part in _slices(op, graph) if inside else [op]:
+            free |= set(part.outputs) if inside else set()
+            key = repr((part.name, part.args, dict(part.attrs)))
+            if inside and key in known:
+                renamed[part.outputs[0]] = known[key]
+                continue
+            if inside:
+                known[key] = part.outputs[0]
+            ops.append(part)
+    return graph.with_ops(tuple(ops))
+
+
+def _slices(op: Op, graph: Graph) -> list[Op]:
+    """An op that parts the last dim, as one slice for each part."""
+    if base_name(op.name) not in ("split", "split_with_sizes", "chunk") or op.args[2:] != (-1,):
+        return [op]
+    made, start = [], 0
+    for value in op.outputs:
+        stop = start + graph.specs[value].shape[-1]
+        made.append(replace(op, name="aten.slice.Tensor", args=(op.args[0], -1, start, stop), outputs=(value,)))
+        start = stop
+    return made
 
 
 def _without_heads(graph: Graph) -> Graph:
