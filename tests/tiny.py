@@ -80,6 +80,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 32},
     "nanochat": {"hidden_size": 512},
     "gptj": {"hidden_size": 512, "num_key_value_heads": 8, "rotary_dim": 32},  # rotates before heads come first
+    "codegen": {
+        "hidden_size": 512,
+        "num_key_value_heads": 8,
+        "rotary_dim": 32,
+    },  # query, value and key by groups of heads
+    "persimmon": {"hidden_size": 512, "num_key_value_heads": 8},  # query, key and value by heads; layer norms of heads
+    "gpt_bigcode": {"hidden_size": 512, "num_key_value_heads": 1},  # one head of keys and values
     "gpt2": {"hidden_size": 512, "num_key_value_heads": 8},  # weights stored [in, out], learned positions
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}
