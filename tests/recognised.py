@@ -145,7 +145,7 @@ RECOGNISED = {
     "split_heads": lambda run, op, args: _heads(args[0], op.attrs["heads"], op.attrs["head_dim"]),
     "concat_heads": lambda run, op, args: args[0].flatten(2),
     "create_qkv_heads": _create_qkv_heads,
-    "embedding": lambda run, op, args: F.embedding(args[0], args[1]),
+    "embedding": lambda run, op, args: F.embedding(args[0], _selected(args[1], op.attrs.get("rows"))),
     "position_table": _position_table,
 }
 

@@ -87,6 +87,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },  # query, value and key by groups of heads
     "persimmon": {"hidden_size": 512, "num_key_value_heads": 8},  # query, key and value by heads; layer norms of heads
     "gpt_bigcode": {"hidden_size": 512, "num_key_value_heads": 1},  # one head of keys and values
+    "opt": {
+        "hidden_size": 512,
+        "num_key_value_heads": 8,
+        "ffn_dim": 1024,
+        "word_embed_proj_dim": 512,
+    },  # positions from 2 on
+    "biogpt": {"hidden_size": 512, "num_key_value_heads": 8, "scale_embedding": False},
     "gpt2": {"hidden_size": 512, "num_key_value_heads": 8},  # weights stored [in, out], learned positions
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}

@@ -11,9 +11,11 @@ from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.plan.segments import layer_of, rename
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import A, base_name, const, either, match, var
 
 POSITIONS = "position_ids"
+_shifted = A.add(var("ids"), const("start", lambda n: isinstance(n, int) and n >= 0))
+_SHIFTED = either(A.embedding(var("weight"), _shifted), A.embedding(var("weight"), _shifted, const("padding")))
 _SHAPING = {"mul", "to", "_to_copy", "unsqueeze", "view", "slice", "repeat_interleave"}  # words that name no table
 
 
@@ -26,7 +28,7 @@ def tabulate_positions(graph: Graph) -> Graph:
         return graph
     free = {POSITIONS, *graph.constants}
     inside: dict[str, Op] = {}
-    graph = _one_of_equals(graph)
+    graph = _one_of_equals(_learned(graph))
     for op in graph.ops:
         if op.inputs and all(v in free for v in op.inputs):
             free |= set(op.outputs)
@@ -34,8 +36,11 @@ def tabulate_positions(graph: Graph) -> Graph:
     for op in reversed(graph.ops):  # a last unsqueeze belongs to the op that reads the table
         if op.outputs[0] in inside and base_name(op.name) == "unsqueeze" and not _read_inside(op, inside):
             del inside[op.outputs[0]]
-    rest = [op for op in graph.ops if op.outputs[0] not in inside]
-    wanted = dict.fromkeys(v for op in rest for v in op.inputs if v in inside)
+    rest, wanted = _cut(graph, inside)
+    while numbers := [v for v in wanted if not graph.specs[v].dtype.startswith("float")]:  # a table holds no integers
+        for value in numbers:
+            del inside[value]
+        rest, wanted = _cut(graph, inside)
     tables: list[Op] = []
     for value in wanted:
         stem = _stem(value, inside, {op.attrs["stem"] for op in tables})
@@ -45,6 +50,30 @@ def tabulate_positions(graph: Graph) -> Graph:
         tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table), sources))
     graph = graph.with_ops((*tables, *rest))
     return _without_heads(graph)
+
+
+def _cut(graph: Graph, inside: dict[str, Op]) -> tuple[list[Op], dict[str, None]]:
+    """The ops that compute more than tables, and the tables that they read."""
+    rest = [op for op in graph.ops if op.outputs[0] not in inside]
+    return rest, dict.fromkeys(v for op in rest for v in op.inputs if v in inside)
+
+
+def _learned(graph: Graph) -> Graph:
+    """A learned embedding of position + n is one of the position, of the rows of its weight from n on: `rows`, see parts.py."""
+    producers = graph.producers()
+    parameters, specs = dict(graph.parameters), dict(graph.specs)
+    ops = []
+    for op in graph.ops:
+        found = match(_SHIFTED, Ref(op.outputs[0]), producers, {}) if base_name(op.name) == "embedding" else None
+        if found and found["ids"] == POSITIONS and found["weight"] in graph.parameters:
+            weight = Ref(f"{found['weight']}_from_{found['start']}")
+            rows, *width = specs[found["weight"]].shape
+            parameters[weight] = parameters[found["weight"]]
+            specs[weight] = replace(specs[found["weight"]], shape=(rows - found["start"], *width))
+            attrs = {"rows": (found["start"], rows, 1)}
+            op = replace(op, name="embedding", args=(Ref(POSITIONS), weight), attrs=attrs)
+        ops.append(op)
+    return replace(graph, ops=tuple(ops), parameters=parameters, specs=specs)
 
 
 def _one_of_equals(graph: Graph) -> Graph:
