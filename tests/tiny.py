@@ -94,6 +94,20 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "word_embed_proj_dim": 512,
     },  # positions from 2 on
     "biogpt": {"hidden_size": 512, "num_key_value_heads": 8, "scale_embedding": False},
+    "ministral3": {
+        "hidden_size": 512,
+        "rope_parameters": {  # queries grow every 2 positions
+            "rope_type": "yarn",
+            "rope_theta": 1e4,
+            "factor": 16.0,
+            "original_max_position_embeddings": 2,
+            "llama_4_scaling_beta": 0.1,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+        },
+    },
     "gpt2": {"hidden_size": 512, "num_key_value_heads": 8},  # weights stored [in, out], learned positions
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}

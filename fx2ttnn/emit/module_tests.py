@@ -101,7 +101,10 @@ def _unlike_module(unit: Unit) -> bool:
     The attention's test covers these.
     """
     tables = [call.op.attrs for call in unit.all_calls() if call.op.name == "position_table"]
-    return any("order" in attrs or "doubled" in attrs or re.search(r"_\d+$", attrs["stem"]) for attrs in tables)
+    return any(
+        "order" in attrs or "doubled" in attrs or "factor" in attrs or re.search(r"_\d+$", attrs["stem"])
+        for attrs in tables
+    )
 
 
 class _Test:
