@@ -27,7 +27,7 @@ def place_experts(graph: Graph) -> Graph:
     made: dict[str, list[Op]] = {}
     for op in graph.ops:
         routing = _routing(op, graph, producers) if op.name == "experts" else None
-        if routing is None or len(graph.specs[op.args[0]].shape) != 3:
+        if routing is None or len(graph.specs[op.args[0]].shape) != 3 or any("transposed" in r.attrs for r in routing):
             continue
         spread, placed = _placed(op, routing, graph)
         made |= {part.outputs[0]: [part] for part in placed}

@@ -337,3 +337,16 @@ def scatter(x, dim, index, source):
     chips = torch.broadcast_shapes(x.shape[:2], index.shape[:2], source.shape[:2])
     x, index, source = (t.expand(*chips, *t.shape[2:]) for t in (x, index, source))
     return x.scatter(dim, index.long(), source)
+
+
+def gather(x, dim, index):
+    chips = torch.broadcast_shapes(x.shape[:2], index.shape[:2])
+    return x.expand(*chips, *x.shape[2:]).gather(dim, index.expand(*chips, *index.shape[2:]).long())
+
+
+def eq(x, y):
+    return (x == y).float()
+
+
+def where(condition, x, other):
+    return torch.where(condition != 0, x.float(), other)

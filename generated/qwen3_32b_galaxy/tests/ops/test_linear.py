@@ -88,7 +88,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -104,7 +104,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="model.layers.0.self_attn.o_proj'",
         used=["model.layers.0.self_attn.o_proj"],
@@ -120,7 +120,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="model.layers.0.mlp.gate_proj'",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -136,7 +136,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="model.layers.0.mlp.down_proj'",
         used=["model.layers.0.mlp.down_proj"],
@@ -152,7 +152,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="lm_head'",
         used=["lm_head"],
@@ -168,7 +168,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="model.layers.0.self_attn''",
         used=["model.layers.0.self_attn"],
@@ -184,7 +184,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="model.layers.0.self_attn.o_proj''",
         used=["model.layers.0.self_attn.o_proj"],
@@ -200,7 +200,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="model.layers.0.mlp.gate_proj''",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -216,7 +216,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:69
+    # matmul.toml:99
     Case(
         name="model.layers.0.mlp.down_proj''",
         used=["model.layers.0.mlp.down_proj"],
