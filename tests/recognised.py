@@ -25,19 +25,22 @@ def _selected(tensor, rows=None, order=None):
     return tensor
 
 
-def _of_experts(tensor, side, transposed):
+def _of_experts(tensor, side):
     """Weights of experts as one matrix, experts side by side along its outputs or its inputs; biases likewise."""
-    one_each = [weight.T if transposed else weight for weight in tensor]
+    one_each = list(tensor)
     return torch.cat(one_each) if side == "outputs" else torch.stack(one_each, dim=1).flatten(1)
 
 
 def _linear(run, op, args):
     x, weights, *biases = args
-    if form := op.attrs.get("experts"):
-        weights, *biases = [_of_experts(weights, *form), *(_of_experts(bias, form[0], False) for bias in biases)]
-    if order := op.attrs.get("input_order"):
-        weights = _selected(weights.T, None, order).T
+    order = op.attrs.get("input_order")
     groups = [list(group) if isinstance(group, list) else [group] for group in (weights, *biases)]
+    if op.attrs.get("transposed"):
+        groups[0] = [weight.mT for weight in groups[0]]
+    if side := op.attrs.get("experts"):
+        groups = [[_of_experts(tensor, side) for tensor in group] for group in groups]
+    if order:
+        groups[0] = [_selected(weight.T, None, order).T for weight in groups[0]]
     rows, orders = (op.attrs.get(key, (None,) * len(groups[0])) for key in ("rows", "orders"))
     return F.linear(x, *(torch.cat([_selected(*s) for s in zip(g, rows, orders, strict=True)]) for g in groups))
 
@@ -143,7 +146,7 @@ RECOGNISED = {
     "split_heads": lambda run, op, args: _heads(args[0], op.attrs["heads"], op.attrs["head_dim"]),
     "concat_heads": lambda run, op, args: args[0].flatten(2),
     "create_qkv_heads": _create_qkv_heads,
-    "embedding": lambda run, op, args: F.embedding(args[0], args[1]),
+    "embedding": lambda run, op, args: F.embedding(args[0], _selected(args[1], op.attrs.get("rows"))),
     "position_table": _position_table,
 }
 

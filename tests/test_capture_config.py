@@ -107,7 +107,6 @@ def test_sizes_out_of_range(sizes, tmp_path):
     ("fields", "words"),
     [
         ({"model_type": "bloom"}, "own code"),
-        ({"model_type": "opt", "ffn_dim": 64, "word_embed_proj_dim": 64}, "get_seq_length"),
         (
             {"model_type": "llama4_text", "num_key_value_heads": 2, "attention_chunk_size": 8, "head_dim": 16},
             "self_attn.*mask",

@@ -12,6 +12,7 @@ from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise import apply_patterns, fuse_projections, without_dead_code
 from fx2ttnn.recognise.experts import place_experts
+from fx2ttnn.recognise.heads_first import heads_first
 from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.parts import part_name, split_linears
 from fx2ttnn.recognise.rotary import align_heads, columns
@@ -273,9 +274,10 @@ def test_norm_of_heads_goes_behind_the_split():
     rows = [("x", "aten.view.default", ("h", shape), shape)]
     rows += [(n, o, a, shape if s == (2, 1, 8) else (2, 1, 3, 1)) for n, o, a, s in norm_rows()]
     rows += [("heads", "aten.transpose.int", ("out", 1, 2), (2, 3, 1, 8))]
-    found = apply_patterns(graph_of({"h": (2, 1, 24), "w": (8,)}, rows, ("w",)))
+    graph = graph_of({"h": (2, 1, 24), "w": (8,)}, rows, ("w",))
+    found = apply_patterns(heads_first(graph))
     assert names(found) == ["split_heads", "rms_norm"]
-    assert found.ops[1].outputs == ("heads",)
+    assert found.ops[1].outputs == found.outputs
     assert found.specs[found.ops[0].outputs[0]].shape == (2, 3, 1, 8)
 
 

@@ -82,6 +82,36 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "one_head": {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 1, "num_key_value_heads": 1},
     "nanochat": {"hidden_size": 512},
     "bitnet": {"hidden_size": 512, "hidden_act": "relu2"},
+    "gptj": {"hidden_size": 512, "num_key_value_heads": 8, "rotary_dim": 32},  # rotates before heads come first
+    "codegen": {
+        "hidden_size": 512,
+        "num_key_value_heads": 8,
+        "rotary_dim": 32,
+    },  # query, value and key by groups of heads
+    "persimmon": {"hidden_size": 512, "num_key_value_heads": 8},  # query, key and value by heads; layer norms of heads
+    "gpt_bigcode": {"hidden_size": 512, "num_key_value_heads": 1},  # one head of keys and values
+    "opt": {
+        "hidden_size": 512,
+        "num_key_value_heads": 8,
+        "ffn_dim": 1024,
+        "word_embed_proj_dim": 512,
+    },  # positions from 2 on
+    "biogpt": {"hidden_size": 512, "num_key_value_heads": 8, "scale_embedding": False},
+    "ministral3": {
+        "hidden_size": 512,
+        "rope_parameters": {  # queries grow every 2 positions
+            "rope_type": "yarn",
+            "rope_theta": 1e4,
+            "factor": 16.0,
+            "original_max_position_embeddings": 2,
+            "llama_4_scaling_beta": 0.1,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+        },
+    },
+    "gpt2": {"hidden_size": 512, "num_key_value_heads": 8},  # weights stored [in, out], learned positions
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}
 # Heads of no whole tiles, or of an odd number of them: zeros are added. With norms of heads, biases, some columns that rotate.

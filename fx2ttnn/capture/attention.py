@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fx2ttnn.capture.length import NoPadding
 from fx2ttnn.errors import CaptureError
 
 NAME = "fx2ttnn"
@@ -40,7 +41,7 @@ def mask_function(
     """Names the mask a model asks for instead of building it."""
     from transformers import masking_utils
 
-    if attention_mask is not None:
+    if attention_mask is not None and not isinstance(attention_mask, NoPadding):
         return Mask(unsupported="a mask that the model brings itself")
     if mask_function is masking_utils.causal_mask_function:
         return Mask()

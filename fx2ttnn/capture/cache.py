@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from transformers.cache_utils import Cache
 
+from fx2ttnn.capture.length import Length
 from fx2ttnn.errors import CaptureError
 
 
@@ -72,6 +73,10 @@ class TracedCache(Cache):
     def get_query_offset(self, layer_idx: Any = 0) -> int:
         """Only handed on to the mask function, which ignores it."""
         return 0
+
+    def get_seq_length(self, layer_idx: Any = 0) -> Any:
+        """How much the cache holds: a value that can say nothing (see length.py)."""
+        return Length()
 
     def get_max_length(self, layer_idx: Any = None) -> int:
         """The number of positions each layer holds."""

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from fx2ttnn.capture.cache import IndexUsed, TracedCache
 from fx2ttnn.capture.fold import LayerFolder
+from fx2ttnn.capture.length import Unknown
 from fx2ttnn.errors import CaptureError, UserError
 
 MODULE = "module"  # key of a node's meta: path of the innermost module that ran it
@@ -51,7 +52,8 @@ def _trace_once(
 ) -> fx.GraphModule:
     def step(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         cache = TracedCache(max_seq_len)
-        return model(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True).logits
+        with Unknown():
+            return model(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True).logits
 
     paths = _ModulePaths(model)
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from safetensors.torch import save_file
 
 from fx2ttnn.emit.checkpoint import weight_files
 from fx2ttnn.emit.classes import name_classes
@@ -42,13 +43,16 @@ def emit(program: Program, folder: Path) -> None:
     configs = Configs(program)
     writer = Writer(program, configs)
     name_classes(root, writer)
-    files = _module_files(program, root, writer, configs)
+    tables = table_context(plan)
+    files = _module_files(program, root, writer, configs, tables)
     files |= op_test_files(program, configs, render)
     files |= module_test_files(program, root, writer, render)
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    if tables["held"]:
+        save_file(tables["held"], folder / "position_tables.safetensors")
     (folder / "config.json").write_text(json.dumps(plan.capture.config, indent=2, sort_keys=True) + "\n")
     _format(folder)
     if module := plan.capture.module:  # as it stands: not our code to format
@@ -74,7 +78,9 @@ def plain(text: str) -> str:
     return "".join(c if c.isalnum() or c in " ._-/" else "_" for c in text)
 
 
-def _module_files(program: Program, root: Unit, writer: Writer, configs: Configs) -> dict[str, str]:
+def _module_files(
+    program: Program, root: Unit, writer: Writer, configs: Configs, tables: dict[str, Any]
+) -> dict[str, str]:
     plan = program.plan
     capture = plan.capture
     title = capture.model_name
@@ -115,7 +121,7 @@ def _module_files(program: Program, root: Unit, writer: Writer, configs: Configs
     if any(on_host(graph.calls) for graph in program.graphs):
         files["host.py"] = render("host.py.j2")
     files |= weight_files(capture, render)
-    files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **table_context(plan))
+    files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **tables)
     for file, members in by_file.items():
         files[f"{file}.py"] = _unit_file(file, members, plan)
     files["model.py"] = render("model.py.j2", **model_context(program, root, writer, layer_paths(plan)))

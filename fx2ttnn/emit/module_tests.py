@@ -101,7 +101,10 @@ def _unlike_module(unit: Unit) -> bool:
     The attention's test covers these.
     """
     tables = [call.op.attrs for call in unit.all_calls() if call.op.name == "position_table"]
-    return any("order" in attrs or "doubled" in attrs or re.search(r"_\d+$", attrs["stem"]) for attrs in tables)
+    return any(
+        "order" in attrs or "doubled" in attrs or "factor" in attrs or re.search(r"_\d+$", attrs["stem"])
+        for attrs in tables
+    )
 
 
 class _Test:
@@ -158,9 +161,7 @@ class _Test:
         else:
             tensor = self.lowered.tensors[value]
             memory = self.writer.configs.expression(tensor.memory)
-            rows = {"decode": ".unsqueeze(1)", "prefill": ".unsqueeze(0)"}[self.mode]
-            rows = f".flatten(0, -2){rows}" if self._reads_rows() else ""
-            host = self._host(f"{self.step}.before[{self.unit.path!r}]{rows}")
+            host = self._host(f"{self.step}.before[{self.unit.path!r}]")
             self.feed.append(
                 f"{name} = to_mesh(mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, memory_config={memory})"
             )
@@ -214,10 +215,6 @@ class _Test:
     def _is_router(self) -> bool:
         """Whether the unit only chooses experts."""
         return self.unit.path in _chosen_in(self.program.plan.capture.graph) and self.unit.file == ROLE_FILES["router"]
-
-    def _reads_rows(self) -> bool:
-        """Whether Hugging Face's module may get the tokens in rows: routers do."""
-        return any(call.op.name == "router" for call in self.unit.bodies[self.mode].items if isinstance(call, Call))
 
     def _margin(self) -> str:
         """How far the numbers that a router gets may be off: where the test feeds it itself, they are rounded only."""

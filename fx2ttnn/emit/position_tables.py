@@ -10,6 +10,8 @@ from fx2ttnn.ir import Graph, Op, Ref
 from fx2ttnn.plan import Plan
 from fx2ttnn.recognise.match import base_name
 
+WRITTEN_OUT = 1024  # most numbers of a constant that stand in the source; others are `held` in a file beside it
+
 
 def table_context(plan: Plan) -> dict[str, Any]:
     """Tables and constants for the template."""
@@ -23,9 +25,12 @@ def table_context(plan: Plan) -> dict[str, Any]:
         lines = [f"{names[o.outputs[0]]} = {_expression(o, names)}" for o in graph.ops]
         tables.append({"name": op.attrs["stem"], "lines": lines, "result": names[graph.outputs[0]]})
     found = [
-        (n, t.flatten().tolist(), str(t.dtype).removeprefix("torch."), tuple(t.shape)) for n, t in constants.items()
+        (n, t.flatten().tolist(), str(t.dtype).removeprefix("torch."), tuple(t.shape))
+        for n, t in constants.items()
+        if t.numel() <= WRITTEN_OUT
     ]
-    return {"tables": tables, "constants": found}
+    held = {n: t.contiguous() for n, t in constants.items() if t.numel() > WRITTEN_OUT}
+    return {"tables": tables, "constants": found, "held": held}
 
 
 def _names(graph: Graph, constants: dict[str, torch.Tensor]) -> dict[str, str]:
@@ -61,6 +66,8 @@ def _expression(op: Op, names: dict[str, str]) -> str:
     args = [_argument(a, names) for a in op.args]
     if name in ("to", "_to_copy"):
         return f"{args[0]}.to({', '.join([*args[1:], *(_argument(v, names) for k, v in op.attrs.items() if k == 'dtype')])})"
+    if name == "index":
+        return f"{args[0]}[{', '.join(':' if i is None else _argument(i, names) for i in op.args[1])}]"
     kwargs = [f"{k}={_argument(v, names)}" for k, v in op.attrs.items()]
     if hasattr(torch.Tensor, name):
         return f"{args[0]}.{name}({', '.join(args[1:] + kwargs)})"

@@ -8,21 +8,24 @@ from fx2ttnn.ir import Capture, Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise.experts import place_experts
 from fx2ttnn.recognise.half_rotary import join_halves
 from fx2ttnn.recognise.heads import fuse_projections
+from fx2ttnn.recognise.heads_first import heads_first
 from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.match import match
 from fx2ttnn.recognise.parts import split_linears
-from fx2ttnn.recognise.patterns import PATTERNS, move_transpose_before_norm, new_spec
+from fx2ttnn.recognise.patterns import PATTERNS, new_spec
 from fx2ttnn.recognise.rotary import align_heads
 from fx2ttnn.recognise.rows import separate_rows
+from fx2ttnn.recognise.scaled_rotary import scale_tables
 from fx2ttnn.recognise.simplify import simplify
 from fx2ttnn.recognise.tables import tabulate_positions
+from fx2ttnn.recognise.transposed import transposed_weights
 
 
 def recognise(capture: Capture) -> Capture:
     """The capture with its graph in terms of transformer operations; ops that no pattern knows stay as they are."""
-    graph = tabulate_positions(simplify(capture.graph))
-    graph = apply_patterns(separate_rows(graph))
-    graph = without_dead_code(place_experts(join_halves(graph)))
+    graph = tabulate_positions(without_dead_code(heads_first(simplify(capture.graph))))
+    graph = apply_patterns(transposed_weights(separate_rows(graph)))
+    graph = without_dead_code(place_experts(scale_tables(join_halves(graph))))
     graph = without_dead_code(split_linears(graph))
     graph = without_dead_code(align_heads(graph))
     graph = fuse_projections(graph)
@@ -57,8 +60,6 @@ def _one_pass(graph: Graph) -> tuple[Graph, bool]:
 def _rewrite(graph: Graph, op: Op, producers: dict[str, Op]) -> list[Op] | None:
     if not op.name.startswith("aten."):
         return None
-    if moved := move_transpose_before_norm(graph, op, producers):
-        return moved
     for pattern in PATTERNS:
         found = match(pattern.expression, Ref(op.outputs[0]), producers, {})
         if found is None:

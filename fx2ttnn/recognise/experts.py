@@ -6,7 +6,7 @@ columns of all experts form one dim: split over chips, each holds some of the ex
 What a router computes is what its model wrote, one op for each step: `router(x [B, S, H], weight, bias)` -> logits [B, S, E], scores,
 `topk` of them, their share (see patterns.py). `spread(index, weights)`, both [B, S, K] -> weights [B, S, E], zero where an expert is
 not chosen. `weigh(x [B, S, E I], weights [B, S, E])` scales the columns of each expert.
-A linear's attribute `experts` says how the experts' weights become its matrix: see `as_matrix` in the emitted weights.py.
+A linear's attributes `experts` and `transposed` say how the experts' weights become its matrix: see `as_matrix` in the emitted weights.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def place_experts(graph: Graph) -> Graph:
     made: dict[str, list[Op]] = {}
     for op in graph.ops:
         routing = _routing(op, graph, producers) if op.name == "experts" else None
-        if routing is None or len(graph.specs[op.args[0]].shape) != 3:
+        if routing is None or len(graph.specs[op.args[0]].shape) != 3 or any("transposed" in r.attrs for r in routing):
             continue
         spread, placed = _placed(op, routing, graph)
         made |= {part.outputs[0]: [part] for part in placed}
@@ -105,11 +105,11 @@ class _Block:
         weighted = self._value(f"{self.out}_weighted", self.specs[inner].shape[-1])
         ops.append(self._op("weigh", (Ref(inner), Ref(routing)), weighted, {"experts": self.experts}))
         product = self._value(f"{self.out}_down", self.hidden) if biases else self.out
-        form = {"experts": ("inputs", attrs["transposed"]), "part": _part(self.parameters[down])}
+        form = {"experts": "inputs", **self._stored, "part": _part(self.parameters[down])}
         ops.append(self._linear(weighted, down, None, product, (self.hidden, self.specs[weighted].shape[-1]), form))
         if biases:
             offset = self._value(f"{self.out}_bias", self.hidden)
-            form = {"experts": ("inputs", False), "part": _part(self.parameters[biases[1]])}
+            form = {"experts": "inputs", "part": _part(self.parameters[biases[1]])}
             ops.append(self._linear(routing, biases[1], None, offset, (self.hidden, self.experts), form))
             ops.append(self._op("add", (Ref(product), Ref(offset)), self.out, {}))
         return ops
@@ -124,7 +124,7 @@ class _Block:
             rows = _rows(gate, index, self.wide, self.experts)
             width = self.experts * self.wide // (2 if gate else 1)
             value = self._value(f"{self.out}_{words[index]}", width)
-            form = {"experts": ("outputs", attrs["transposed"]), "part": f"{words[index]}_proj"}
+            form = {"experts": "outputs", **self._stored, "part": f"{words[index]}_proj"}
             form |= {"rows": (rows,)} if rows else {}
             parts.append(value)
             self._made.append(self._linear(self.x, up, bias, value, (width, self.hidden), form))
@@ -137,6 +137,7 @@ class _Block:
     def __post_init__(self) -> None:
         self.x, self.out = self.op.args[0], self.op.outputs[0]
         self._made: list[Op] = []
+        self._stored = {"transposed": True} if self.op.attrs["transposed"] else {}
 
     def _value(self, name: str, width: int) -> str:
         shape = self.specs[self.x].shape

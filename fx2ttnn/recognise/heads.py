@@ -6,6 +6,7 @@ Where they cannot (a norm over all heads stands between, or only one has a bias)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 
@@ -44,15 +45,16 @@ def _projections(attention: Op, producers: Mapping[str, Op], users: Mapping[str,
             return None
         found.append((linear, split))
     linears = [linear for linear, _ in found]
-    alike = len({linear.args[0] for linear in linears}) == 1 and len({len(linear.args) for linear in linears}) == 1
+    alike = len({(linear.args[0], len(linear.args), linear.attrs.get("transposed")) for linear in linears}) == 1
     distinct = len({linear.outputs[0] for linear in linears}) == 3
     return found if alike and distinct else None
 
 
-def _selections(linears: tuple[Op, ...]) -> dict[str, tuple]:
-    """Which rows of its weight each linear takes, and in which order, where one of them says so."""
+def _selections(linears: tuple[Op, ...]) -> dict[str, Any]:
+    """Which rows of its weight each linear takes, and in which order, where one of them says so; how the weights are stored."""
     found = {key: tuple(linear.attrs.get(key, (None,))[0] for linear in linears) for key in ("rows", "orders")}
-    return {key: values for key, values in found.items() if any(values)}
+    stored = {"transposed": True} if linears[0].attrs.get("transposed") else {}
+    return {key: values for key, values in found.items() if any(values)} | stored
 
 
 def _fused(found: list[Projection], graph: Graph) -> tuple[Op, Op, TensorSpec]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import A, Bindings, Node, Var, const, either, match, second, var
+from fx2ttnn.ir import Graph, Op, TensorSpec
+from fx2ttnn.recognise.match import A, Bindings, Node, const, either, second, var
 
 Accept = Callable[[Graph, Op, Bindings], dict[str, Any] | None]
 
@@ -248,28 +248,6 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("embedding", A.embedding(w, x, const("padding")), ("x", "w"), (), _is_parameter),
     Pattern("add", A.add(x, y), ("x", "y")),
 )
-
-
-def move_transpose_before_norm(graph: Graph, op: Op, producers: dict[str, Op]) -> list[Op] | None:
-    """`transpose(norm(view(x)))` -> `norm(transpose(view(x)))`: a norm over the last dim commutes with swapping two others.
-
-    So does a product with a parameter [H, D] of the norm [B, S, H, D]: it becomes `multiply_heads` of [B, H, S, D].
-    """
-    if not (op.name.startswith("aten.transpose") and op.args[1:] == (1, 2)):
-        return None
-    last = producers.get(op.args[0])
-    found = match(A.mul(Var("w", test=lambda v: v in graph.parameters), x), op.args[0], producers, {})
-    if last and found and graph.specs[found["w"]].shape == graph.specs[found["x"]].shape[2:]:
-        last = replace(last, name="multiply_heads", args=(found["x"], found["w"]))
-    norm = producers.get(last.args[0]) if last and last.name == "multiply_heads" else last
-    view = producers.get(norm.args[0]) if norm and norm.name in ("rms_norm", "layer_norm") else None
-    if last is None or view is None or not view.name.startswith(("aten.view", "aten.reshape")):
-        return None
-    heads = Ref(f"{op.outputs[0]}_heads")
-    return [
-        replace(op, args=(last.args[0], 1, 2), outputs=(heads,), module=view.module),
-        replace(last, args=(heads, *last.args[1:]), outputs=op.outputs),
-    ]
 
 
 def new_spec(graph: Graph, op: Op, like: str) -> dict[str, TensorSpec]:

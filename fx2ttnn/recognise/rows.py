@@ -19,13 +19,15 @@ _DIM = {
     **dict.fromkeys(("softmax", "sum", "mean", "max", "gather", "scatter", "cumsum", "slice", "unsqueeze"), 1),
     **dict.fromkeys(("topk", "split", "split_with_sizes", "chunk"), 2),
 }
-_ROW_BY_ROW = {"linear", "layer_norm", "experts", "zeros_like", "to", "clone", "contiguous"}
+_PRODUCTS = {"linear", "addmm", "mm", "experts"}
+_ROW_BY_ROW = {*_PRODUCTS, "layer_norm", "zeros_like", "to", "clone", "contiguous"}
 
 
 def separate_rows(graph: Graph) -> Graph:
     """The graph with all that is made row by row from tokens in rows as [B, S, ..]; their dims count from the end.
 
-    An op that does more than that still reads rows, from a view made for it.
+    An op that does more than that still reads rows, from a view made for it. An `addmm` or `mm` may then have an input of three
+    dims: `transposed_weights` is to follow.
     """
     return _Separation(graph).run()
 
@@ -101,7 +103,7 @@ class _Separation:
     def _is_the_same_for_all(self, value: str, op: Op) -> bool:
         """Whether an operand without tokens means the same to each of them: a weight, or a vector for the last dim."""
         shape = self._shape(value)
-        return base_name(op.name) in ("linear", "experts") or all(size == 1 for size in shape[:-1])
+        return base_name(op.name) in _PRODUCTS or all(size == 1 for size in shape[:-1])
 
     def _with_dims_from_the_end(self, op: Op, place: int, rank: int) -> tuple[Any, ...] | None:
         if len(op.args) <= place:

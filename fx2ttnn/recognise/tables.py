@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.plan.segments import layer_of
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.plan.segments import layer_of, rename
+from fx2ttnn.recognise.match import A, base_name, const, either, match, var
 
 POSITIONS = "position_ids"
+_shifted = A.add(var("ids"), const("start", lambda n: isinstance(n, int) and n >= 0))
+_SHIFTED = either(A.embedding(var("weight"), _shifted), A.embedding(var("weight"), _shifted, const("padding")))
 _SHAPING = {"mul", "to", "_to_copy", "unsqueeze", "view", "slice", "repeat_interleave"}  # words that name no table
 
 
@@ -26,6 +28,7 @@ def tabulate_positions(graph: Graph) -> Graph:
         return graph
     free = {POSITIONS, *graph.constants}
     inside: dict[str, Op] = {}
+    graph = _one_of_equals(_learned(graph))
     for op in graph.ops:
         if op.inputs and all(v in free for v in op.inputs):
             free |= set(op.outputs)
@@ -33,8 +36,11 @@ def tabulate_positions(graph: Graph) -> Graph:
     for op in reversed(graph.ops):  # a last unsqueeze belongs to the op that reads the table
         if op.outputs[0] in inside and base_name(op.name) == "unsqueeze" and not _read_inside(op, inside):
             del inside[op.outputs[0]]
-    rest = [op for op in graph.ops if op.outputs[0] not in inside]
-    wanted = dict.fromkeys(v for op in rest for v in op.inputs if v in inside)
+    rest, wanted = _cut(graph, inside)
+    while numbers := [v for v in wanted if not graph.specs[v].dtype.startswith("float")]:  # a table holds no integers
+        for value in numbers:
+            del inside[value]
+        rest, wanted = _cut(graph, inside)
     tables: list[Op] = []
     for value in wanted:
         stem = _stem(value, inside, {op.attrs["stem"] for op in tables})
@@ -44,6 +50,63 @@ def tabulate_positions(graph: Graph) -> Graph:
         tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table), sources))
     graph = graph.with_ops((*tables, *rest))
     return _without_heads(graph)
+
+
+def _cut(graph: Graph, inside: dict[str, Op]) -> tuple[list[Op], dict[str, None]]:
+    """The ops that compute more than tables, and the tables that they read."""
+    rest = [op for op in graph.ops if op.outputs[0] not in inside]
+    return rest, dict.fromkeys(v for op in rest for v in op.inputs if v in inside)
+
+
+def _learned(graph: Graph) -> Graph:
+    """A learned embedding of position + n is one of the position, of the rows of its weight from n on: `rows`, see parts.py."""
+    producers = graph.producers()
+    parameters, specs = dict(graph.parameters), dict(graph.specs)
+    ops = []
+    for op in graph.ops:
+        found = match(_SHIFTED, Ref(op.outputs[0]), producers, {}) if base_name(op.name) == "embedding" else None
+        if found and found["ids"] == POSITIONS and found["weight"] in graph.parameters:
+            weight = Ref(f"{found['weight']}_from_{found['start']}")
+            rows, *width = specs[found["weight"]].shape
+            parameters[weight] = parameters[found["weight"]]
+            specs[weight] = replace(specs[found["weight"]], shape=(rows - found["start"], *width))
+            attrs = {"rows": (found["start"], rows, 1)}
+            op = replace(op, name="embedding", args=(Ref(POSITIONS), weight), attrs=attrs)
+        ops.append(op)
+    return replace(graph, ops=tuple(ops), parameters=parameters, specs=specs)
+
+
+def _one_of_equals(graph: Graph) -> Graph:
+    """Of ops on positions that compute the same, as layers do for queries and keys, the first stands for all; parts are slices."""
+    free = {POSITIONS, *graph.constants}
+    renamed: dict[str, str] = {}
+    known: dict[str, str] = {}
+    ops: list[Op] = []
+    for op in graph.ops:
+        op = replace(op, args=rename(op.args, renamed))
+        inside = bool(op.inputs) and all(v in free for v in op.inputs)
+        for part in _slices(op, graph) if inside else [op]:
+            free |= set(part.outputs) if inside else set()
+            key = repr((part.name, part.args, dict(part.attrs)))
+            if inside and key in known:
+                renamed[part.outputs[0]] = known[key]
+                continue
+            if inside:
+                known[key] = part.outputs[0]
+            ops.append(part)
+    return graph.with_ops(tuple(ops))
+
+
+def _slices(op: Op, graph: Graph) -> list[Op]:
+    """An op that parts the last dim, as one slice for each part."""
+    if base_name(op.name) not in ("split", "split_with_sizes", "chunk") or op.args[2:] != (-1,):
+        return [op]
+    made, start = [], 0
+    for value in op.outputs:
+        stop = start + graph.specs[value].shape[-1]
+        made.append(replace(op, name="aten.slice.Tensor", args=(op.args[0], -1, start, stop), outputs=(value,)))
+        start = stop
+    return made
 
 
 def _without_heads(graph: Graph) -> Graph:

@@ -71,12 +71,11 @@ def column_order(head_dim, rotated, pairs, size):
     return torch.cat([torch.nn.functional.pad(half, (0, size // 2 - len(half)), value=head_dim) for half in halves])
 
 
-def as_matrix(tensor, side, transposed):
-    """Weights [E, N, K] of experts, or [E, K, N] if `transposed`, as one matrix for all of them.
+def as_matrix(tensor, side):
+    """Weights [E, N, K] of experts as one matrix for all of them.
 
     `side`: "outputs" [E N, K], the experts' outputs side by side, or "inputs" [N, E K], which sums over experts. Biases [E, N] likewise.
     """
-    tensor = tensor.mT if transposed else tensor
     return tensor.flatten(0, 1) if side == "outputs" else tensor.transpose(0, 1).flatten(1)
 
 
@@ -110,14 +109,15 @@ class Weights:
         """A tensor of the checkpoint; raises CheckpointError with its full name where it is missing or not finite."""
         return read_tensor(self.state, self.prefix + name)
 
-    def matrix(self, name, experts=None):
-        """A weight as [N, K], a bias as [N]; those of experts by `as_matrix` with the arguments `experts`."""
-        return self.read(name) if experts is None else as_matrix(self.read(name), *experts)
+    def matrix(self, name, experts=None, transposed=False):
+        """A weight as [N, K], stored as [K, N] if `transposed`; a bias as [N]; those of experts by `as_matrix`."""
+        tensor = self.read(name).mT if transposed else self.read(name)
+        return tensor if experts is None else as_matrix(tensor, experts)
 
-    def joined(self, names, parts, rows, orders, experts=None):
+    def joined(self, names, parts, rows, orders, experts=None, transposed=False):
         """Several tensors as one along dim 0, so that each of `parts` equal slices holds its share of all of them."""
         selections = zip(names, rows or [None] * len(names), orders or [None] * len(names))
-        tensors = [selected(self.matrix(name, experts), *selection) for name, *selection in selections]
+        tensors = [selected(self.matrix(name, experts, transposed), *selection) for name, *selection in selections]
         if len(tensors) == 1:
             return tensors[0]
         shares = [torch.chunk(tensor, parts) for tensor in tensors]
@@ -133,26 +133,18 @@ class Weights:
         orders=None,
         input_order=None,
         experts=None,
+        transposed=False,
         mesh_dims=(None, None),
     ):
         """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]; `rows`, `orders` and `input_order`: see `selected`."""
         names = _as_list(names)
 
         def make():
-            return (
-                selected(self.joined(names, parts, rows, orders, experts).T, None, input_order)
-                .unsqueeze(0)
-                .unsqueeze(0)
-            )
+            joined = self.joined(names, parts, rows, orders, experts, transposed)
+            return selected(joined.T, None, input_order).unsqueeze(0).unsqueeze(0)
 
-        return self._place(
-            f"linear in {parts} parts, {rows}, {orders}, {input_order}, {experts}",
-            names,
-            make,
-            mesh_dims,
-            dtype,
-            memory_config=memory_config,
-        )
+        form = f"linear in {parts} parts, {rows}, {orders}, {input_order}, {experts}, {transposed}"
+        return self._place(form, names, make, mesh_dims, dtype, memory_config=memory_config)
 
     def bias(
         self,
@@ -198,21 +190,13 @@ class Weights:
             f"norm plus {offset}, {order}", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT
         )
 
-    def weight_of_heads(self, name, order=None, mesh_dims=(None, None)):
-        """Weight [heads, D] -> [1, 1, heads, D], for heads [1, users, heads, D]."""
+    def embedding(self, name, rows=None, mesh_dims=(None, None)):
+        """Table [V, H] -> [1, 1, V, H], row major; `rows`: see `selected`."""
 
         def make():
-            return selected(self.read(name).T, None, order).T[None, None]
+            return selected(self.read(name), rows).unsqueeze(0).unsqueeze(0)
 
-        return self._place(f"weight of heads, {order}", [name], make, mesh_dims, ttnn.bfloat16)
-
-    def embedding(self, name, mesh_dims=(None, None)):
-        """Table [V, H] -> [1, 1, V, H], row major."""
-
-        def make():
-            return self.read(name).unsqueeze(0).unsqueeze(0)
-
-        return self._place("embedding", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
+        return self._place(f"embedding, {rows}", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
 
     def position_table(self, table):
         """One row for each position, [1, 1, MAX_SEQ_LEN, size]: function `table` of position_tables.py."""

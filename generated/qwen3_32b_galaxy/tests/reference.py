@@ -38,6 +38,10 @@ class Step:
     before: dict = field(default_factory=dict)
     after: dict = field(default_factory=dict)
 
+    def with_users(self, given):
+        """What a module got; a hidden state in rows [users, size] as [users, 1, size]."""
+        return given.unsqueeze(1) if given.dim() == 2 and given.is_floating_point() else given
+
 
 @dataclass
 class Prompt:
@@ -48,6 +52,10 @@ class Prompt:
     cache: list = field(default_factory=list)
     before: dict = field(default_factory=dict)
     after: dict = field(default_factory=dict)
+
+    def with_users(self, given):
+        """What a module got; a hidden state in rows [tokens, size] as [1, tokens, size]."""
+        return given.unsqueeze(0) if given.dim() == 2 and given.is_floating_point() else given
 
     @property
     def count(self):
@@ -229,7 +237,7 @@ class Reference:
     def _recorder(step, path):
         def record(module, args, kwargs, output):
             inputs = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
-            step.before[path] = inputs[0] if inputs else None
+            step.before[path] = step.with_users(inputs[0]) if inputs else None
             outputs = output if isinstance(output, (tuple, list)) else [output]
             step.after[path] = [o for o in outputs if isinstance(o, torch.Tensor)]
 

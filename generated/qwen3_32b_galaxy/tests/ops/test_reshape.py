@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:34
+    # embedding.toml:35
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
@@ -34,7 +34,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:90
+    # embedding.toml:91
     Case(
         name="model.rotary_emb'",
         used=["model.rotary_emb"],
@@ -47,7 +47,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:67
+    # embedding.toml:68
     Case(
         name="model.embed_tokens'",
         used=["model.embed_tokens"],
@@ -71,7 +71,7 @@ CASES = [
         kwargs={},
         pcc=0.999,
     ),
-    # embedding.toml:90
+    # embedding.toml:91
     Case(
         name="model.rotary_emb''",
         used=["model.rotary_emb"],
@@ -84,7 +84,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:67
+    # embedding.toml:68
     Case(
         name="model.embed_tokens''",
         used=["model.embed_tokens"],
