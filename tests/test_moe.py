@@ -82,6 +82,7 @@ def test_the_interpreter_runs_the_chosen_experts(index):
 def test_recognised_graph_equals_the_model(family, monkeypatch):
     graph = assert_equals_model(config_of(family), monkeypatch)
     assert len(ops_of(graph, "router")) == len(ops_of(graph, "spread")) == len(ops_of(graph, "weigh")) > 0
+    assert bool(ops_of(graph, "keep_groups")) == (family == "glm4_moe")
 
 
 def test_equal_layers_are_folded():

@@ -164,6 +164,7 @@ MIXTURES |= {
     },
     "ernie4_5_moe": {**EIGHT, "moe_num_experts": 8, "moe_k": 2, "moe_num_shared_experts": 1},
     "kolibri1": {**EIGHT, "num_experts": 8},
+    "solar_open": {**EIGHT, "n_routed_experts": 8, "n_group": 1, "topk_group": 1},  # one group limits nothing
     "minimax_m2": {"num_local_experts": 8, "num_experts_per_tok": 2},
     "afmoe": {**EIGHT, "num_experts": 8},
 }
