@@ -286,7 +286,9 @@ def calls_of(lowered, op):
 
 
 def test_the_more_special_row_wins(rules_with):
-    special = ADD.replace("why =", 'when = ["rank(x) == 3", "x.width == 256"]\nwhy =').replace("x.memory", "L1")
+    special = ADD.replace("why =", 'when = ["rank(x) == 3", "x.shape == y.shape", "x.width == 256"]\nwhy =').replace(
+        "x.memory", "L1"
+    )
     found = calls_of(lower(compiled("qwen3").plan, rules_with(special)), "add")
     assert {call.rule for call in found} == {"zz.toml:2"}
     assert {call.kwargs["memory_config"] for call in found} == {Memory("L1")}
@@ -294,13 +296,13 @@ def test_the_more_special_row_wins(rules_with):
 
 @pytest.mark.parametrize("condition", ["x.width == 255", "rank(x) == 4"])
 def test_a_special_row_that_does_not_fit_leaves_the_general_one(condition, rules_with):
-    special = ADD.replace("why =", f'when = ["rank(x) == 3", "{condition}"]\nwhy =')
+    special = ADD.replace("why =", f'when = ["rank(x) == 3", "x.shape == y.shape", "{condition}"]\nwhy =')
     found = calls_of(lower(compiled("qwen3").plan, rules_with(special)), "add")
     assert all(call.rule.startswith("elementwise.toml") for call in found)
 
 
 def test_among_equally_special_rows_the_first_wins(rules_with):
-    equal = ADD.replace("why =", 'when = ["x.width == 256"]\nwhy =')
+    equal = ADD.replace("why =", 'when = ["x.shape == y.shape", "x.width == 256"]\nwhy =')
     found = calls_of(lower(compiled("qwen3").plan, rules_with(equal)), "add")
     assert all(call.rule.startswith("elementwise.toml") for call in found)
     first = calls_of(lower(compiled("qwen3").plan, rules_with(equal, "aa.toml")), "add")

@@ -288,10 +288,14 @@ def test_a_weight_of_every_head_goes_behind_the_split():
     rows += [(n, o, a, shape if s == (2, 1, 8) else (2, 1, 3, 1)) for n, o, a, s in norm_rows()]
     heads = ("heads", "aten.transpose.int", ("out", 1, 2), (2, 3, 1, 8))
     inputs = {"h": (2, 1, 24), "w": (3, 8)}
-    found = apply_patterns(graph_of(inputs, [*rows, heads], ("w",)))
+    found = apply_patterns(heads_first(graph_of(inputs, [*rows, heads], ("w",))))
     assert names(found) == ["split_heads", "rms_norm", "multiply_heads"]
     assert found.ops[2].args[1] == "w"
-    assert names(apply_patterns(graph_of(inputs, rows, ("w",)))) == ["aten.view.default", "rms_norm", "aten.mul.Tensor"]
+    assert names(apply_patterns(heads_first(graph_of(inputs, rows, ("w",))))) == [
+        "aten.view.default",
+        "rms_norm",
+        "aten.mul.Tensor",
+    ]
 
 
 # -- fused projections -----------------------------------------------------------------------------------------------
