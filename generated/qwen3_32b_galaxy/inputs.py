@@ -66,6 +66,17 @@ def pages_of_chunk(page_table, user, start, length):
     return F.pad(pages, (0, count - pages.shape[1]), value=-1)
 
 
+def rows_of_pages(page_table, kv_heads):
+    """Pages of users [users, pages] -> where the cache, as rows of one token of one kv head, has theirs: [users * kv_heads, positions]."""
+    first = (page_table[:, None, :, None] * kv_heads + torch.arange(kv_heads)[:, None, None]) * cfg.PAGE_SIZE
+    return (first + torch.arange(cfg.PAGE_SIZE)).flatten(0, 1).flatten(1).to(torch.int32)
+
+
+def all_positions():
+    """Every position that a user's pages have room for, [1, 1, 1, positions]."""
+    return torch.arange(cfg.PAGES_PER_USER * cfg.PAGE_SIZE).reshape(1, 1, 1, -1).float()
+
+
 def last_tile(tokens):
     """Where the tile of rows with the last token begins, [4]."""
     row = (tokens.numel() - 1) // 32 * 32

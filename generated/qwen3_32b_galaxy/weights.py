@@ -114,12 +114,15 @@ class Weights:
         tensor = self.read(name).mT if transposed else self.read(name)
         return tensor if experts is None else as_matrix(tensor, experts)
 
-    def joined(self, names, parts, rows, orders, experts=None, transposed=False):
-        """Several tensors as one along dim 0, so that each of `parts` equal slices holds its share of all of them."""
+    def joined(self, names, parts, rows, orders, experts=None, transposed=False, fill=0):
+        """Several tensors as one along dim 0, so that each of `parts` equal slices holds its share of all of them.
+
+        `fill`: rows of zeros behind a single one, so that every chip's part has as many.
+        """
         selections = zip(names, rows or [None] * len(names), orders or [None] * len(names))
         tensors = [selected(self.matrix(name, experts, transposed), *selection) for name, *selection in selections]
         if len(tensors) == 1:
-            return tensors[0]
+            return torch.cat([tensors[0], tensors[0].new_zeros(fill, *tensors[0].shape[1:])]) if fill else tensors[0]
         shares = [torch.chunk(tensor, parts) for tensor in tensors]
         return torch.cat([share[part] for part in range(parts) for share in shares])
 
@@ -134,16 +137,17 @@ class Weights:
         input_order=None,
         experts=None,
         transposed=False,
+        fill=0,
         mesh_dims=(None, None),
     ):
-        """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]; `rows`, `orders` and `input_order`: see `selected`."""
+        """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]; `rows`, `orders` and `input_order`: see `selected`, `fill`: `joined`."""
         names = _as_list(names)
 
         def make():
-            joined = self.joined(names, parts, rows, orders, experts, transposed)
+            joined = self.joined(names, parts, rows, orders, experts, transposed, fill)
             return selected(joined.T, None, input_order).unsqueeze(0).unsqueeze(0)
 
-        form = f"linear in {parts} parts, {rows}, {orders}, {input_order}, {experts}, {transposed}"
+        form = f"linear in {parts} parts, {rows}, {orders}, {input_order}, {experts}, {transposed}, plus {fill}"
         return self._place(form, names, make, mesh_dims, dtype, memory_config=memory_config)
 
     def bias(
@@ -153,6 +157,7 @@ class Weights:
         rows=None,
         orders=None,
         experts=None,
+        fill=0,
         mesh_dims=(None, None),
         partial_axis=None,
         memory_config=ttnn.DRAM_MEMORY_CONFIG,
@@ -161,13 +166,13 @@ class Weights:
         names = _as_list(names)
 
         def make():
-            bias = self.joined(names, parts, rows, orders, experts).reshape(1, 1, 1, -1)
+            bias = self.joined(names, parts, rows, orders, experts, fill).reshape(1, 1, 1, -1)
             if partial_axis is None:
                 return bias
             return torch.cat([bias, torch.zeros_like(bias).expand(cfg.MESH_SHAPE[partial_axis] - 1, -1, -1, -1)])
 
         mesh_dims = tuple(0 if axis == partial_axis else dim for axis, dim in enumerate(mesh_dims))
-        transform = f"bias in {parts} parts, {rows}, {orders}, on {partial_axis}"
+        transform = f"bias in {parts} parts, {rows}, {orders}, plus {fill}, on {partial_axis}"
         return self._place(transform, names, make, mesh_dims, ttnn.bfloat16, memory_config=memory_config)
 
     def vector(self, name, mesh_dims=(None, None)):
@@ -189,6 +194,14 @@ class Weights:
         return self._place(
             f"norm plus {offset}, {order}", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT
         )
+
+    def weight_of_heads(self, name, order=None, mesh_dims=(None, None)):
+        """Weight [heads, D] -> [1, 1, heads, D], for heads [1, users, heads, D]."""
+
+        def make():
+            return selected(self.read(name).T, None, order).T[None, None]
+
+        return self._place(f"weight of heads, {order}", [name], make, mesh_dims, ttnn.bfloat16)
 
     def embedding(self, name, rows=None, mesh_dims=(None, None)):
         """Table [V, H] -> [1, 1, V, H], row major; `rows`: see `selected`."""
@@ -218,6 +231,13 @@ class Weights:
         parts = torch.tensor([size for size, dim in zip(cfg.MESH_SHAPE, mesh_dims) if dim is not None]).prod().item()
         first = torch.arange(0, parts * width, width, dtype=torch.int32).repeat_interleave(ttnn.TILE_SIZE)
         return to_mesh(self.mesh_device, first.repeat(1, 1, ttnn.TILE_SIZE, 1), mesh_dims, ttnn.uint32)
+
+    def fill_of_vocabulary(self, width, mesh_dims):
+        """Added to each chip's part of the logits, `width` columns, [1, 1, 1, width]: far below any logit behind the last token, else 0."""
+        parts = torch.tensor([size for size, dim in zip(cfg.MESH_SHAPE, mesh_dims) if dim is not None]).prod().item()
+        columns = torch.zeros(1, 1, 1, parts * width)
+        columns[..., cfg.VOCAB_SIZE :] = -3e38
+        return to_mesh(self.mesh_device, columns, mesh_dims, ttnn.bfloat16)
 
     def sinks(self, name, scale, mesh_dims=(None, None)):
         """Scores [heads] of attention sinks -> [heads, 32], in the first column. The decode kernel scales them as it does others."""

@@ -53,11 +53,11 @@ def test_again(generator, prompts, written):
 
 def test_without_trace(generator, prompts, written):
     """Call by call it writes the same as from a trace."""
-    generator.loop.trace = False
+    before, generator.loop.trace = generator.loop.trace, False
     try:
         assert generator.generate(prompts, NEW_TOKENS) == written[0]
     finally:
-        generator.loop.trace = True
+        generator.loop.trace = before
 
 
 def test_users_join_and_leave(generator, prompts, written):

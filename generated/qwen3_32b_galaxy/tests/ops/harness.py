@@ -169,6 +169,15 @@ def _moments(value, count):
     return moments
 
 
+def _flags(value, count):
+    return torch.randint(0, 2, (*count, *value.shape)).float()
+
+
+def _around(value, count):
+    """Whole numbers on both sides of `high`."""
+    return torch.randint(-2 * value.high, 2 * value.high + 1, (*count, *value.shape)).float()
+
+
 def _ones(value, count):
     return torch.ones(*count, *value.shape, dtype=torch.int32 if value.dtype == ttnn.uint32 else torch.bfloat16)
 
@@ -196,6 +205,8 @@ _VALUES = {
     "last_tile_end": _last_tile_end,
     "stats": _stats,
     "moments": _moments,
+    "flags": _flags,
+    "around": _around,
     "ones": _ones,
     "distinct_at_the_top": _distinct_at_the_top,
     "distinct_columns": _distinct_columns,

@@ -24,7 +24,8 @@ def embedding(ids, weight):
     chips = torch.broadcast_shapes(ids.shape[:2], weight.shape[:2])
     ids, weight = ids.expand(*chips, *ids.shape[2:]), weight.expand(*chips, *weight.shape[2:])
     rows = [[weight[r, c, 0, 0][ids[r, c].flatten().long()] for c in range(chips[1])] for r in range(chips[0])]
-    return torch.stack([torch.stack(row) for row in rows]).unsqueeze(2)
+    found = torch.stack([torch.stack(row) for row in rows])
+    return found.reshape(*chips, -1, ids.shape[-1], weight.shape[-1])
 
 
 def reshape(x, shape):
@@ -41,6 +42,26 @@ def to_memory_config(x, memory_config):
 
 def add(x, y):
     return x.float() + y
+
+
+def subtract(x, y):
+    return x.float() - y
+
+
+def ge(x, y):
+    return (x >= y).float()
+
+
+def lt(x, y):
+    return (x < y).float()
+
+
+def logical_and(x, y):
+    return (x != 0) & (y != 0)
+
+
+def matmul(x, y, transpose_b=False):
+    return x.float() @ (y.mT if transpose_b else y).float()
 
 
 def multiply(x, y, input_tensor_a_activations=()):
@@ -350,3 +371,28 @@ def eq(x, y):
 
 def where(condition, x, other):
     return torch.where(condition != 0, x.float(), other)
+
+
+def compute(function, *args, operands, result, **named):
+    """The whole values of the operands, `function`, and each chip's part of what comes out."""
+    args = list(args)
+    for place, order, mesh_dims in operands:
+        args[place] = _logical(args[place].float(), order, mesh_dims)
+    order, mesh_dims = result
+    value = function(*args, **named)
+    value = value.permute([d for d in order if d is not None]).reshape(
+        [1 if d is None else value.shape[d] for d in order]
+    )
+    for axis, (dim, size) in enumerate(zip(mesh_dims, cfg.MESH_SHAPE)):
+        value = value.unsqueeze(axis) if dim is None else torch.stack(value.chunk(size, axis + dim), axis)
+    return value
+
+
+def _logical(x, order, mesh_dims):
+    """Chips' parts [rows of the mesh, columns, *shape] -> the whole value, in the model's dims."""
+    for axis in (1, 0):
+        parts = x.unbind(axis)
+        x = parts[0] if mesh_dims[axis] is None else torch.cat(parts, axis + mesh_dims[axis])
+    x = x.reshape([size for size, d in zip(x.shape, order) if d is not None])
+    kept = [d for d in order if d is not None]
+    return x.permute([kept.index(d) for d in sorted(kept)])

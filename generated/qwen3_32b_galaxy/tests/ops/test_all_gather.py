@@ -115,7 +115,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:128
+    # sampling.toml:152
     Case(
         name="sampler",
         used=["sampler"],
@@ -128,7 +128,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:128
+    # sampling.toml:152
     Case(
         name="sampler'",
         used=["sampler"],
@@ -152,7 +152,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:128
+    # sampling.toml:152
     Case(
         name="sampler''",
         used=["sampler"],
@@ -165,7 +165,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:128
+    # sampling.toml:152
     Case(
         name="sampler'''",
         used=["sampler"],

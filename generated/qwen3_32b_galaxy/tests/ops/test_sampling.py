@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # sampling.toml:142
+    # sampling.toml:166
     Case(
         name="sampler",
         used=["sampler"],

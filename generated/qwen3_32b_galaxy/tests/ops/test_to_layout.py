@@ -18,7 +18,7 @@ CASES = [
         kwargs={},
         pcc=0.999,
     ),
-    # sampling.toml:142
+    # sampling.toml:166
     Case(
         name="sampler",
         used=["sampler"],

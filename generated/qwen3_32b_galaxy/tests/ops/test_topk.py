@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # sampling.toml:33
+    # sampling.toml:57
     Case(
         name="sampler",
         used=["sampler"],

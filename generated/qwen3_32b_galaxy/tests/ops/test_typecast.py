@@ -33,7 +33,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:96
+    # sampling.toml:120
     Case(
         name="sampler",
         used=["sampler"],
