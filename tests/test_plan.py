@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spmd import collective, distribute, lies
-from tiny import compiled, folder_of, random_model
+from tiny import CONFIGS, compiled, folder_of, random_model
 
 from fx2ttnn import pipeline, targets
 from fx2ttnn import plan as planning
@@ -249,7 +249,8 @@ def _recognised(model):
     return recognise(replace(capture_decode(config, batch=32, max_seq_len=16), users=32))
 
 
-SIMULATED = [(m, mesh, r) for m, mesh in [("qwen3", (2, 4)), ("qwen2", (4, 2)), ("llama", (1, 4))] for r in RESIDUALS]
+MODELS = [("qwen3", (2, 4)), ("qwen2", (4, 2)), ("llama", (1, 4)), ("llama_mha", (2, 4))]
+SIMULATED = [(m, mesh, r) for m, mesh in MODELS for r in RESIDUALS]
 
 
 @pytest.mark.slow
@@ -261,7 +262,7 @@ def test_the_chips_together_compute_the_model(model, mesh, residual, monkeypatch
     plan = planned(model, mesh, residual, monkeypatch)
     weights = random_model(load_config(str(folder_of(model)), layers=1)).state_dict()
     ids, positions = torch.randint(0, 512, (32, 1)), torch.randint(0, 16, (32, 1))
-    history = tuple(torch.randn(32, 4, 16, 64) for _ in "kv")
+    history = tuple(torch.randn(32, CONFIGS[model]["num_key_value_heads"], 16, 64) for _ in "kv")
     expected = reference(model, weights, ids, positions, history)
     chips = simulate(plan, weights, {"input_ids": ids, "position_ids": positions}, history)
     name = plan.graph.outputs[0]
@@ -284,7 +285,7 @@ def test_the_chips_together_compute_a_prompt(model, mesh, residual, monkeypatch)
     }
     weights = random_model(config).state_dict()
     inputs = {"input_ids": torch.randint(0, 512, (1, 64)), "position_ids": torch.arange(64, 128)[None]}
-    history = tuple(torch.randn(1, 4, 128, 64) for _ in "kv")
+    history = tuple(torch.randn(1, CONFIGS[model]["num_key_value_heads"], 128, 64) for _ in "kv")
     expected = interpret.run(
         capture_prefill(config, tokens=64, max_seq_len=128).graph,
         {**inputs, **weights},
@@ -315,6 +316,11 @@ def simulate(plan, weights, inputs, history):
             inputs["input_ids" if value.startswith("input_ids") else "position_ids"], plan.placements[value], mesh
         )
     for op in plan.graph.ops:
+        if "parts" in op.attrs:
+            for held, values in enumerate(op.args[1:]):
+                shares = [weights[plan.graph.parameters[v]].chunk(op.attrs["parts"]) for v in values]
+                joined = torch.cat([share[part] for part in range(op.attrs["parts"]) for share in shares])
+                chips[op.outputs[0], held] = distribute(joined, plan.placements[values[0]], mesh)
         if op.name in COLLECTIVES:
             chips[op.outputs[0]] = collective(chips[op.inputs[0]], op.name, op.attrs["axis"], op.attrs.get("dim"))
             continue
@@ -326,11 +332,15 @@ def simulate(plan, weights, inputs, history):
 
 def _on_chip(plan, op, at, chips, inputs, history):
     mesh, places = plan.target.mesh_shape, plan.placements
-    args = [[chips[v][at] for v in a] if isinstance(a, tuple) else chips[a][at] for a in op.args]
+    args = [None if isinstance(a, tuple) else chips[a][at] for a in op.args]
     match op.name:
         case "linear":
-            parts = [torch.cat(a) if isinstance(a, list) else a for a in args]
-            return F.linear(*parts)
+            fused = (
+                [chips[op.outputs[0], held][at] for held in range(len(op.args) - 1)]
+                if "parts" in op.attrs
+                else args[1:]
+            )
+            return F.linear(args[0], *fused)
         case "create_qkv_heads":
             dim = op.attrs["head_dim"]
             kv = args[0].shape[-1] // dim * op.attrs["kv_heads"] // (op.attrs["heads"] + 2 * op.attrs["kv_heads"])

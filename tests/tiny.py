@@ -31,6 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3": {**SIZES, "model_type": "qwen3"},
     "llama": {**SIZES, "model_type": "llama"},
     "llama_tied": {**SIZES, "model_type": "llama", "tie_word_embeddings": True},
+    "llama_mha": {**SIZES, "model_type": "llama", "num_key_value_heads": 8},  # as many heads of keys as of queries
     "qwen2": {**SIZES, "model_type": "qwen2"},  # biases on query, key and value
     # Wide enough that splitting it over a Galaxy pays: every collective and the split norm occur.
     "qwen3_galaxy": {

@@ -296,6 +296,8 @@ class _Engine:
         sources = tuple(self.plan.graph.parameters[v] for v in values)
         key = ".".join((op.outputs[0], name))
         scope["parameter"] = self._placed(values) if values else None
+        if values and "parts" in op.attrs:
+            scope["parameter"]["parts"] = op.attrs["parts"]
         dtype = self._evaluate(spec["dtype"], scope, rule)
         axes = (
             self._evaluate(spec["axes"], scope, rule) if "axes" in spec else ("R",) * len(self.plan.target.mesh_shape)

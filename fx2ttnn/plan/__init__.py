@@ -141,7 +141,7 @@ def _as_in(op: Op, other: Op) -> Op:
         pairs = zip(args, others, strict=True)
         return tuple(a if isinstance(a, Ref) else constants(a, b) if isinstance(a, tuple) else b for a, b in pairs)
 
-    return replace(op, attrs=other.attrs, args=constants(op.args, other.args))
+    return replace(op, attrs={**op.attrs, **other.attrs}, args=constants(op.args, other.args))
 
 
 def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> Best | None:
@@ -218,6 +218,9 @@ def _fixed(graph: Graph, decode: Plan) -> dict[tuple[str, str], Placement]:
             for out in op.outputs:
                 axes = ("R" if axis == 0 else axis for axis in decode.placements[out].axes)
                 fixed[op.outputs[0], out] = Placement(tuple(axes))
+        if op.name == "create_qkv_heads":  # in so many parts the fused weight lies
+            axes = ("R" if axis == 0 else axis for axis in decode.placements[twin.args[0]].axes)
+            fixed[op.outputs[0], op.args[0]] = Placement(tuple(axes))
     return fixed
 
 
@@ -385,7 +388,7 @@ class _Builder:
         inputs = tuple(name for (value, _), name in self.tables.items() if value in self.graph.inputs)
         graph = replace(
             self.graph,
-            ops=(*tables, *self.ops),
+            ops=(*tables, *self._in_parts()),
             specs=self.specs,
             parameters=self.parameters,
             inputs=inputs,
@@ -405,6 +408,19 @@ class _Builder:
             {},
             self.origins,
         )
+
+    def _in_parts(self) -> Iterator[Op]:
+        """The ops; fused projections with `parts`, over how many chips their reader splits the columns.
+
+        Each of so many equal slices holds its share of query, key and value. The weight itself may lie in fewer parts, where its
+        product is scattered further, or in more, where it is gathered.
+        """
+        heads = [op for op in self.ops if op.name == "create_qkv_heads"]
+        read = {self.origins.get(op.args[0], op.args[0]): self.placements[op.args[0]] for op in heads}
+        for op in self.ops:
+            fused = op.name == "linear" and "units" in op.attrs
+            parts = split_count(read[op.outputs[0]], 2, self.target.mesh_shape) if fused else None
+            yield replace(op, attrs={**op.attrs, "parts": parts}) if fused else op
 
 
 def _outer(part: Segment) -> str:
