@@ -17,7 +17,7 @@ demo: setup  ## Qwen3-32B for the Galaxy: compile, check on a mock Galaxy, repor
 	.venv/bin/fx2ttnn run build/smollm2_n150 --weights $(SMOLLM2) --prompt "What is the capital of France?" --prompt "What do bees make?"
 
 test: setup  ## the whole test suite, a file at a time on two cores: the emitted suites take as long as all else
-	$(PYTHON) -m pytest -q -n 2 --dist loadfile
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup
 	$(PYTHON) -m pytest -q -m "not slow"

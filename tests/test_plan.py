@@ -20,6 +20,7 @@ from fx2ttnn.plan import strategies as table
 from fx2ttnn.plan.collectives import steps_between
 from fx2ttnn.plan.device_shape import device_order, split_count
 from fx2ttnn.plan.search import Search, users_split
+from fx2ttnn.plan.segments import layer_of
 from fx2ttnn.recognise import recognise
 
 MESHES = [(1, 1), (1, 2), (1, 8), (2, 4), (8, 4)]
@@ -429,6 +430,15 @@ def consistent(plan):
     assert len({users_split(plan.placements[op.inputs[0]]) for op in attentions}) == 1, "the page table is the model's"
     written = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
     assert {v for op in attentions for v in op.inputs[1:3]} <= written, "a cache is read where it was written"
+    tables = {v for op in graph.ops if op.name == "position_table" for v in op.outputs}
+    layer_made = {v: layer_of(op.module) for op in graph.ops for v in op.outputs if v not in tables}
+    for op in graph.ops:
+        crossing = [
+            v
+            for v in op.inputs
+            if layer_of(op.module) and layer_made.get(v, layer_of(op.module)) != layer_of(op.module)
+        ]
+        assert all(plan.placements[v] == plan.residual for v in crossing), f"{op} reads what other layers do not get"
     assert set(graph.outputs) <= made
     assert all(not plan.placements[o].partial_axes for o in graph.outputs)
     assert all(seconds > 0 for seconds in plan.seconds.values())
@@ -447,6 +457,11 @@ def test_a_cache_stays_where_it_is_written():
     compiled = pipeline.compile_model(pipeline.Options("olmo-3-32b", "galaxy", layers=4))
     consistent(compiled.plan)
     assert compiled.complete
+
+
+def test_a_layer_reads_of_others_only_what_lies_as_between_layers():
+    """The embedding of a prompt is whole before it is split as between layers: the first layer must not read it whole."""
+    consistent(pipeline.compile_model(pipeline.Options("phi-3-mini-4k", "galaxy", layers=2)).program.prefill_plan)
 
 
 @pytest.mark.slow

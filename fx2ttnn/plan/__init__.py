@@ -288,6 +288,10 @@ class _Builder:
 
     def segment(self, part: Segment, solution: Solution) -> None:
         """Append the ops of a solved segment."""
+        # The layers that equal this one get what it reads between layers only: how else an earlier segment held that is forgotten.
+        self.names = {
+            (v, place): name for (v, place), name in self.names.items() if v not in part.reads or place == self.residual
+        }
         for value in part.reads:
             if (value, self.residual) not in self.names:  # else an earlier segment moved it there, under another name
                 self._place(value, value, self.residual)
