@@ -13,6 +13,7 @@ from test_weights import compiled as compiled_package
 from test_weights import modules_of
 from tiny import CONFIGS, MIXTURES, compiled, config_of, package, random_model
 
+from fx2ttnn import pipeline
 from fx2ttnn.capture import capture_decode, interpret, ops  # noqa: F401  (defines the op)
 from fx2ttnn.capture.experts import activated, experts_function
 from fx2ttnn.errors import CaptureError
@@ -173,3 +174,10 @@ def test_the_emitted_suite_passes(family, target):
     experts on each of 32 chips.
     """
     assert_passes(run_suite(package(family, target)))
+
+
+def test_a_module_whose_tokens_are_divided_knows_the_length_of_the_chunk(tmp_path):
+    """On a Galaxy a prompt's tokens are divided over an axis between the layers of gpt-oss."""
+    compiled = pipeline.compile_model(pipeline.Options("gpt-oss-20b", "galaxy", layers=2))
+    pipeline.write_package(compiled, tmp_path / "package")
+    assert "seq_len = hidden_states.shape[2] * 4" in (tmp_path / "package" / "moe.py").read_text()

@@ -106,9 +106,14 @@ class Writer:
         if not any(re.search(r"\bseq_len\b", line.partition("  # ")[0]) for line in lines):
             return ()
         for value in body.inputs:
-            shape = self.program.shape(mode, value)
-            if "seq_len" in shape:
-                return (f"seq_len = {self.preferred[mode][value]}.shape[{shape.index('seq_len')}]",)
+            for dim, size in enumerate(self.program.shape(mode, value)):
+                if isinstance(size, str):
+                    parts = round(
+                        1 / float(size.partition(" * ")[2] or 1)
+                    )  # the tokens may be divided over a mesh axis
+                    return (
+                        f"seq_len = {self.preferred[mode][value]}.shape[{dim}]{f' * {parts}' if parts > 1 else ''}",
+                    )
         raise AssertionError("no input of the method has the length of the chunk")
 
     def statement(self, item: Call | Unit, unit: Unit, names: Names, index: int) -> str:
