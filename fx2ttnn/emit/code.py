@@ -169,7 +169,7 @@ class Writer:
         if any(d is not None for d in tensor.mesh_dims):
             args.append(f"mesh_dims={tensor.mesh_dims!r}")
         if "P" in tensor.axes:
-            args.append(f"partial_axis={tensor.axes.index('P')}")
+            args.append(f"partial_axes={tuple(i for i, axis in enumerate(tensor.axes) if axis == 'P')}")
         if parameter.transform == "linear":
             args.append(f"dtype=ttnn.{tensor.dtype}")
         if parameter.transform == "linear" or tensor.memory.kind != "interleaved":

@@ -105,7 +105,9 @@ def _composed_values(tensor: Tensor, call: Call) -> tuple[str, int | None] | Non
         case "ttnn.logical_and", _:
             return "flags", None
         case "ttnn.where", (condition, _, float(other)):
-            return ("flags", None) if condition == tensor.name else ("around", int(abs(other)))
+            if condition == tensor.name:
+                return "flags", None
+            return ("around", int(abs(other))) if abs(other) < _MANY else None
         case "ttnn.subtract" | "ttnn.reshape" | "ttnn.to_layout" | "ttnn.typecast", _ if tensor.dtype in (
             "int32",
             "float32",

@@ -1,5 +1,6 @@
 """From a checkpoint to tensors on the mesh."""
 
+import math
 from copy import copy
 
 import torch
@@ -159,20 +160,19 @@ class Weights:
         experts=None,
         fill=0,
         mesh_dims=(None, None),
-        partial_axis=None,
+        partial_axes=(),
         memory_config=ttnn.DRAM_MEMORY_CONFIG,
     ):
-        """Biases [N] -> [1, 1, 1, N]. Along `partial_axis` the outputs are summed: one chip holds the bias, the others zero."""
+        """Biases [N] -> [1, 1, 1, N]. Along `partial_axes` the outputs are summed: one chip holds the bias, the others zero."""
         names = _as_list(names)
 
         def make():
             bias = self.joined(names, parts, rows, orders, experts, fill).reshape(1, 1, 1, -1)
-            if partial_axis is None:
-                return bias
-            return torch.cat([bias, torch.zeros_like(bias).expand(cfg.MESH_SHAPE[partial_axis] - 1, -1, -1, -1)])
+            others = math.prod(cfg.MESH_SHAPE[axis] for axis in partial_axes) - 1
+            return torch.cat([bias, torch.zeros_like(bias).expand(others, -1, -1, -1)])
 
-        mesh_dims = tuple(0 if axis == partial_axis else dim for axis, dim in enumerate(mesh_dims))
-        transform = f"bias in {parts} parts, {rows}, {orders}, plus {fill}, on {partial_axis}"
+        mesh_dims = tuple(0 if axis in partial_axes else dim for axis, dim in enumerate(mesh_dims))
+        transform = f"bias in {parts} parts, {rows}, {orders}, plus {fill}, on {partial_axes}"
         return self._place(transform, names, make, mesh_dims, ttnn.bfloat16, memory_config=memory_config)
 
     def vector(self, name, mesh_dims=(None, None)):
