@@ -43,10 +43,10 @@ Written by `benchmarks/models.py`, which measured every row on a machine without
 {% for line in lines -%}
 {{ line }}
 {% endfor %}
-A model that is missing on a target does not fit it at this cache length:
+Models that are missing were not measured.{% if unfit %} These do not fit:
 {% for row in unfit %}
 - {{ row.model }} on {{ row.target }}: {{ row.refused }}
-{%- endfor %}
+{%- endfor %}{% endif %}
 
 Measured with {{ versions }}.
 """
