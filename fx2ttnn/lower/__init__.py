@@ -295,9 +295,7 @@ class _Engine:
         values = value if isinstance(value, tuple) else (value,) if value else ()
         sources = tuple(self.plan.graph.parameters[v] for v in values)
         key = ".".join((op.outputs[0], name))
-        scope["parameter"] = self._placed(values) if values else None
-        if values and "parts" in op.attrs:
-            scope["parameter"]["parts"] = op.attrs["parts"]
+        scope["parameter"] = self._placed(op, values) if values else None
         dtype = self._evaluate(spec["dtype"], scope, rule)
         axes = (
             self._evaluate(spec["axes"], scope, rule) if "axes" in spec else ("R",) * len(self.plan.target.mesh_shape)
@@ -342,7 +340,7 @@ class _Engine:
                 return parameter.tensor
         raise ValueError(f"decode holds no {name} for {op.name} of {op.module}")
 
-    def _placed(self, values: tuple[str, ...]) -> dict[str, Any]:
+    def _placed(self, op: Op, values: tuple[str, ...]) -> dict[str, Any]:
         """Sizes and placement of a weight, for expressions: per chip, summed over fused weights."""
         from fx2ttnn.plan.device_shape import local_shape
 
@@ -356,7 +354,7 @@ class _Engine:
             "k": shapes[0][-1],
             "axes": self.plan.placements[values[0]].axes,
             "shape": shapes[0],
-            "parts": parts,
+            "parts": op.attrs.get("parts", parts),
             "fill": fill or None,
         }
 

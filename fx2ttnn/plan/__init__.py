@@ -216,12 +216,15 @@ def _fixed(graph: Graph, decode: Plan) -> dict[tuple[str, str], Placement]:
         fixed |= {(op.outputs[0], v): by_source[graph.parameters[v]] for v in op.inputs if v in graph.parameters}
         if op.name == "update_cache":
             for out in op.outputs:
-                axes = ("R" if axis == 0 else axis for axis in decode.placements[out].axes)
-                fixed[op.outputs[0], out] = Placement(tuple(axes))
+                fixed[op.outputs[0], out] = _of_one_user(decode.placements[out])
         if op.name == "create_qkv_heads":  # in so many parts the fused weight lies
-            axes = ("R" if axis == 0 else axis for axis in decode.placements[twin.args[0]].axes)
-            fixed[op.outputs[0], op.args[0]] = Placement(tuple(axes))
+            fixed[op.outputs[0], op.args[0]] = _of_one_user(decode.placements[twin.args[0]])
     return fixed
+
+
+def _of_one_user(placement: Placement) -> Placement:
+    """The placement with every user's part whole: where users are divided, each chip has the one user of a prefill."""
+    return Placement(tuple("R" if axis == 0 else axis for axis in placement.axes))
 
 
 def _residual_placements(target: Target) -> list[Placement]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.plan.segments import rename
+from fx2ttnn.recognise.aten import is_pointwise
 from fx2ttnn.recognise.match import base_name
 
 _DIM = {"slice": 1, "cat": 1, "stack": 1, "flatten": 1, "mean": 1, "repeat_interleave": 2}  # where their dim stands
@@ -66,14 +65,14 @@ class _Rewrite:
         ranks = [self._rank(v) for v in op.inputs]
         if any(rank in (2, 3) for rank in ranks) or max(ranks, default=0) < 4:
             return False
-        _, name, overload = op.name.split(".")
+        name = op.name.split(".")[1]
         if name in ("layer_norm", "rms_norm"):
             return len(op.args[1]) == 1
         if name in _DIM:
             dims = op.args[_DIM[name]] if len(op.args) > _DIM[name] else 0
             rank = self._rank(value) if name == "stack" else max(ranks)
             return all(dim % rank >= 3 for dim in (dims if isinstance(dims, tuple) else (dims,)))
-        return torch.Tag.pointwise in getattr(getattr(torch.ops.aten, name), overload).tags
+        return is_pointwise(op)
 
     def _weight_of_heads(self, op: Op) -> Ref | None:
         """The parameter [H, D] with which `op` multiplies [B, S, H, D]."""

@@ -9,6 +9,7 @@ import torch
 from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.plan.segments import layer_of, rename
+from fx2ttnn.recognise.aten import function_of, is_pointwise
 
 ROWS = 32  # of a tile
 _ROW_BY_ROW = {"linear", "rms_norm", "layer_norm", "add", "mul", "gated", "activation", "scale"}
@@ -47,9 +48,7 @@ def _row_by_row(op: Op, graph: Graph) -> bool:
     """Whether each row of the results depends on that row of the inputs only; a reduction of the last dim does."""
     if not op.name.startswith("aten."):
         return op.name in _ROW_BY_ROW
-    _, name, overload = op.name.split(".")
-    tags = getattr(getattr(torch.ops.aten, name), overload).tags
-    return torch.Tag.pointwise in tags or (
-        torch.Tag.reduction in tags
+    return is_pointwise(op) or (
+        torch.Tag.reduction in function_of(op).tags
         and op.args[1:] in (((-1,), True), ((len(graph.specs[op.args[0]].shape) - 1,), True))
     )

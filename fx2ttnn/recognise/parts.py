@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.recognise.aten import function_of
 from fx2ttnn.recognise.match import base_name
 
 Rows = tuple[int, int, int]
@@ -113,8 +114,7 @@ def _moved(op: Op, view: _View) -> list[_View]:
         # What no strides can say starts anew from the columns so far.
         fresh = torch.empty((*view.shape.shape[:2], columns.numel()), device="meta")
         view = _View(fresh, columns.flatten())
-    _, name, overload = op.name.split(".")
-    result = getattr(getattr(torch.ops.aten, name), overload)(view.shape, *op.args[1:])
+    result = function_of(op)(view.shape, *op.args[1:])
     parts = result if isinstance(result, list | tuple) else [result]
     return [replace(view, shape=part, path=path) for part in parts]
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from fx2ttnn.ir import Graph, Op, Ref
 from fx2ttnn.plan.segments import rename
+from fx2ttnn.recognise.aten import is_pointwise
 from fx2ttnn.recognise.match import base_name
 
 # Where these have their dim, or dims, among their arguments.
@@ -98,7 +97,7 @@ class _Separation:
         if name in _DIM:
             return self._with_dims_from_the_end(op, _DIM[name], len(self._shape(rows[0])))
         alike = len({len(self._shape(value)) for value in rows}) == 1  # else a vector of tokens meets one of columns
-        return op.args if name in _ROW_BY_ROW or (alike and _is_pointwise(op)) else None
+        return op.args if name in _ROW_BY_ROW or (alike and is_pointwise(op)) else None
 
     def _is_the_same_for_all(self, value: str, op: Op) -> bool:
         """Whether an operand without tokens means the same to each of them: a weight, or a vector for the last dim."""
@@ -114,10 +113,3 @@ class _Separation:
         if not dims or any(dim == -total for dim in dims):
             return None  # over the tokens
         return (*op.args[:place], dims if isinstance(given, tuple) else dims[0], *op.args[place + 1 :])
-
-
-def _is_pointwise(op: Op) -> bool:
-    if not op.name.startswith("aten."):
-        return False
-    _, name, overload = op.name.split(".")
-    return torch.Tag.pointwise in getattr(getattr(torch.ops.aten, name), overload).tags
