@@ -111,12 +111,14 @@ def decode(package: Any, model: Any, device: Any, runs: int) -> dict[str, Second
     heads, dim = model.config.num_key_value_heads, model.config.head_dim
     past = [torch.randn(cfg.BATCH, heads, HISTORY, dim) for _ in model.model.layers]
 
+    from fx2ttnn.capture.trace import cache_argument
+
     def reference() -> None:
         cache = DynamicCache()
         for layer, state in enumerate(past):
             cache.update(state, state, layer)
         with torch.no_grad():
-            model(input_ids=tokens[:, None], past_key_values=cache)
+            model(input_ids=tokens[:, None], **{cache_argument(model): cache})
 
     return in_turns(runs, eager=eager, replay=replay, reference=reference)
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from fx2ttnn import pipeline
+from fx2ttnn.capture.trace import cache_argument
 
 
 def main() -> int:
@@ -101,7 +102,11 @@ class User:
         ids = self.tokens[None, self.done : self.done + count]
         self.done += count
         with torch.no_grad():
-            return self.model(input_ids=ids, past_key_values=self.cache, logits_to_keep=1).logits[0, -1].float()
+            return (
+                self.model(input_ids=ids, logits_to_keep=1, **{cache_argument(self.model): self.cache})
+                .logits[0, -1]
+                .float()
+            )
 
 
 def chunks(tokens: torch.Tensor, lengths: tuple[int, ...]) -> list[tuple[int, torch.Tensor]]:

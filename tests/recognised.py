@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from tiny import random_model
 
 from fx2ttnn.capture import capture_decode, interpret
+from fx2ttnn.capture.trace import cache_argument
 from fx2ttnn.ir import Graph
 from fx2ttnn.recognise import recognise
 from fx2ttnn.recognise.rotary import columns
@@ -167,7 +168,9 @@ def assert_equals_model(config, monkeypatch, model_class=None) -> Graph:
     with torch.no_grad():
         for step in range(4):
             ids, positions = torch.randint(3, config.vocab_size, (3, 1)), torch.full((3, 1), step)
-            expected = model(input_ids=ids, position_ids=positions, past_key_values=theirs, use_cache=True).logits
+            expected = model(
+                input_ids=ids, position_ids=positions, use_cache=True, **{cache_argument(model): theirs}
+            ).logits
             (logits,) = interpret.run(graph, {"input_ids": ids, "position_ids": positions, **model.state_dict()}, ours)
             assert expected.std() > 1e-2
             assert (logits - expected).abs().max() < 1e-4 * expected.abs().max(), f"step {step}"

@@ -8,6 +8,7 @@ from test_capture_numbers import BATCH, MAX_SEQ_LEN, STEPS, random_model, write_
 
 from fx2ttnn.capture import capture_decode, load_config
 from fx2ttnn.capture.interpret import run
+from fx2ttnn.capture.trace import cache_argument
 from fx2ttnn.ir import Ref
 
 
@@ -35,7 +36,9 @@ def assert_equals_model(config, graph):
     model, theirs, ours = random_model(config), DynamicCache(config=config), {}
     for step in range(STEPS):
         ids, positions = torch.randint(3, 80, (BATCH, 1)), torch.full((BATCH, 1), step)
-        expected = model(input_ids=ids, position_ids=positions, past_key_values=theirs, use_cache=True).logits
+        expected = model(
+            input_ids=ids, position_ids=positions, use_cache=True, **{cache_argument(model): theirs}
+        ).logits
         (logits,) = run(graph, {"input_ids": ids, "position_ids": positions, **model.state_dict()}, ours)
         assert (logits - expected).abs().max() < 1e-4
 

@@ -7,6 +7,7 @@ import torch
 
 from fx2ttnn.capture import build_model, capture_decode, capture_prefill, load_config
 from fx2ttnn.capture.interpret import run
+from fx2ttnn.capture.trace import cache_argument
 
 BASE = {
     "hidden_size": 64,
@@ -102,7 +103,9 @@ def test_graph_equals_model(model_type, tmp_path):
     for step in range(STEPS):
         ids = torch.randint(3, 80, (BATCH, 1))
         positions = torch.full((BATCH, 1), step)
-        expected = model(input_ids=ids, position_ids=positions, past_key_values=theirs, use_cache=True).logits
+        expected = model(
+            input_ids=ids, position_ids=positions, use_cache=True, **{cache_argument(model): theirs}
+        ).logits
         (logits,) = run(graph, {"input_ids": ids, "position_ids": positions, **model.state_dict()}, ours)
         assert expected.std() > 1e-2
         assert (logits - expected).abs().max() < 1e-4, f"step {step}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -47,13 +48,20 @@ def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int)
                 continue  # the folder has excluded that layer's kind, so this ends
 
 
+def cache_argument(model: torch.nn.Module) -> str:
+    """The name by which a model takes its cache: transformers has begun to call `past_key_values` `cache`, class by class."""
+    names = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in names and "past_key_values" not in names else "past_key_values"
+
+
 def _trace_once(
     model: torch.nn.Module, folder: LayerFolder, ids: torch.Tensor, positions: torch.Tensor, max_seq_len: int
 ) -> fx.GraphModule:
     def step(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         cache = TracedCache(max_seq_len)
         with Unknown():
-            return model(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True).logits
+            held = {cache_argument(model): cache}
+            return model(input_ids=input_ids, position_ids=position_ids, use_cache=True, **held).logits
 
     paths = _ModulePaths(model)
     try:

@@ -1,5 +1,6 @@
 """Hugging Face's own model as the reference: random weights, a cache with history, decode steps and prompts with hooks."""
 
+import inspect
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,7 +145,7 @@ class Reference:
         cache = DynamicCache()
         hooks = self._hooks(prompt)
         with torch.no_grad():
-            prompt.logits = self.model(input_ids=prompt.tokens[None], past_key_values=cache).logits[0, -1].float()
+            prompt.logits = self.model(input_ids=prompt.tokens[None], **self._held(cache)).logits[0, -1].float()
         for hook in hooks:
             hook.remove()
         prompt.cache = [as_cached((held.keys.float(), held.values.float()), n) for n, held in enumerate(cache.layers)]
@@ -178,6 +179,11 @@ class Reference:
             for layer, reset in zip(layers, own):
                 layer.reset_parameters = reset
 
+    def _held(self, cache):
+        """Transformers has begun to call the argument `past_key_values` `cache`, class by class."""
+        names = inspect.signature(self.model.forward).parameters
+        return {"cache" if "cache" in names and "past_key_values" not in names else "past_key_values": cache}
+
     def _past(self):
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
         dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
@@ -199,7 +205,7 @@ class Reference:
                         input_ids=step.tokens.unsqueeze(1),
                         position_ids=step.positions.unsqueeze(1),
                         attention_mask=self._mask(start, number),
-                        past_key_values=cache,
+                        **self._held(cache),
                     )
                     .logits[:, 0]
                     .float()
