@@ -19,7 +19,6 @@ def test_qwen3_32b_on_galaxy(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_qwen3_32b_on_galaxy_in_bfloat16(tmp_path: Path) -> None:
-    """Attention and MLP in decode and prefill, and the logits of decode steps, with PCC 0.999."""
+    """Attention in decode and prefill, and the logits of decode steps, with PCC 0.999."""
     package = compiled(tmp_path, "qwen3-32b", "galaxy", "accuracy", max_seq_len=128)
-    modules = [f"tests/modules/test_{name}.py" for name in ("attention", "mlp")]
-    assert_passes(run_suite(package, *modules, LOGITS[0]))
+    assert_passes(run_suite(package, "tests/modules/test_attention.py", LOGITS[0]))

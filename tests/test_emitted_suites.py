@@ -61,9 +61,9 @@ def test_fewer_users_than_rows(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_line_of_chips(tmp_path: Path) -> None:
-    """Llama-3.1-8B on a T3000, at its real width, with Llama's rope scaling."""
+    """A layer of Llama-3.1-8B on a T3000, at its real width, with Llama's rope scaling."""
     package = compiled(tmp_path, "llama-3.1-8b", "t3k", max_seq_len=128)
-    assert_passes(run_suite(package, "tests/modules"))
+    assert_passes(run_suite(package, "tests/modules/test_decoder.py"))
 
 
 BREAKS = [

@@ -159,6 +159,35 @@ def test_a_quantised_tensor(tied: SimpleNamespace) -> None:
         tied.checkpoint.read_tensor(state, "model.norm.weight")
 
 
+@pytest.mark.parametrize(
+    ("partial", "mesh_dims"), [((), (None, None)), ((0,), (None, 3)), ((1,), (3, None)), ((0, 1), (None, None))]
+)
+def test_a_bias_of_summed_outputs_counts_once(
+    wide: Path, monkeypatch: pytest.MonkeyPatch, partial: tuple[int, ...], mesh_dims: tuple[int | None, ...]
+) -> None:
+    """Summed over the axes over which the outputs are, the chips' parts are the bias; elsewhere each chip has the bias or its part of it."""
+    weights = modules_of(wide).weights
+    monkeypatch.setattr(weights.Weights, "_place", lambda self, form, names, make, dims, *rest, **_: (make(), dims))
+    bias = torch.randn(128)
+    whole, dims = weights.Weights(None, {"o_proj.bias": bias}, progress=None).bias(
+        "o_proj.bias", mesh_dims=mesh_dims, partial_axes=partial
+    )
+    rows, columns = weights.cfg.MESH_SHAPE
+    if dims[0] is not None and dims[0] == dims[1]:  # over all chips, row by row, as mesh.py does it
+        chips = torch.stack(whole.chunk(rows * columns, dims[0])).unflatten(0, (rows, columns))
+    else:
+        shares = [whole] * rows if dims[0] is None else whole.chunk(rows, dims[0])
+        chips = torch.stack(
+            [torch.stack([s] * columns if dims[1] is None else s.chunk(columns, dims[1])) for s in shares]
+        )
+    summed = chips.sum(partial, keepdim=True) if partial else chips
+    for row, column in [(0, 0), (summed.shape[0] - 1, summed.shape[1] - 1)]:
+        expected = bias
+        for at, dim, count in zip((row, column), mesh_dims, (rows, columns), strict=True):
+            expected = expected if dim is None else expected.chunk(count)[at]
+        assert torch.equal(summed[row, column].flatten(), expected)
+
+
 def test_files_that_are_no_checkpoint(tied: SimpleNamespace, tmp_path: Path) -> None:
     opens, error = tied.weights.open_checkpoint, tied.weights.CheckpointError
     with pytest.raises(FileNotFoundError, match="nowhere"):
