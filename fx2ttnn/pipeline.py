@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fx2ttnn import targets
-from fx2ttnn.capture import ModelSource
 from fx2ttnn.errors import UserError
-from fx2ttnn.ir import Capture
-from fx2ttnn.lower.program import Program
-from fx2ttnn.lower.values import Lowered
-from fx2ttnn.plan import Plan
-from fx2ttnn.report.coverage import Coverage
+
+if TYPE_CHECKING:  # torch takes seconds to load, which `--help` and `targets` need not wait for
+    from fx2ttnn.capture import ModelSource
+    from fx2ttnn.ir import Capture
+    from fx2ttnn.lower.program import Program
+    from fx2ttnn.lower.values import Lowered
+    from fx2ttnn.plan import Plan
+    from fx2ttnn.report.coverage import Coverage
 
 STAGES = ("load", "capture", "recognise", "plan", "lower", "prefill", "report", "emit")
 SHORT_CHUNK, LONG_CHUNK = 128, 2048
@@ -106,6 +109,7 @@ def _with_prefill(
     """The program of decode and prefill: planned once, for the longest chunk, and lowered for each length."""
     from fx2ttnn.capture import capture_prefill
     from fx2ttnn.lower import lower
+    from fx2ttnn.lower.program import Program
     from fx2ttnn.lower.sampling import lower_sampling
     from fx2ttnn.plan import plan
     from fx2ttnn.recognise import recognise

@@ -345,6 +345,11 @@ def test_module_and_console_script_are_the_same_command(tmp_path):
         )
 
 
+def test_help_does_not_wait_for_torch():
+    code = "import sys, fx2ttnn.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_targets_are_listed(run):
     code, out, _ = run("targets")
     assert code == 0
