@@ -82,7 +82,7 @@ def _layer_norm(run, op, args):
 
 
 def _position_table(run, op, args):
-    return interpret.run(op.attrs["table"], {"position_ids": args[0]}, {})[0]
+    return interpret.run(op.attrs["table"], {"position_ids": args[0], "last_position": args[0].max()}, {})[0]
 
 
 def _normalise(run, op, args):

@@ -111,7 +111,6 @@ def test_sizes_out_of_range(sizes, tmp_path):
             {"model_type": "llama4_text", "num_key_value_heads": 2, "attention_chunk_size": 8, "head_dim": 16},
             "self_attn.*mask",
         ),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "model.rotary_emb"),
         ({"model_type": "jamba", "num_key_value_heads": 2}, "mamba"),
     ],
 )

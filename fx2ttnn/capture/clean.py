@@ -28,7 +28,9 @@ def clean(graph: Graph) -> Graph:
         base = base_name(op)
         if base in _CHECKS:
             continue
-        if _does_nothing(op, base, graph.specs):
+        if base == "copy":  # of a whole tensor over another
+            renamed[op.outputs[0]] = op.args[1]
+        elif _does_nothing(op, base, graph.specs):
             renamed[op.outputs[0]] = Ref(op.inputs[0])
         else:
             ops.append(_explicit(op, base, graph.specs))

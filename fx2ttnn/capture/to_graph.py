@@ -133,13 +133,21 @@ class _Converter:
         name = _name(target)
         namespace, op, overload = name.split(".")
         old, new = args[0], Ref(node.name)
-        if not op.endswith("_") or op == "copy_" or old in self._stored() or self._seen_elsewhere(node, old):
+        if op == "copy_" and self._written_whole(old, args[1]):
+            tensor = next(tensor for tensor, ref in self._by_identity.items() if ref == old)
+            self._by_identity[tensor] = new
+        elif not op.endswith("_") or op == "copy_" or old in self._stored() or self._seen_elsewhere(node, old):
             raise CaptureError(f"{module}: {name} writes into part of a tensor, which a functional graph cannot hold")
         for other, value in self._values.items():
             self._values[other] = tuple(new if v == old else v for v in value) if isinstance(value, tuple) else value
             if value == old:
                 self._values[other] = new
         return f"{namespace}.{op[:-1]}.{overload}"
+
+    def _written_whole(self, old: Any, source: Any) -> bool:
+        """Whether a buffer that no checkpoint holds gets its whole value before anything reads it: it carries nothing over steps."""
+        same = isinstance(source, Ref) and self._specs[source] == self._specs[old]
+        return old in self._constants and same and not any(old in op.inputs for op in self._ops)
 
     def _stored(self) -> set[str]:
         return {*self._parameters, *self._constants}

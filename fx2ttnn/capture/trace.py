@@ -17,6 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from fx2ttnn.capture.cache import IndexUsed, TracedCache
 from fx2ttnn.capture.fold import LayerFolder
+from fx2ttnn.capture.last_position import Branches, LastPosition
 from fx2ttnn.capture.length import Unknown
 from fx2ttnn.errors import CaptureError, UserError
 
@@ -38,14 +39,52 @@ def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int)
     with _fake_weights(model, mode), mode, torch.no_grad():
         tensors = {id(tensor): name for name, tensor in _named_tensors(model)}
         ids, positions = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
-        excluded: set[Hashable] = set()
-        while True:
-            folder = LayerFolder(model, excluded)
-            try:
-                graph = _trace_once(model, folder, ids, positions, max_seq_len)
-                return Trace(graph, tensors, folder.folded)
-            except IndexUsed:
-                continue  # the folder has excluded that layer's kind, so this ends
+        graph, folded, branches = _trace(model, ids, positions, max_seq_len, [])
+        ways = branches.others()
+        while ways:
+            other, _, branches = _trace(model, ids, positions, max_seq_len, ways.pop())
+            if not _same(graph, other):
+                raise CaptureError("the model takes another way where a sequence is longer than some length")
+            ways += branches.others()
+        return Trace(graph, tensors, folded)
+
+
+def _trace(
+    model: torch.nn.Module, ids: torch.Tensor, positions: torch.Tensor, max_seq_len: int, answers: list[bool]
+) -> tuple[fx.GraphModule, dict[str, str], Branches]:
+    """The graph, the folded layers, and what the model asked about its last position."""
+    excluded: set[Hashable] = set()
+    while True:
+        folder, branches = LayerFolder(model, excluded), Branches(answers)
+        try:
+            with _left_as_found(model):
+                graph = _trace_once(model, folder, branches, ids, positions, max_seq_len)
+            return graph, folder.folded, branches
+        except IndexUsed:
+            continue  # the folder has excluded that layer's kind, so this ends
+
+
+@contextmanager
+def _left_as_found(model: torch.nn.Module) -> Iterator[None]:
+    """What a forward keeps for the next one, as a table, would bring values of one trace into another."""
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
+
+
+def _same(a: fx.GraphModule, b: fx.GraphModule) -> bool:
+    """Whether two traces of a model are the same ops on the same tensors."""
+
+    def tensors(graph: fx.GraphModule) -> list[torch.Tensor]:
+        return [getattr(graph, str(node.target)) for node in graph.graph.nodes if node.op == "get_attr"]
+
+    return str(a.graph) == str(b.graph) and all(x is y for x, y in zip(tensors(a), tensors(b), strict=True))
 
 
 def cache_argument(model: torch.nn.Module) -> str:
@@ -55,12 +94,17 @@ def cache_argument(model: torch.nn.Module) -> str:
 
 
 def _trace_once(
-    model: torch.nn.Module, folder: LayerFolder, ids: torch.Tensor, positions: torch.Tensor, max_seq_len: int
+    model: torch.nn.Module,
+    folder: LayerFolder,
+    branches: Branches,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    max_seq_len: int,
 ) -> fx.GraphModule:
     def step(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         cache = TracedCache(max_seq_len)
-        with Unknown():
-            held = {cache_argument(model): cache}
+        held = {cache_argument(model): cache}
+        with Unknown(), LastPosition(position_ids, max_seq_len, branches):
             return model(input_ids=input_ids, position_ids=position_ids, use_cache=True, **held).logits
 
     paths = _ModulePaths(model)

@@ -97,6 +97,7 @@ def _module_files(
         batch=capture.batch,
         users=capture.users,
         max_seq_len=capture.max_seq_len,
+        border=tables["border"],
         page_size=BLOCK_SIZE,
         pages_per_user=-(-capture.max_seq_len // BLOCK_SIZE),
         num_layers=len(layer_paths(plan)),
@@ -108,7 +109,7 @@ def _module_files(
         configs=configs.definitions(),
     )
     files["mesh.py"] = render("mesh.py.j2")
-    files["inputs.py"] = render("inputs.py.j2")
+    files["inputs.py"] = render("inputs.py.j2", border=tables["border"])
     files["ccl.py"] = render(
         "ccl.py.j2",
         target=plan.target,

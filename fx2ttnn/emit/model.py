@@ -11,6 +11,7 @@ from fx2ttnn.emit.units import Unit, identifier
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Lowered
 from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.recognise.tables import border_of
 
 
 def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[str, str]) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
         "cache_dtype": decode.tensors[layer_states[0]].dtype,
         "cache_shapes": [decode.tensors[v].shape for v in layer_states],
         "methods": methods,
+        "border": border_of(program.plan.capture.graph),
         "logits_dims": decode.tensors[decode.outputs[0]].mesh_dims,
     }
 
@@ -124,5 +126,12 @@ def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
     stem = value if value in host else re.sub(r"_\d+$", "", value)
     widths = (lowered.tensors[call.inputs[0]].width for call in lowered.calls if call.op.name == "last_tile")
     caches = (lowered.tensors[state] for state, scope in lowered.states.items() if scope == "layer")
-    text = host[stem].replace("{width}", str(next(widths, 0))).replace("{kv_heads}", str(next(caches).shape[1]))
+    text = host[stem]
+    if (
+        stem == "position_ids"
+        and lowered.mode == "prefill"
+        and any(call.op.attrs.get("border") for call in lowered.calls)
+    ):
+        text = "prefill_rows(start, length, prompt_len)"
+    text = text.replace("{width}", str(next(widths, 0))).replace("{kv_heads}", str(next(caches).shape[1]))
     return f"to_mesh({prefix}mesh_device, {text}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"

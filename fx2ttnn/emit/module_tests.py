@@ -17,6 +17,7 @@ from fx2ttnn.lower.values import Call
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_of
 from fx2ttnn.recognise.heads import common_module
+from fx2ttnn.recognise.tables import border_of
 
 OWN_MODULE = Path("tests/modeling.py")  # a copy of the file that defines the model, where transformers does not
 _STEP = {"decode": "step", "prefill": "prompt"}  # what the reference runs, and the loop variable of the tests
@@ -27,12 +28,14 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     representatives = [u for u in root.children if layer_of(u.path) == u.path]
     decode = program.decode
     module = program.plan.capture.module
+    border = border_of(program.plan.capture.graph)
     cache = next(t for v, t in decode.tensors.items() if decode.states.get(v) == "layer")
     files = {
         "tests/modules/__init__.py": "",
         "tests/model/__init__.py": "",
         "tests/reference.py": render(
             "reference.py.j2",
+            border=border,
             layers=1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives),
             cache=cache,
             cache_orders=_cache_orders(program.plan),
@@ -41,7 +44,10 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             module_file=OWN_MODULE.stem,
         ),
         "tests/model/test_model.py": render(
-            "model_test.py.j2", class_name=root.class_name, routers=_routers(program.plan.capture.graph)
+            "model_test.py.j2",
+            class_name=root.class_name,
+            routers=_routers(program.plan.capture.graph),
+            border=border,
         ),
     }
     done: set[str] = set()
@@ -53,7 +59,9 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             by_file.setdefault(unit.file, []).extend(tests)
     for file, tests in by_file.items():
         imports = sorted({pair for t in tests for pair in t["imports"]})
-        files[f"tests/modules/test_{file}.py"] = render("module_test.py.j2", tests=tests, imports=imports, file=file)
+        files[f"tests/modules/test_{file}.py"] = render(
+            "module_test.py.j2", tests=tests, imports=imports, file=file, border=border
+        )
     return files
 
 
@@ -230,9 +238,16 @@ class _Test:
     def _prepared(self, value: str) -> str:
         """The expression of model.py that prepares an input, over what the test has."""
         text = prepare(value, self.lowered, prefix="")
-        known = {"page_table": "reference.page_table", "user": "reference.user", "start": "0"}
+        known = {
+            "page_table": "reference.page_table",
+            "user": "reference.user",
+            "start": "0",
+            "prompt_len": "prompt.count",
+        }
         known |= {name: f"{self.step}.{name}" for name in ("tokens", "positions", "length")}
-        return re.sub(r"(?<=[(\[ ])(tokens|positions|page_table|user|start|length)\b", lambda m: known[m[1]], text)
+        return re.sub(
+            r"(?<=[(\[ ])(tokens|positions|page_table|user|start|length|prompt_len)\b", lambda m: known[m[1]], text
+        )
 
 
 def snake(name: str) -> str:

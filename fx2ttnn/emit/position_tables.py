@@ -9,6 +9,7 @@ import torch
 from fx2ttnn.ir import Graph, Op, Ref
 from fx2ttnn.plan import Plan
 from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.tables import border_of
 
 WRITTEN_OUT = 1024  # most numbers of a constant that stand in the source; others are `held` in a file beside it
 
@@ -30,12 +31,12 @@ def table_context(plan: Plan) -> dict[str, Any]:
         if t.numel() <= WRITTEN_OUT
     ]
     held = {n: t.contiguous() for n, t in constants.items() if t.numel() > WRITTEN_OUT}
-    return {"tables": tables, "constants": found, "held": held}
+    return {"tables": tables, "constants": found, "held": held, "border": border_of(plan.capture.graph)}
 
 
 def _names(graph: Graph, constants: dict[str, torch.Tensor]) -> dict[str, str]:
     """Python names of the graph's values: what made them, made unique; equal constants of several tables are one."""
-    names = {graph.inputs[0]: "position_ids"}
+    names = {name: str(name) for name in graph.inputs}
     for value, tensor in graph.constants.items():
         stem = value.rsplit("rotary_emb_", 1)[-1].strip("_") or "constant"
         same = next((n for n, t in constants.items() if t.shape == tensor.shape and torch.equal(t, tensor)), None)
@@ -69,7 +70,7 @@ def _expression(op: Op, names: dict[str, str]) -> str:
     if name == "index":
         return f"{args[0]}[{', '.join(':' if i is None else _argument(i, names) for i in op.args[1])}]"
     kwargs = [f"{k}={_argument(v, names)}" for k, v in op.attrs.items()]
-    if hasattr(torch.Tensor, name):
+    if hasattr(torch.Tensor, name) and name != "where":  # the tensor's method takes the condition second
         return f"{args[0]}.{name}({', '.join(args[1:] + kwargs)})"
     if hasattr(torch, name):
         return f"torch.{name}({', '.join(args + kwargs)})"

@@ -8,6 +8,7 @@ from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
+from fx2ttnn.recognise.tables import border_of
 
 PLAIN = ("backend.py", "pages.py", "tokenizer.py", "demo_decode.py", "text_demo.py")
 
@@ -18,6 +19,7 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
     if sampling is None:
         return {}
     decode = program.decode
+    border = border_of(program.plan.capture.graph)
     names = {stem: _inputs(program, stem) for stem in ("input_ids", "position_ids", "current_pos")}
     drawn = sampling.tensors[sampling.outputs[0]]
     for name in names["input_ids"]:
@@ -36,7 +38,7 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
         host_operations=program.host_operations(),
         settings_dims=sampling.tensors["k"].mesh_dims,
     )
-    files["generator.py"] = render("generator.py.j2", class_name=root.class_name)
+    files["generator.py"] = render("generator.py.j2", class_name=root.class_name, border=border)
     logits = sampling.tensors["logits"]
     files["tests/modules/test_sampling.py"] = render(
         "sampling_test.py.j2",
@@ -45,7 +47,7 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
         logits_memory=configs.expression(logits.memory),
         tokens_dims=drawn.mesh_dims,
     )
-    files["tests/model/test_generator.py"] = render("generator_test.py.j2")
+    files["tests/model/test_generator.py"] = render("generator_test.py.j2", border=border)
     return files
 
 

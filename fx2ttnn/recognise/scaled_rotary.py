@@ -46,7 +46,8 @@ def _product(table: Op, factor: Op, graph: Graph) -> Op:
     whole, other = table.attrs["table"], factor.attrs["table"]
     known = {out for op in whole.ops for out in op.outputs}
     ops = (*whole.ops, *(op for op in other.ops if op.outputs[0] not in known))
-    both = replace(whole.with_ops(ops, other.specs), constants={**whole.constants, **other.constants})
+    inputs = tuple(dict.fromkeys((*whole.inputs, *other.inputs)))
+    both = replace(whole.with_ops(ops, other.specs), inputs=inputs, constants={**whole.constants, **other.constants})
     last, times = whole.outputs[0], other.outputs[0]
     column, value = f"{times}_column", f"{table.outputs[0]}_times_{factor.outputs[0]}"
     spec = graph.specs[table.outputs[0]]

@@ -1,6 +1,7 @@
 """What depends on nothing but the positions is a table: computed once for every position, looked up at each step.
 
-This covers rotary embeddings of every kind without knowing any of them.
+This covers rotary embeddings of every kind without knowing any of them. Some depend on the last position of the sequence too, by
+being of one kind up to some length, the `border`, and of another beyond: a table then has rows of both kinds (emit/position_tables.py).
 """
 
 from __future__ import annotations
@@ -14,21 +15,24 @@ from fx2ttnn.plan.segments import layer_of, rename
 from fx2ttnn.recognise.match import A, base_name, const, either, match, var
 
 POSITIONS = "position_ids"
+LAST = "last_position"  # second input of tables that depend on it
 _shifted = A.add(var("ids"), const("start", lambda n: isinstance(n, int) and n >= 0))
 _SHIFTED = either(A.embedding(var("weight"), _shifted), A.embedding(var("weight"), _shifted, const("padding")))
+_BORDERS = {"gt": 0, "le": 0, "ge": -1, "lt": -1}  # what compares with n tells numbers up to n + this from those beyond
 _SHAPING = {"mul", "to", "_to_copy", "unsqueeze", "view", "slice", "repeat_interleave"}  # words that name no table
 
 
 def tabulate_positions(graph: Graph) -> Graph:
     """Replace each value that is read by the rest of the model and depends only on positions and constants by a `position_table`.
 
-    The op's attribute `table` is the graph that computes one row for each position; its output is [B, S, ...].
+    The op's attribute `table` is the graph that computes one row for each position; its output is [B, S, ...]. `border` is the
+    length up to which sequences have other rows than beyond, of all tables of the model, or 0.
     """
     if POSITIONS not in graph.inputs:
         return graph
-    free = {POSITIONS, *graph.constants}
+    graph, border = _last_position(_one_of_equals(_learned(graph)))
+    free = {POSITIONS, LAST, *graph.constants}
     inside: dict[str, Op] = {}
-    graph = _one_of_equals(_learned(graph))
     for op in graph.ops:
         if op.inputs and all(v in free for v in op.inputs):
             free |= set(op.outputs)
@@ -46,10 +50,36 @@ def tabulate_positions(graph: Graph) -> Graph:
         stem = _stem(value, inside, {op.attrs["stem"] for op in tables})
         table = _slice(graph, value, inside)
         sources = tuple(s for op in table.ops for s in op.sources)
-        attrs = {"stem": stem, "table": table}
+        attrs = {"stem": stem, "table": table, "border": border}
         tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table), sources))
     graph = graph.with_ops((*tables, *rest))
     return _without_heads(graph)
+
+
+def _last_position(graph: Graph) -> tuple[Graph, int]:
+    """The graph with `LAST` in place of the maximum of all positions, and the border; as it is and 0 if there is not one border."""
+    users = graph.users()
+    found = [op for op in graph.ops if op.name == "aten.max.default" and op.args == (POSITIONS,)]
+    borders: set[int | None] = set()
+    for last in found:
+        todo = [(last.outputs[0], 0)]
+        while todo:
+            value, more = todo.pop()
+            for user in users.get(value, []):
+                name, number = base_name(user.name), user.args[1] if len(user.args) == 2 else None
+                if isinstance(number, int) and name == "add":
+                    todo.append((user.outputs[0], more + number))
+                elif isinstance(number, int) and name in _BORDERS:
+                    borders.add(number + _BORDERS[name] - more + 1)
+                else:
+                    borders.add(None)
+    learned = any(op.name == "embedding" for op in users.get(POSITIONS, []))  # has one row for each position only
+    border = borders.pop() if len(borders) == 1 and not learned else None
+    if border is None:
+        return graph, 0
+    names = dict.fromkeys((op.outputs[0] for op in found), LAST)
+    ops = tuple(replace(op, args=rename(op.args, names)) for op in graph.ops if op not in found)
+    return graph.with_ops(ops, {LAST: graph.specs[found[0].outputs[0]]}), border
 
 
 def _cut(graph: Graph, inside: dict[str, Op]) -> tuple[list[Op], dict[str, None]]:
@@ -128,6 +158,11 @@ def _without_heads(graph: Graph) -> Graph:
     return graph.with_ops(tuple(ops), specs)
 
 
+def border_of(graph: Graph) -> int:
+    """The length up to which sequences have other rows of the position tables than beyond, or 0."""
+    return max((op.attrs["border"] for op in graph.ops if op.name == "position_table"), default=0)
+
+
 def append(table: Graph, op: Op, spec: TensorSpec, constants: Mapping[str, Any] | None = None) -> Graph:
     """The table with one more op, whose result it then gives."""
     table = table.with_ops((*table.ops, op), {op.outputs[0]: spec})
@@ -148,7 +183,8 @@ def _slice(graph: Graph, value: str, inside: dict[str, Op]) -> Graph:
             ops.append(op)
     constants = {name: tensor for name, tensor in graph.constants.items() if name in needed}
     specs = {name: graph.specs[name] for name in needed}
-    return Graph(value, (POSITIONS,), (value,), tuple(reversed(ops)), specs, {}, constants)
+    inputs = (POSITIONS, LAST) if LAST in needed else (POSITIONS,)
+    return Graph(value, inputs, (value,), tuple(reversed(ops)), specs, {}, constants)
 
 
 def _module(table: Graph) -> str:
