@@ -33,7 +33,7 @@ def clean(graph: Graph) -> Graph:
         else:
             ops.append(_explicit(op, base, graph.specs))
     outputs = tuple(str(renamed.get(o, o)) for o in graph.outputs)
-    return _without_dead(replace(graph, ops=tuple(ops), outputs=outputs))
+    return without_dead(replace(graph, ops=tuple(ops), outputs=outputs))
 
 
 def base_name(op: Op) -> str:
@@ -78,7 +78,7 @@ def _within(size: int, bound: int | None, default: int) -> int:
     return max(0, min(size, bound + size if bound < 0 else bound))
 
 
-def _without_dead(graph: Graph) -> Graph:
+def without_dead(graph: Graph) -> Graph:
     """Drops ops, parameters, constants and specs that no output and no cache update depends on."""
     live: set[str] = set(graph.outputs)
     kept = []

@@ -36,15 +36,17 @@ def capture_prefill(config: Any, tokens: int, max_seq_len: int = 4096, model_cla
 def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, model_class: Any) -> Capture:
     _check(config, batch, max_seq_len)
     from fx2ttnn.capture.clean import clean
+    from fx2ttnn.capture.expanded import expand_before_cache
     from fx2ttnn.capture.to_graph import to_graph
     from fx2ttnn.capture.trace import trace_step
     from fx2ttnn.capture.verify import check_attention, check_layers
+    from fx2ttnn.capture.writes import join_writes
 
     plain = json.loads(config.to_json_string(use_diff=False))
     model = build_model(config, model_class)
     weights, tied = _weights(model)
     trace = trace_step(model, (batch, tokens), max_seq_len)
-    graph = clean(to_graph(trace, weights, name))
+    graph = expand_before_cache(clean(join_writes(to_graph(trace, weights, name))))
     check_attention(graph)
     check_layers(graph)
     modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p)) for p, m in model.named_modules()}
