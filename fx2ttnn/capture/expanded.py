@@ -21,6 +21,7 @@ _ALONG = {"split": 2, "split_with_sizes": 2, "chunk": 2, "slice": 1, "cat": 1}  
 def expand_before_cache(graph: Graph) -> Graph:
     """Move the ops between a cache and the one attention that reads it before the cache's update.
 
+    Its attribute `expanded_from` says what the model caches in place of keys and values: heads and columns of both.
     Where one of them mixes positions, or something else reads its values, they stay: check_attention then says so.
     """
     for update in graph.ops:
@@ -62,7 +63,9 @@ def _moved(graph: Graph, update: Op) -> Graph:
         if op is update:
             continue
         if op is readers[0]:
-            ops.append(replace(update, args=tuple(names[v] for v in keys_and_values), outputs=tuple(keys_and_values)))
+            attrs = {**update.attrs, "expanded_from": tuple(graph.specs[value].shape[1::2] for value in update.args)}
+            args = tuple(names[value] for value in keys_and_values)
+            ops.append(replace(update, args=args, outputs=tuple(keys_and_values), attrs=attrs))
         if op in between:
             op = _of_new_tokens(op, names, specs)
         ops.append(op)
