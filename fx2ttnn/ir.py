@@ -141,11 +141,15 @@ class Graph:
 
 @dataclass(frozen=True)
 class ModuleInfo:
-    """A module of the Hugging Face model: its path, its class and, for a repeated layer, the path of the layer it equals."""
+    """A module of the Hugging Face model: its path, its class and, for a repeated layer, the path of the layer it equals.
+
+    `numbers`: its attributes that are floats.
+    """
 
     path: str
     class_name: str
     like: str | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

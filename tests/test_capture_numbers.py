@@ -63,6 +63,29 @@ FAMILIES = {
     "gpt2": {"n_positions": 64},
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 3, "layer_types": LOCAL},
 }
+# A latent vector is cached, and written into parts of the keys; rotary embeddings of complex numbers, and of halves.
+LATENT = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 24,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 24,
+}
+FAMILIES |= {
+    "deepseek_v2": {
+        **LATENT,
+        "q_lora_rank": None,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "n_group": 2,
+        "topk_group": 1,
+        "topk_method": "group_limited_greedy",
+        "first_k_dense_replace": 1,
+    },
+    "minicpm3": LATENT,
+}
 BATCH, STEPS, MAX_SEQ_LEN = 3, 6, 16
 
 

@@ -170,6 +170,42 @@ MIXTURES |= {
     "afmoe": {**EIGHT, "num_experts": 8},
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in MIXTURES.items()}
+# Latent attention: a low rank between queries, and between keys and values; of these columns of all heads rotate.
+LATENT_HEADS = {
+    "num_key_value_heads": 8,
+    "q_lora_rank": 96,
+    "kv_lora_rank": 64,
+    "qk_nope_head_dim": 64,
+    "qk_rope_head_dim": 32,
+    "v_head_dim": 64,
+}
+GROUPED = {**EIGHT, "n_routed_experts": 8, "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1}
+LATENT: dict[str, dict[str, Any]] = {
+    "deepseek_v3": {**LATENT_HEADS, **GROUPED, "n_shared_experts": 1},  # neighbours rotate, and come out as halves
+    # Complex numbers rotate; queries of full rank; values of fewer columns than keys; groups in a softmax.
+    "deepseek_v2": {
+        **LATENT_HEADS,
+        **GROUPED,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "topk_method": "group_limited_greedy",
+    },
+    # Keys and values of whole tiles and of one size; one group.
+    "glm4_moe_lite": {
+        **LATENT_HEADS,
+        **GROUPED,
+        "qk_nope_head_dim": 192,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 256,
+        "n_group": 1,
+        "topk_group": 1,
+    },
+    "minicpm3": LATENT_HEADS,  # halves rotate; residuals are scaled by the number of layers
+}
+_WITHOUT_HEAD_DIM = {name: value for name, value in SIZES.items() if name != "head_dim"}  # that of what rotates
+CONFIGS |= {family: {**_WITHOUT_HEAD_DIM, "model_type": family, **fields} for family, fields in LATENT.items()}
 # Wide enough that splitting the experts over a mesh pays.
 WIDER = {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8}
 CONFIGS["qwen3_moe_wide"] = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from fx2ttnn.capture import attention, experts
@@ -33,7 +35,7 @@ def build_model(config: Any, model_class: Any = None) -> torch.nn.Module:
             raise CaptureError(
                 f"{model_class.__name__} computes attention in its own code, not through transformers' attention interface"
             )
-        with _parameters_on_meta(), no_init_weights():
+        with _LargeOnMeta(), _parameters_on_meta(), no_init_weights():
             model = model_class._from_config(
                 config, dtype=torch.float32, attn_implementation=attention.NAME, experts_implementation=experts.NAME
             )
@@ -45,6 +47,18 @@ def build_model(config: Any, model_class: Any = None) -> torch.nn.Module:
     _set_buffers(model)
     model.tie_weights()
     return model.eval().requires_grad_(False)
+
+
+class _LargeOnMeta(TorchFunctionMode):
+    """While it is active, `torch.empty` of more than a GiB is a tensor on meta: all experts of a layer may be more than can be reserved."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.empty and "device" not in kwargs:
+            shape = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
+            if math.prod(shape) > 2**28:
+                kwargs = {**kwargs, "device": "meta"}
+        return function(*args, **kwargs)
 
 
 @contextmanager

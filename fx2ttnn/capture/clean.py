@@ -28,14 +28,12 @@ def clean(graph: Graph) -> Graph:
         base = base_name(op)
         if base in _CHECKS:
             continue
-        if base == "copy":  # of a whole tensor over another
-            renamed[op.outputs[0]] = op.args[1]
-        elif _does_nothing(op, base, graph.specs):
+        if _does_nothing(op, base, graph.specs):
             renamed[op.outputs[0]] = Ref(op.inputs[0])
         else:
             ops.append(_explicit(op, base, graph.specs))
     outputs = tuple(str(renamed.get(o, o)) for o in graph.outputs)
-    return _without_dead(replace(graph, ops=tuple(ops), outputs=outputs))
+    return without_dead(replace(graph, ops=tuple(ops), outputs=outputs))
 
 
 def base_name(op: Op) -> str:
@@ -80,7 +78,7 @@ def _within(size: int, bound: int | None, default: int) -> int:
     return max(0, min(size, bound + size if bound < 0 else bound))
 
 
-def _without_dead(graph: Graph) -> Graph:
+def without_dead(graph: Graph) -> Graph:
     """Drops ops, parameters, constants and specs that no output and no cache update depends on."""
     live: set[str] = set(graph.outputs)
     kept = []

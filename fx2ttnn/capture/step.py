@@ -37,19 +37,28 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, 
     _check(config, batch, max_seq_len)
     from fx2ttnn.capture.clean import clean
     from fx2ttnn.capture.constants import fold_constants
+    from fx2ttnn.capture.expanded import expand_before_cache
     from fx2ttnn.capture.to_graph import to_graph
     from fx2ttnn.capture.trace import trace_step
     from fx2ttnn.capture.verify import check_attention, check_layers
+    from fx2ttnn.capture.writes import join_writes
 
     plain = json.loads(config.to_json_string(use_diff=False))
     model = build_model(config, model_class)
     weights, tied = _weights(model)
     trace = trace_step(model, (batch, tokens), max_seq_len)
-    graph = clean(fold_constants(clean(to_graph(trace, weights, name))))
+    graph = expand_before_cache(clean(fold_constants(clean(join_writes(to_graph(trace, weights, name))))))
     check_attention(graph)
     check_layers(graph)
-    modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p)) for p, m in model.named_modules()}
+    modules = {
+        p: ModuleInfo(p, type(m).__name__, trace.folded.get(p), numbers_of(m)) for p, m in model.named_modules()
+    }
     return Capture(_display_name(config), plain, graph, modules, weights, tied, batch, max_seq_len, users=batch)
+
+
+def numbers_of(module: Any) -> dict[str, float]:
+    """The attributes of a module that are floats."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, float)}
 
 
 def _check(config: Any, batch: int, max_seq_len: int) -> None:

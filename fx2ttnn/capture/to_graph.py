@@ -91,6 +91,8 @@ class _Converter:
         args, attrs = self._arguments(node, target)
         outputs = self._outputs(node)
         name, args, attrs = _own_op(node, target, args, attrs)
+        if name == "aten.copy_.default":
+            return self._write(node, args[0], args[1], module)
         if target._schema.is_mutable:
             name = self._functional(node, target, args, module)
         if name == "layer":
@@ -133,21 +135,57 @@ class _Converter:
         name = _name(target)
         namespace, op, overload = name.split(".")
         old, new = args[0], Ref(node.name)
-        if op == "copy_" and self._written_whole(old, args[1]):
-            tensor = next(tensor for tensor, ref in self._by_identity.items() if ref == old)
-            self._by_identity[tensor] = new
-        elif not op.endswith("_") or op == "copy_" or old in self._stored() or self._seen_elsewhere(node, old):
-            raise CaptureError(f"{module}: {name} writes into part of a tensor, which a functional graph cannot hold")
-        for other, value in self._values.items():
-            self._values[other] = tuple(new if v == old else v for v in value) if isinstance(value, tuple) else value
-            if value == old:
-                self._values[other] = new
+        if not op.endswith("_") or old in self._stored() or self._seen_elsewhere(node, old):
+            raise _part_written(module, name)
+        self._rename(old, new)
         return f"{namespace}.{op[:-1]}.{overload}"
+
+    def _write(self, node: fx.Node, written: Ref, source: Ref, module: str) -> Ref:
+        """`written.copy_(source)`: a `slice_scatter` into what `written` is a slice of, for each slice on the way to a whole tensor.
+
+        From here on the tensor written to is the result; returns what `written` then is.
+        """
+        if self._specs[written].dtype != self._specs[source].dtype:
+            raise _part_written(module, _name(node.target))  # type: ignore[arg-type]
+        if self._specs[written].shape != self._specs[source].shape:
+            shape = self._specs[written].shape
+            source = self._append("aten.expand.default", (source, shape), f"{node.name}_source", written, node)
+        if self._written_whole(written, source):
+            buffer = next(tensor for tensor, ref in self._by_identity.items() if ref == written)
+            self._by_identity[buffer] = source
+            self._rename(written, source)
+            return source
+        producers = {value: op for op in self._ops for value in op.outputs}
+        whole, result = written, source
+        while self._memory.get(whole, whole) != whole:
+            view = producers[whole]
+            if view.name != "aten.slice.Tensor":
+                raise _part_written(module, _name(node.target))  # type: ignore[arg-type]
+            whole = view.args[0]
+            arguments = (whole, result, *view.args[1:])
+            result = self._append("aten.slice_scatter.default", arguments, f"{node.name}_{whole}", whole, node)
+        if whole in self._stored() or self._seen_elsewhere(node, whole):
+            raise _part_written(module, _name(node.target))  # type: ignore[arg-type]
+        self._rename(whole, result)
+        return source
 
     def _written_whole(self, old: Any, source: Any) -> bool:
         """Whether a buffer that no checkpoint holds gets its whole value before anything reads it: it carries nothing over steps."""
         same = isinstance(source, Ref) and self._specs[source] == self._specs[old]
         return old in self._constants and same and not any(old in op.inputs for op in self._ops)
+
+    def _append(self, name: str, args: tuple[Any, ...], out: str, like: str, node: fx.Node) -> Ref:
+        """A new op whose result has the spec of `like`."""
+        self._ops.append(Op(name, args, (out,), {}, node.meta.get(MODULE, ""), (node.name,)))
+        self._specs[out] = self._specs[like]
+        return Ref(out)
+
+    def _rename(self, old: str, new: Ref) -> None:
+        """From here on `new` stands for what `old` was."""
+        for node, value in self._values.items():
+            self._values[node] = tuple(new if v == old else v for v in value) if isinstance(value, tuple) else value
+            if value == old:
+                self._values[node] = new
 
     def _stored(self) -> set[str]:
         return {*self._parameters, *self._constants}
@@ -160,6 +198,10 @@ class _Converter:
         others = {v for v in self._specs if v != written and self._memory.get(v, v) == memory}
         holders = [n for n, value in self._values.items() if isinstance(value, Ref) and value in others]
         return any(user is not node and user not in self._done for holder in holders for user in holder.users)
+
+
+def _part_written(module: str, name: str) -> CaptureError:
+    return CaptureError(f"{module}: {name} writes into part of a tensor, which a functional graph cannot hold")
 
 
 # The tensors among the arguments of fx2ttnn's own ops.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import warnings
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,11 +124,13 @@ def _trace_once(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps torch from logging a failing shape function with its stack: the CaptureError says it."""
+    """Keeps torch from logging a failing shape function with its stack: the CaptureError says it; and libraries from saying what will change."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logger.disabled = before
 

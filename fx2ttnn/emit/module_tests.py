@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fx2ttnn.capture.step import build_model, numbers_of
 from fx2ttnn.emit.classes import ROLE_FILES
 from fx2ttnn.emit.code import Writer
 from fx2ttnn.emit.model import prepare
 from fx2ttnn.emit.units import Unit
-from fx2ttnn.ir import Graph
+from fx2ttnn.ir import Capture, Graph
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call
 from fx2ttnn.plan import Plan
@@ -29,6 +30,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     decode = program.decode
     module = program.plan.capture.module
     border = border_of(program.plan.capture.graph)
+    layers = 1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives)
     cache = next(t for v, t in decode.tensors.items() if decode.states.get(v) == "layer")
     files = {
         "tests/modules/__init__.py": "",
@@ -36,9 +38,11 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
         "tests/reference.py": render(
             "reference.py.j2",
             border=border,
-            layers=1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives),
+            layers=layers,
+            of_depth=_of_depth(program.plan.capture, layers),
             cache=cache,
             cache_orders=_cache_orders(program.plan),
+            expanded_from=_expanded_from(program.plan),
             routers=_routers(program.plan.capture.graph),
             model_class=module.class_name if module else None,
             module_file=OWN_MODULE.stem,
@@ -101,6 +105,30 @@ def _cache_orders(plan: Plan) -> dict[int, tuple]:
     orders = {int(layer.rsplit(".", 1)[1]): order for layer, order in found.items() if layer}
     folded = [op.attrs for op in plan.capture.graph.ops if op.name == "layer"]
     return orders | {attrs["index"]: found[attrs["like"]] for attrs in folded if attrs["like"] in found}
+
+
+def _of_depth(capture: Capture, layers: int) -> dict[str, dict[str, float]]:
+    """Numbers of modules that depend on how many layers the model has, as residual scales may: those of the whole model.
+
+    By path, of the modules of a model with the first `layers`. Not of a model class of the user's own.
+    """
+    from transformers import AutoConfig
+
+    infos = capture.modules
+    config = AutoConfig.for_model(**{**capture.config, "num_hidden_layers": layers})
+    if capture.module or config.num_hidden_layers == len({layer_of(path) for path in infos} - {None}):
+        return {}
+    found = {}
+    for path, module in build_model(config).named_modules():
+        whole = infos[path].numbers if path in infos else {}
+        numbers = numbers_of(module)
+        found[path] = {name: value for name, value in whole.items() if numbers.get(name, value) != value}
+    return {path: numbers for path, numbers in found.items() if numbers}
+
+
+def _expanded_from(plan: Plan) -> tuple | None:
+    """What the model caches where that is less than keys and values: see capture/expanded.py."""
+    return next((op.attrs["expanded_from"] for op in plan.graph.ops if "expanded_from" in op.attrs), None)
 
 
 def _unlike_module(unit: Unit) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fx2ttnn.ir import Capture, Graph, Op, Ref, TensorSpec
+from fx2ttnn.recognise.complex_rotary import real_rotary
 from fx2ttnn.recognise.experts import place_experts
 from fx2ttnn.recognise.half_rotary import join_halves
 from fx2ttnn.recognise.heads import fuse_projections
@@ -16,16 +17,20 @@ from fx2ttnn.recognise.patterns import PATTERNS, new_spec
 from fx2ttnn.recognise.rotary import align_heads
 from fx2ttnn.recognise.rows import separate_rows
 from fx2ttnn.recognise.scaled_rotary import scale_tables
+from fx2ttnn.recognise.shared_keys import join_parts_of_heads
 from fx2ttnn.recognise.simplify import simplify
+from fx2ttnn.recognise.single_head import without_single_heads
 from fx2ttnn.recognise.tables import tabulate_positions
 from fx2ttnn.recognise.transposed import transposed_weights
 
 
 def recognise(capture: Capture) -> Capture:
     """The capture with its graph in terms of transformer operations; ops that no pattern knows stay as they are."""
-    graph = tabulate_positions(without_dead_code(heads_first(simplify(capture.graph))))
+    graph = without_single_heads(real_rotary(simplify(capture.graph)))
+    graph = tabulate_positions(without_dead_code(heads_first(graph)))
     graph = apply_patterns(transposed_weights(separate_rows(graph)))
     graph = without_dead_code(place_experts(scale_tables(join_halves(graph))))
+    graph = without_dead_code(join_parts_of_heads(graph))
     graph = without_dead_code(split_linears(graph))
     graph = without_dead_code(align_heads(graph))
     graph = fuse_projections(graph)

@@ -1,4 +1,7 @@
-"""A rotary embedding written out for the two halves of a head, with tables of half a head, becomes one with whole tables."""
+"""A rotary embedding written out for the two halves of a head, with tables of half a head, becomes one with whole tables.
+
+So does one written out for columns 2 i and 2 i + 1 of a head, whose results it gives as halves: attribute `gives`.
+"""
 
 from __future__ import annotations
 
@@ -20,43 +23,54 @@ _ROTATED = A.cat(
 
 
 def join_halves(graph: Graph) -> Graph:
-    """Replace `cat(a cos - b sin, b cos + a sin)` of the halves a, b of x [B, H, S, D] by `rotary(x, cos, sin)`."""
+    """Replace `cat(a cos - b sin, b cos + a sin)` of the halves or neighbours a, b of x [B, H, S, D] by `rotary(x, cos, sin)`."""
     producers = graph.producers()
-    whole: dict[str, Op] = {}  # by the table of half a head
+    whole: dict[tuple[str, bool], Op] = {}  # by the table of half a head, and whether columns that are neighbours read it
     specs: dict[str, TensorSpec] = {}
     ops = []
     for op in graph.ops:
         found = match(_ROTATED, Ref(op.outputs[0]), producers, {}) if base_name(op.name) == "cat" else None
-        halves = producers.get(found["first"]) if found else None
+        parts = _parts(found, producers, graph) if found else None
         tables = [producers.get(found[name]) for name in ("cos", "sin")] if found else []
-        if (
-            halves is None
-            or not _is_halves(halves, found or {})
-            or not all(t and t.name == "position_table" for t in tables)
-        ):
+        if parts is None or not all(t and t.name == "position_table" for t in tables):
             ops.append(op)
             continue
-        for table in tables:
-            if table and table.outputs[0] not in whole:
-                whole[table.outputs[0]] = _doubled(table, graph, specs)
-                ops.append(whole[table.outputs[0]])
-        wide = tuple(Ref(whole[table.outputs[0]].outputs[0]) for table in tables if table)
-        ops.append(Op("rotary", (halves.args[0], *wide), op.outputs, {}, op.module, (*halves.sources, *op.sources)))
+        x, attrs, sources = parts
+        keys = [(table.outputs[0], "pairs" in attrs) for table in tables if table]
+        for key in keys:
+            if key not in whole:
+                whole[key] = _doubled(producers[key[0]], key[1], graph, specs)
+                ops.append(whole[key])
+        wide = tuple(Ref(whole[key].outputs[0]) for key in keys)
+        ops.append(Op("rotary", (x, *wide), op.outputs, attrs, op.module, (*sources, *op.sources)))
     return graph.with_ops(tuple(ops), specs)
 
 
-def _is_halves(op: Op, found: Mapping[str, str]) -> bool:
-    cut = base_name(op.name) == "chunk" and op.args[1:] in ((2, -1), (2, 3))
-    return cut and op.outputs == (found["first"], found["second"])
+def _parts(
+    found: Mapping[str, str], producers: Mapping[str, Op], graph: Graph
+) -> tuple[Ref, dict[str, str], tuple[str, ...]] | None:
+    """What both parts are of, the attributes of its rotation, and FX nodes; None for other parts."""
+    first, second = (producers.get(found[name]) for name in ("first", "second"))
+    if first is None or second is None or first.args[0] != second.args[0]:
+        return None
+    x, size = first.args[0], graph.specs[first.args[0]].shape[-1]
+    if first is second:
+        cut = base_name(first.name) == "chunk" and first.args[1:] in ((2, -1), (2, 3))
+        return (x, {}, first.sources) if cut and first.outputs == (found["first"], found["second"]) else None
+    slices = [op.args[1:] for op in (first, second) if base_name(op.name) == "slice"]
+    if slices != [(3, 0, size, 2), (3, 1, size, 2)]:
+        return None
+    return x, {"pairs": "neighbours", "gives": "halves"}, (*first.sources, *second.sources)
 
 
-def _doubled(table: Op, graph: Graph, specs: dict[str, TensorSpec]) -> Op:
-    """The table with each row twice side by side."""
-    value, inner = f"{table.outputs[0]}_whole", table.attrs["table"]
+def _doubled(table: Op, neighbours: bool, graph: Graph, specs: dict[str, TensorSpec]) -> Op:
+    """The table with each row twice: side by side, or each of its numbers twice in a row."""
+    value, inner = f"{table.outputs[0]}_{'paired' if neighbours else 'whole'}", table.attrs["table"]
     spec = graph.specs[table.outputs[0]]
     specs[value] = replace(spec, shape=(*spec.shape[:-1], 2 * spec.shape[-1]))
     last = Ref(inner.outputs[0])
-    cat = Op("aten.cat.default", ((last, last), -1), (f"{last}_whole",))
-    return replace(
-        table, outputs=(value,), attrs={**table.attrs, "table": append(inner, cat, specs[value]), "doubled": True}
-    )
+    twice = Op("aten.cat.default", ((last, last), -1), (f"{last}_whole",))
+    if neighbours:
+        twice = Op("aten.repeat_interleave.self_int", (last, 2, -1), (f"{last}_paired",))
+    attrs = {**table.attrs, "table": append(inner, twice, specs[value]), "doubled": True}
+    return replace(table, outputs=(value,), attrs=attrs)

@@ -77,7 +77,8 @@ def part_name(leaf: str, index: int, count: int) -> str:
     """`gate_up_proj` holds `gate_proj` and `up_proj`, `qkv_proj` `q_proj`, `k_proj` and `v_proj`; else parts are numbered."""
     stem = leaf.removesuffix("_proj")
     words = stem.split("_")
-    words = words if len(words) == count else list(stem) if len(stem) == count else []
+    named = len(words) == count and all(len(word) > 1 for word in words)
+    words = words if named else list(stem) if len(stem) == count else []
     return words[index] + leaf[len(stem) :] if words else f"{leaf}_{index + 1}"
 
 
@@ -113,7 +114,7 @@ def _moved(op: Op, view: _View) -> list[_View]:
     if base_name(op.name) == "view" and (columns := _columns(view, (0, 1))) is not None:
         # What no strides can say starts anew from the columns so far.
         fresh = torch.empty((*view.shape.shape[:2], columns.numel()), device="meta")
-        view = _View(fresh, columns.flatten())
+        view = _View(fresh, columns.flatten().clone())  # as_strided counts from the start of the memory
     result = function_of(op)(view.shape, *op.args[1:])
     parts = result if isinstance(result, list | tuple) else [result]
     return [replace(view, shape=part, path=path) for part in parts]

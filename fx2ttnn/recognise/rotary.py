@@ -8,14 +8,18 @@ computed for it at run time. The keys in the cache lie in that order too.
 Nor does it change when columns of zeros are added to queries and keys; added to values, they are columns of zeros of its result,
 of which the output projection's columns of zeros make nothing. So heads of any size become heads of whole tiles.
 
-`orders` of a linear holds for each of its weights None or an order (head_dim, rotated, pairs, size) of its outputs, `input_order` one of
-its inputs; norms have `order`, the cache's update has `orders` of keys and values.
+Heads of which some columns are the same for all (`shared_key`) become a sum: of heads with zeros for these columns and of one head with
+zeros for the others.
+
+`orders` of a linear holds for each of its weights None or an order of its outputs, `input_order` one of its inputs; norms have `order`,
+the cache's update has `orders` of keys and values. An order is (head_dim, rotated, pairs, size), or for a weight that has only the
+columns from start to stop of each head (head_dim, rotated, pairs, size, (start, stop)).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,17 +27,19 @@ import torch
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise.tables import append
 
-# Columns of a head, how many of them rotate, which in pairs ("halves", "swapped halves" or "neighbours"), columns with those of zeros.
-Order = tuple[int, int, str, int]
+# Columns of a head, how many of the first of them rotate (of the last, if negative), which in pairs ("halves", "swapped halves" or
+# "neighbours"), columns with those of zeros.
+Order = tuple[Any, ...]
 _NORMS = ("rms_norm", "layer_norm")
 _OF_HEADS = (*_NORMS, "multiply_heads")
 
 
 def columns(order: Order) -> list[int]:
     """The columns of a head so that column i and the one half a head behind it rotate together; column `head_dim` is one of zeros."""
-    head_dim, rotated, pairs, size = order
-    turning, rest = list(range(rotated)), list(range(rotated, head_dim))
-    half, middle = rotated // 2, len(rest) // 2
+    head_dim, _, pairs, size = order[:4]
+    turning = list(_turning(order))
+    rest = [column for column in range(head_dim) if column not in turning]
+    half, middle = len(turning) // 2, len(rest) // 2
     first, second = (turning[0::2], turning[1::2]) if pairs == "neighbours" else (turning[:half], turning[half:])
     if pairs == "swapped halves":
         first, second = second, first
@@ -41,9 +47,38 @@ def columns(order: Order) -> list[int]:
     return [column for part in halves for column in (*part, *[head_dim] * (size // 2 - len(part)))]
 
 
+def _turning(order: Order) -> range:
+    """The columns that rotate."""
+    head_dim, rotated = order[:2]
+    return range(head_dim)[rotated:] if rotated < 0 else range(rotated)
+
+
+def _width(order: Order) -> int:
+    """Columns of a head of the weight that the order is for."""
+    start, stop = order[4] if len(order) > 4 else (0, order[0])
+    return stop - start
+
+
 def whole_tiles(head_dim: int) -> int:
     """The size of head that ttnn's rotary embedding takes: halves of whole tiles, or one tile."""
     return 32 if head_dim <= 32 else -(-head_dim // 64) * 64
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """One attention's ops: with the order of the columns of each between query, key and their projections; the cache's update.
+
+    `cached`: the order of keys as the model would cache them. Where zeros are added to values, `plain` is their order, `values` the ops
+    from their projection to what joins heads, and `output` the projection behind it.
+    """
+
+    order: Order
+    chain: list[tuple[Op, Order]]
+    update: Op
+    cached: Order
+    plain: Order | None = None
+    values: tuple[Op, ...] = ()
+    output: Op | None = None
 
 
 def align_heads(graph: Graph) -> Graph:
@@ -53,66 +88,102 @@ def align_heads(graph: Graph) -> Graph:
     tables: dict[tuple[str, Order, float], Op] = {}
     specs: dict[str, TensorSpec] = {}
     for attention in graph.ops:
-        found = _chains(attention, graph, producers, users) if attention.name == "attention" else None
+        found = _heads(attention, graph, producers, users) if attention.name == "attention" else None
         if found is None:
             continue
-        order, chain, update, values, output = found
-        plain = (order[0], order[0], "halves", order[3]) if values else None
-        for op in chain:
-            args, attrs = op.args, dict(op.attrs)
+        for op, order in found.chain:
+            args, attrs, name = op.args, dict(op.attrs), op.name
             if op.name == "rotary":
                 args = (
                     op.args[0],
                     *(
-                        _table(value, order, fill, producers, tables, specs, graph)
+                        _table(value, found.order, fill, producers, tables, specs, graph)
                         for value, fill in zip(op.args[1:], (1.0, 0.0), strict=True)
                     ),
                 )
                 attrs = {}
-            changed[op.outputs[0]] = _with_zeros(replace(op, args=args, attrs=attrs), order, graph, specs)
-        changed |= {op.outputs[0]: _with_zeros(op, plain, graph, specs) for op in values if plain}
-        update = replace(update, attrs={**update.attrs, "orders": (order, plain)})
-        changed[update.outputs[0]] = _with_zeros(update, order, graph, specs)
-        if output is not None:
+            if op.name == "shared_key":
+                name = "add"
+            changed[op.outputs[0]] = _with_zeros(replace(op, name=name, args=args, attrs=attrs), order, graph, specs)
+        update, plain = found.update, found.plain
+        changed[update.outputs[0]] = replace(update, attrs={**update.attrs, "orders": (found.cached, plain)})
+        _widen(update.outputs[0], found.order, graph, specs)
+        if plain is not None and found.output is not None:
+            _widen(update.outputs[1], plain, graph, specs)
+            changed |= {op.outputs[0]: _with_zeros(op, plain, graph, specs) for op in found.values}
+            output = found.output
             changed[output.outputs[0]] = replace(output, attrs={**output.attrs, "input_order": plain})
-            _widen(output.args[1], order, graph, specs)
+            _widen(output.args[1], plain, graph, specs)
     ops = (*tables.values(), *(changed.get(op.outputs[0], op) for op in graph.ops))
     return _with_stems(graph.with_ops(ops, specs))
 
 
-def _chains(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapping[str, list[Op]]):
-    """The order of the columns, the ops between query and key and their projections, and the update of the cache.
+def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapping[str, list[Op]]) -> _Heads | None:
+    """What is to be done for one attention.
 
-    Where zeros are added also the ops from the values' projection to what joins heads, and the output projection.
-    None where nothing is to be done, or where another reader would see the columns in another order.
+    None where nothing is, or where another reader would see the columns in another order.
     """
     update = producers.get(attention.args[1])
     if update is None or update.name != "update_cache":
         return None
-    query = _chain(attention.args[0], attention, graph, producers, users)
-    key, value = (_chain(v, update, graph, producers, users) for v in update.args)
+    reads = graph, producers, users
+    query, value = _chain(attention.args[0], attention, *reads), _chain(update.args[1], update, *reads)
+    key = _key(update, *reads)
     if query is None or key is None:
         return None
-    head_dim = graph.specs[attention.args[0]].shape[-1]
-    forms = set()
-    for chain in (query, key):
-        attrs = next((op.attrs for op in chain if op.name == "rotary"), {})
-        forms.add((attrs.get("rotated", head_dim), attrs.get("pairs", "halves")))
-    order = (head_dim, *forms.pop(), whole_tiles(head_dim))
-    if forms or columns(order) == list(range(head_dim)):
+    head_dim, value_dim = (graph.specs[v].shape[-1] for v in update.args)
+    forms = {_form(query, graph), _form([op for op, _ in key], graph)}
+    rotated, pairs, gives = forms.pop()
+    size = max(whole_tiles(head_dim), whole_tiles(value_dim))
+    order = (head_dim, rotated, pairs, size)
+    shared = any(held for _, held in key)
+    nothing = columns(order) == list(range(head_dim)) and value_dim == head_dim and not shared
+    if forms or nothing:
         return None
-    if order[3] == head_dim:
-        return order, [*query, *key], update, [], None
+    chain = [*((op, order) for op in query), *((op, (*order, held) if held else order) for op, held in key)]
+    found = _Heads(order, chain, update, (head_dim, rotated, gives, size))
+    if size == head_dim == value_dim:
+        return found
     readers = _readers(attention, users)
-    alike = all(graph.specs[v].shape[-1] == head_dim and users[v] == [attention] for v in update.outputs)
-    if value is None or not readers or not alike or any(op.name == "rotary" for op in value):
+    alone = all(users[v] == [attention] for v in update.outputs)
+    if value is None or not readers or not alone or any(op.name == "rotary" for op in value):
         return None
-    norms = [op for op in (*query, *key, *value) if op.name in _NORMS]
+    norms = [op for op in (*query, *(op for op, _ in key), *value) if op.name in _NORMS]
     if any(
         op.name == "layer_norm" or len(op.args) == 1 for op in norms
     ):  # no mean of 0, or no weight to make up for zeros
         return None
-    return order, [*query, *key], update, [*value, attention, *readers[:-1]], readers[-1]
+    plain = (value_dim, value_dim, "halves", size)
+    return replace(found, plain=plain, values=(*value, attention, *readers[:-1]), output=readers[-1])
+
+
+def _form(chain: list[Op], graph: Graph) -> tuple[int, str, str]:
+    """How many columns of a head rotate, in which pairs, and how these lie behind the rotation. `chain`: from the head on backwards."""
+    whole = graph.specs[chain[0].outputs[0]].shape[-1]
+    rotary = next((op for op in chain if op.name == "rotary"), None)
+    if rotary is None:
+        return whole, "halves", "halves"
+    turning, pairs = graph.specs[rotary.outputs[0]].shape[-1], rotary.attrs.get("pairs", "halves")
+    rotated = -turning if chain[0].name == "shared_key" else rotary.attrs.get("rotated", turning)
+    return rotated, pairs, rotary.attrs.get("gives", pairs)
+
+
+def _key(
+    update: Op, graph: Graph, producers: Mapping[str, Op], users: Mapping[str, list[Op]]
+) -> list[tuple[Op, tuple[int, int] | None]] | None:
+    """`_chain` of the key; of one with shared columns those of both its parts, and which columns of the head each op has."""
+    value = update.args[0]
+    join = producers.get(value)
+    if join is None or join.name != "shared_key":
+        chain = _chain(value, update, graph, producers, users)
+        return None if chain is None else [(op, None) for op in chain]
+    own, shared = (_chain(v, join, graph, producers, users) for v in join.args)
+    if value in graph.outputs or users[value] != [update] or own is None or shared is None:
+        return None
+    if any(op.name in _OF_HEADS for op in (*own, *shared)) or any(op.name == "rotary" for op in own):
+        return None
+    head_dim, middle = graph.specs[value].shape[-1], graph.specs[join.args[0]].shape[-1]
+    return [(join, None), *((op, (0, middle)) for op in own), *((op, (middle, head_dim)) for op in shared)]
 
 
 def _chain(
@@ -148,7 +219,7 @@ def _with_zeros(op: Op, order: Order, graph: Graph, specs: dict[str, TensorSpec]
 
     The mean over columns is less by the share of zeros, and so must be what is added to it; the weight makes up for it.
     """
-    head_dim, *_, size = order
+    head_dim, size = order[0], order[3]
     attrs = dict(op.attrs)
     if op.name == "linear":
         attrs["orders"] = (order,)
@@ -169,7 +240,7 @@ def _with_zeros(op: Op, order: Order, graph: Graph, specs: dict[str, TensorSpec]
 def _widen(value: str, order: Order, graph: Graph, specs: dict[str, TensorSpec], dim: int = -1) -> None:
     """Heads along `dim` of `value` get columns of zeros."""
     shape = list(graph.specs[value].shape)
-    shape[dim] = shape[dim] // order[0] * order[3]
+    shape[dim] = shape[dim] // _width(order) * order[3]
     specs[value] = replace(graph.specs[value], shape=tuple(shape))
 
 
@@ -186,14 +257,15 @@ def _table(
     key = (value, order, fill)
     if key not in made:
         op, spec = producers[value], graph.specs[value]
-        _, rotated, _, size = order
+        size, turning = order[3], _turning(order)
         table: Graph = op.attrs["table"]
         last, whole = table.outputs[0], replace(spec, shape=(*spec.shape[:-1], size))
-        if missing := max(columns(order)) + 1 - rotated:
-            pad = Op("aten.constant_pad_nd.default", (Ref(last), (0, missing), fill), (f"{last}_padded",))
-            padded = replace(spec, shape=(*spec.shape[:-1], rotated + missing))
+        picked = [column - turning.start if column in turning else len(turning) for column in columns(order)]
+        if len(turning) in picked:
+            pad = Op("aten.constant_pad_nd.default", (Ref(last), (0, 1), fill), (f"{last}_padded",))
+            padded = replace(spec, shape=(*spec.shape[:-1], len(turning) + 1))
             table, last = append(table, pad, padded), pad.outputs[0]
-        index = {"column_order": torch.tensor(columns(order))}
+        index = {"column_order": torch.tensor(picked)}
         spec_of_index = {"column_order": TensorSpec((size,), "int64")}
         pick = Op("aten.index_select.default", (Ref(last), -1, Ref("column_order")), (f"{last}_ordered",))
         table = append(table, pick, whole, index)

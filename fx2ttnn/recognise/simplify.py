@@ -28,6 +28,9 @@ def simplify(graph: Graph) -> Graph:
             if len(parts) == 1:
                 renamed[op.outputs[0]] = parts[0]
                 continue
+        if base_name(op.name) == "to" and not isinstance(op.args[0], Ref) and str(op.args[1]).startswith("float"):
+            renamed[op.outputs[0]] = float(op.args[0])
+            continue
         if (number := _of_all_elements(op, alike, graph, producers)) is not None:
             alike[op.outputs[0]] = number
         if base_name(op.name) == "masked_fill" and alike.get(op.args[1]) is False:
