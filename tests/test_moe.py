@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -153,6 +154,23 @@ def test_a_checkpoint_that_lacks_an_expert(tmp_path):
     reader = reader_of("mixtral", tmp_path)
     with pytest.raises(reader.CheckpointError, match="missing: .*experts.gate_up_proj"):
         reader.check_tensors(reader.open_checkpoint(tmp_path / "checkpoint"))
+
+
+def test_the_reference_takes_tokens_that_choose_their_experts_clearly(tmp_path, monkeypatch):
+    """With 128 experts, 8 chosen, most tokens drawn at random are near-ties in all layers: they are drawn again."""
+    config = CONFIGS["qwen3_moe"] | {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 32}
+    compiled_package(tmp_path, config, "n150", "near_ties")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("near_ties.tests.reference")
+    reference = module.Reference()
+    drawn = torch.randint(0, config["vocab_size"], (100,))
+    random = reference._routed(module.Prompt(drawn), input_ids=drawn[None], past_key_values=module.DynamicCache())
+    with pytest.raises(AssertionError):
+        reference.all_decided(random)
+    for prompt in reference.prompts:
+        assert reference.all_decided(prompt)[-1]
+    for step in reference.steps:
+        reference.all_decided(step)
 
 
 @pytest.mark.slow

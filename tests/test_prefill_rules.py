@@ -124,6 +124,17 @@ def test_blocks_divide_the_position_at_which_a_chunk_starts(heads, tokens, dim_t
     assert tokens % config["q_chunk_size"] == 0
 
 
+@pytest.mark.parametrize(
+    ("width", "cores"),
+    [(1024, 2), (4096, 2), (8192, 8)],
+    ids=["where it lies", "just fits", "256 KiB on each of two cores, so home"],
+)
+def test_an_input_on_few_cores_moves_where_the_output_would_crowd_them(width, cores):
+    """Two heads lie on two cores, and so would their output; a core's L1 in decode bounds what a later prefill matmul finds free."""
+    heads = Tensor("x", (1, 1, 32, 256), "bfloat16", "TILE", WORDS.heads_on_cores(2, 128))
+    assert WORDS.matmul_input(heads, width).core_count == cores
+
+
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 

@@ -76,6 +76,7 @@ class Vocabulary:
             "cores": self.cores,
             "power_of_two": power_of_two,
             "landing": self.landing,
+            "matmul_input": self.matmul_input,
             "matmul_output": self.matmul_output,
             "topology": self.topology,
             "links": self.target.links,
@@ -138,6 +139,17 @@ class Vocabulary:
         except ValueError:
             return DRAM
         return memory if memory.shard and memory.shard[1] * TILE * 2 <= LANDING_BYTES else DRAM
+
+    def matmul_input(self, x: Tensor, width: int) -> Memory:
+        """Where a DRAM sharded matmul reads x: where it lies if it is evenly sharded, else home.
+
+        Its output lies on the same cores: where that would take too much of each one's L1, home, if home has more cores.
+        """
+        if not evenly_sharded(x):
+            return self.home(x)
+        memory = self.matmul_output(x, width)
+        crowded = memory.shard is not None and memory.shard[1] * TILE * 2 > LANDING_BYTES
+        return self.home(x) if crowded and self.home(x).core_count > x.memory.core_count else x.memory
 
     def matmul_output(self, x: Tensor, width: int) -> Memory:
         """Where a DRAM sharded matmul leaves its output: on the first cores, the last one perhaps part full.
