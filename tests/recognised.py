@@ -117,6 +117,11 @@ def _gated(run, op, args):
     return ACTIVATIONS[op.attrs["activation"]](gate) * up
 
 
+def _xielu(x, steep, bent, slope, least):
+    curve = torch.where(x > 0, F.softplus(steep) * x**2, (slope + F.softplus(bent)) * (x.minimum(least).expm1() - x))
+    return curve + slope * x
+
+
 ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -125,6 +130,7 @@ ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
     "tanh": torch.tanh,
+    "xielu": _xielu,
 }
 RECOGNISED = {
     "linear": _linear,
@@ -132,7 +138,7 @@ RECOGNISED = {
     "layer_norm": _layer_norm,
     "multiply_heads": lambda run, op, args: args[0] * _selected(args[1].T, None, op.attrs.get("order")).T.unsqueeze(1),
     "rotary": _rotary,
-    "activation": lambda run, op, args: ACTIVATIONS[op.attrs["function"]](args[0]),
+    "activation": lambda run, op, args: ACTIVATIONS[op.attrs["function"]](*args),
     "gated": _gated,
     "router": lambda run, op, args: F.linear(*args),
     "topk": lambda run, op, args: args[0].topk(op.attrs["chosen"]),

@@ -36,6 +36,7 @@ def test_capped_scores_are_those_of_the_model(tmp_path):
         ("glm4", "t3k"),
         ("olmo2_40", "t3k"),
         ("nanochat", "t3k"),
+        ("apertus", "t3k"),
         ("gpt2", "n150"),
         ("codegen", "n150"),
     ],
@@ -43,7 +44,7 @@ def test_capped_scores_are_those_of_the_model(tmp_path):
 def test_the_emitted_suite_passes(family, target, tmp_path):
     """Alternating windows and capped logits; layer norms, fused weights and parallel blocks; neighbours that rotate; norms over heads.
 
-    Some with heads to which zeros are added; norms without weights, one of which runs twice, heads that rotate backwards. Weights
+    Some with heads to which zeros are added; norms without weights, one of which runs twice, heads that rotate backwards. An activation with weights. Weights
     stored [in, out] and learned positions; parts of groups of heads, rotated before heads come first, with tables from a buffer.
     """
     assert_passes(run_suite(compiled(tmp_path, str(folder_of(family)), target, max_seq_len=256)))

@@ -156,6 +156,7 @@ CASES = {
     "add": (torch.add, [(4, 1, 16), (4, 1, 16)], []),
     "gated": (lambda gate, up: F.silu(gate) * up, [(4, 1, 16), (4, 1, 16)], []),
     "activation": (F.gelu, [(4, 1, 16)], []),
+    "activation of a number": (lambda x, a: torch.where(x > 0, a * x, x), [(4, 1, 16), (1,)], [1]),
     "scale": (lambda x: 0.5 * x, [(4, 1, 16)], []),
     "last_tile": (lambda x: x[:, 2:], [(4, 4, 16)], []),
     "router": (_linear, [(4, 1, 16), (8, 16)], [1]),

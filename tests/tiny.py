@@ -82,6 +82,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 32},
     "one_head": {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 1, "num_key_value_heads": 1},
     "nanochat": {"hidden_size": 512},
+    "apertus": {"hidden_act": "xielu"},  # an activation with weights
     "bitnet": {"hidden_size": 512, "hidden_act": "relu2"},
     "gptj": {"hidden_size": 512, "num_key_value_heads": 8, "rotary_dim": 32},  # rotates before heads come first
     "codegen": {

@@ -346,6 +346,7 @@ class _Engine:
 
         mesh = self.plan.target.mesh_shape
         specs = [self.plan.graph.specs[v] for v in values]
+        specs = [replace(spec, shape=spec.shape or (1,)) for spec in specs]  # a number is a vector of one
         shapes = [local_shape(spec, self.plan.placements[v], mesh) for spec, v in zip(specs, values, strict=True)]
         parts = self._count(self.plan.placements[values[0]].axes_of(0))
         fill = parts * shapes[0][0] - specs[0].shape[0] if len(values) == 1 else 0

@@ -150,12 +150,16 @@ def weigh(graph: Graph, op: Op) -> list[Strategy]:
 
 @strategy_for("gated", "activation")
 def elementwise(graph: Graph, op: Op) -> list[Strategy]:
-    """Operands of one rank: split alike, but for a dim of which one has a single element for all of the other's."""
-    shapes = [graph.specs[v].shape for v in op.inputs]
+    """Operands of one rank: split alike, but for a dim of which one has a single element for all of the other's.
+
+    Behind the one operand of an activation come its parameters, one number each.
+    """
+    numbers = op.name == "activation" and len(op.inputs) - 1
+    shapes = [graph.specs[v].shape for v in op.inputs[: len(op.inputs) - numbers]]
     if len({len(shape) for shape in shapes}) != 1:
         return []
     out = tuple(map(max, zip(*shapes, strict=True)))
-    split = [Strategy(tuple(d if s[d] == out[d] else R for s in shapes), (d,)) for d in range(len(out))]
+    split = [Strategy((*(d if s[d] == out[d] else R for s in shapes), *(R,) * numbers), (d,)) for d in range(len(out))]
     # One gate for all columns that are a sum: it multiplies each summand.
     sums = [Strategy((R, P), (P,))] if op.name == "gated" and shapes[0] != shapes[1] == out else []
     return [*split, *sums]

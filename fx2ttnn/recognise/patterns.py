@@ -143,6 +143,28 @@ def _tanh_gelu() -> Node:
     return A.mul(A.scale(x, factor=0.5), A.add(tanh, 1))
 
 
+XIELU = ("steep", "bent", "slope", "least")
+
+
+def _xielu() -> Node:
+    """x > 0: a x^2 + b x, else c (exp(min(x, e)) - 1 - x) + b x, with a and c of weights."""
+    steep, bent, slope, least = map(var, XIELU)
+    line = A.mul(slope, x)
+    right = A.add(A.mul(A.mul(A.softplus(steep), x), x), line)
+    left = A.add(A.mul(A.sub(A.expm1(A.min(x, least)), x), A.add(slope, A.softplus(bent))), line)
+    return A.where(A.gt(x, 0), right, left)
+
+
+def _of_numbers(function: str, *names: str) -> Accept:
+    """Accepts where all of `names` are parameters of one number."""
+
+    def accept(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+        numbers = all(found[n] in graph.parameters and graph.specs[found[n]].numel == 1 for n in names)
+        return {"function": function} if numbers else None
+
+    return accept
+
+
 ACTIVATIONS: tuple[tuple[str, Any], ...] = (
     ("gelu", A.gelu(x)),
     ("gelu", A.gelu(x, approximate="none")),
@@ -231,6 +253,7 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("rotary", _whole_part(pairs=const("pairs")), ("x", "cos", "sin"), ("pairs",), _rotates_a_part),
     Pattern("rotary", _whole_part(), ("x", "cos", "sin"), (), _rotates_a_part),
     *(Pattern("activation", of, ("x",), (), _given(function=name)) for name, of in ACTIVATIONS),
+    Pattern("activation", _xielu(), ("x", *XIELU), (), _of_numbers("xielu", *XIELU)),
     Pattern("gated", A.mul(A.activation(gate, function=const("activation")), up), ("gate", "up"), ("activation",)),
     Pattern("scale", A.mul(x, factor), ("x",), ("factor",)),
     Pattern("scale", A.div(x, divisor), ("x",), (), lambda graph, op, found: {"factor": 1 / found["divisor"]}),

@@ -48,6 +48,14 @@ def subtract(x, y):
     return x.float() - y
 
 
+def minimum(x, y):
+    return torch.minimum(x.float(), y.float() if isinstance(y, torch.Tensor) else torch.tensor(y))
+
+
+def gt(x, y):
+    return (x > y).float()
+
+
 def ge(x, y):
     return (x >= y).float()
 
@@ -95,6 +103,14 @@ def sigmoid(x):
 
 def tanh(x):
     return _activate(x.float(), "tanh")
+
+
+def softplus(x):
+    return _activate(x.float(), "softplus")
+
+
+def expm1(x):
+    return torch.expm1(x.float())
 
 
 def square(x):
