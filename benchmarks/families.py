@@ -50,6 +50,15 @@ EXPERTS: dict[str, Any] = {
     "topk_group": 1,
     "first_k_dense_replace": 1,
 }
+# Latent attention, of every type that has it: sizes that a type has are set all together.
+LATENT: dict[str, Any] = {
+    "q_lora_rank": 96,
+    "kv_lora_rank": 64,
+    "qk_nope_head_dim": 64,
+    "qk_rope_head_dim": 32,
+    "v_head_dim": 64,
+    "num_key_value_heads": 8,
+}
 COMPLETE, UNSUPPORTED, REFUSED, OTHER, BUG = "complete", "unsupported", "refused", "no decoder-only model", "BUG"
 NOT_OURS = ("encoder", "multimodal", "does not give", "has no attention layer with a cache")
 TITLES = {
@@ -125,6 +134,11 @@ def tiny(family: str) -> dict[str, Any]:
     for name, value in {**SIZES, **EXPERTS}.items():
         if _has(default, name) and (name in SIZES or isinstance(getattr(default, name), int)):
             fields[default.attribute_map.get(name, name)] = value
+    if _has(default, "kv_lora_rank"):  # its heads are of two parts, of which one rotates
+        fields |= LATENT
+        fields.pop("head_dim", None)
+    if fields.get("first_k_dense_replace") and "num_experts_per_tok" not in fields:
+        fields["num_experts_per_tok"] = EXPERTS["num_experts_per_tok"]  # None by default
     return fields
 
 

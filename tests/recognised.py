@@ -21,7 +21,9 @@ def _selected(tensor, rows=None, order=None):
         tensor = torch.cat([tensor[group * size :][start:stop] for group in range(groups)])
     if order is not None:
         start, stop = order[4] if len(order) > 4 else (0, order[0])
-        before, behind = (torch.zeros_like(tensor[:1]).expand(n, *tensor.shape[1:]) for n in (start, order[0] + 1 - stop))
+        before, behind = (
+            torch.zeros_like(tensor[:1]).expand(n, *tensor.shape[1:]) for n in (start, order[0] + 1 - stop)
+        )
         heads = [torch.cat([before, head, behind]) for head in tensor.split(stop - start)]
         tensor = torch.cat([head[column][None] for head in heads for column in columns(order)])
     return tensor

@@ -74,7 +74,9 @@ def _moved(graph: Graph, update: Op) -> Graph:
 
 def _of_new_tokens(op: Op, names: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> Op:
     def renamed(arg: Any) -> Any:
-        return tuple(map(renamed, arg)) if isinstance(arg, tuple) else names.get(arg, arg) if isinstance(arg, Ref) else arg
+        if isinstance(arg, tuple):
+            return tuple(map(renamed, arg))
+        return names.get(arg, arg) if isinstance(arg, Ref) else arg
 
     outputs = tuple(str(names[value]) for value in op.outputs)
     args = renamed(op.args)

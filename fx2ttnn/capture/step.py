@@ -50,9 +50,7 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, 
     graph = expand_before_cache(clean(fold_constants(clean(join_writes(to_graph(trace, weights, name))))))
     check_attention(graph)
     check_layers(graph)
-    modules = {
-        p: ModuleInfo(p, type(m).__name__, trace.folded.get(p), numbers_of(m)) for p, m in model.named_modules()
-    }
+    modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p), numbers_of(m)) for p, m in model.named_modules()}
     return Capture(_display_name(config), plain, graph, modules, weights, tied, batch, max_seq_len, users=batch)
 
 

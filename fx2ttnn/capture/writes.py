@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 
@@ -14,14 +16,14 @@ def join_writes(graph: Graph) -> Graph:
 
     What the tensor held before is then read by nobody, as that of one made empty should be.
     """
-    written: dict[str, tuple[int, list[Part]]] = {}  # by the tensor after a write: the dim, and all parts written so far
+    written: dict[str, tuple[int, list[Part]]] = {}  # by tensor: the dim, and all that was written
     ops: list[Op] = []
     for op in graph.ops:
         if op.name == "aten.slice_scatter.default" and (part := _part(op, graph.specs)) is not None:
-            dim, *now = part
+            dim, now = part
             before_dim, before = written.get(op.args[0], (dim, []))
             if before_dim == dim:
-                parts = sorted([*before, (now[0], now[1], now[2])])
+                parts = sorted([*before, now])
                 written[op.outputs[0]] = dim, parts
                 bounds = [bound for start, stop, _ in parts for bound in (start, stop)]
                 size = graph.specs[op.outputs[0]].shape[dim]
@@ -31,9 +33,10 @@ def join_writes(graph: Graph) -> Graph:
     return replace(graph, ops=tuple(ops))
 
 
-def _part(op: Op, specs: dict[str, TensorSpec]) -> tuple[int, int, int, Ref] | None:
-    """Dim, start, stop and value of a write into neighbouring places."""
+def _part(op: Op, specs: Mapping[str, TensorSpec]) -> tuple[int, Part] | None:
+    """The dim and the part of a write into neighbouring places."""
     shape = specs[op.outputs[0]].shape
-    dim, start, stop, step = (*op.args[2:], *(0, None, None, 1)[len(op.args) - 2 :])
+    given: list[Any] = [*op.args[2:], *(0, None, None, 1)[len(op.args) - 2 :]]
+    dim, start, stop, step = given
     places = range(shape[dim])[start:stop]
-    return (dim % len(shape), places.start, places.stop, op.args[1]) if step == 1 else None
+    return (dim % len(shape), (places.start, places.stop, op.args[1])) if step == 1 else None

@@ -15,7 +15,7 @@ _ROTATED = A.flatten(_TURNED, const("dim", lambda dim: dim in (3, -2)))
 def real_rotary(graph: Graph) -> Graph:
     """Replace the product of heads x [B, H, S, D] as complex numbers with `turn` [B, S, D / 2] by `rotary(x, cos, sin)` of neighbours."""
     producers = graph.producers()
-    tables: dict[str, tuple[Ref, Ref]] = {}  # by the complex numbers: their real and imaginary parts, each twice in a row
+    tables: dict[str, tuple[Ref, Ref]] = {}  # by the complex numbers: cosines and sines
     specs: dict[str, TensorSpec] = {}
     ops: list[Op] = []
     for op in graph.ops:

@@ -25,7 +25,7 @@ _ROTATED = A.cat(
 def join_halves(graph: Graph) -> Graph:
     """Replace `cat(a cos - b sin, b cos + a sin)` of the halves or neighbours a, b of x [B, H, S, D] by `rotary(x, cos, sin)`."""
     producers = graph.producers()
-    whole: dict[tuple[str, bool], Op] = {}  # by the table of half a head, and whether columns that are neighbours read it
+    whole: dict[tuple[str, bool], Op] = {}  # by table, and whether neighbours read it
     specs: dict[str, TensorSpec] = {}
     ops = []
     for op in graph.ops:
