@@ -48,7 +48,10 @@ def assert_passes(done: subprocess.CompletedProcess[str]) -> None:
 def test_one_chip(tmp_path: Path) -> None:
     """The whole suite, generation too, of a small model on an n150: no collectives, several kv heads on a chip, chunks of prompts."""
     config = write_config(tmp_path / "tiny_qwen3", CONFIGS["qwen3"])
-    assert_passes(run_suite(compiled(tmp_path, str(config), "n150", max_seq_len=256)))
+    package = compiled(tmp_path, str(config), "n150", max_seq_len=256)
+    assert_passes(run_suite(package))
+    command = [sys.executable, "-m", "pytest", "-q", package / "tests/modules/test_mlp.py"]
+    assert subprocess.run(command, cwd="/", capture_output=True).returncode == 0  # from any folder
 
 
 @pytest.mark.slow

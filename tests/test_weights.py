@@ -188,6 +188,14 @@ def test_a_bias_of_summed_outputs_counts_once(
         assert torch.equal(summed[row, column].flatten(), expected)
 
 
+def test_a_bias_of_an_uneven_vocabulary_is_filled_up(wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = modules_of(wide).weights
+    monkeypatch.setattr(weights.Weights, "_place", lambda self, form, names, make, *rest, **_: make())
+    bias = torch.randn(100)
+    filled = weights.Weights(None, {"lm_head.bias": bias}, progress=None).bias("lm_head.bias", fill=28)
+    assert torch.equal(filled.flatten(), torch.cat([bias, torch.zeros(28)]))
+
+
 def test_files_that_are_no_checkpoint(tied: SimpleNamespace, tmp_path: Path) -> None:
     opens, error = tied.weights.open_checkpoint, tied.weights.CheckpointError
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -21,6 +21,7 @@ def op_test_files(program: Program, configs: Configs, render: Callable[..., str]
     files = {
         "tests/__init__.py": "",
         "tests/ops/__init__.py": "",
+        "pytest.ini": "[pytest]\ntestpaths = tests\n",  # the package is pytest's root, from wherever it is started
         "tests/conftest.py": render("conftest.py.j2"),
         "tests/pcc.py": render("pcc.py.j2"),
         "tests/ops/harness.py": render("op_harness.py.j2"),
