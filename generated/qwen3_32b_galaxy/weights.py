@@ -48,24 +48,26 @@ def selected(tensor, rows=None, order=None):
     """Some rows of a tensor, heads in another order.
 
     `rows`, (start, stop, groups): these of each of `groups` equal groups. `order`: arguments of `column_order`, for each head; its
-    column behind the last is zero.
+    column behind the last is zero. With (start, stop) behind these the tensor holds these columns of a head, and the others are zero.
     """
     if rows is not None:
         start, stop, groups = rows
         tensor = tensor.unflatten(0, (groups, -1))[:, start:stop].flatten(0, 1)
     if order is not None:
-        heads = tensor.unflatten(0, (-1, order[0]))
-        heads = torch.cat([heads, torch.zeros_like(heads[:, :1])], 1)
-        tensor = heads[:, column_order(*order)].flatten(0, 1)
+        start, stop = order[4] if len(order) > 4 else (0, order[0])
+        heads = tensor.unflatten(0, (-1, stop - start))
+        before, behind = (heads.new_zeros(len(heads), n, *heads.shape[2:]) for n in (start, order[0] + 1 - stop))
+        tensor = torch.cat([before, heads, behind], 1)[:, column_order(*order[:4])].flatten(0, 1)
     return tensor
 
 
 def column_order(head_dim, rotated, pairs, size):
     """Columns of a head so that those which rotate together, `pairs` of halves, swapped halves or neighbours, lie half a head apart.
 
-    Each half is filled up to half of `size` with column `head_dim`, the one behind the last.
+    The first `rotated` columns rotate, or if that is negative so many of the last. Each half is filled up to half of `size` with column `head_dim`, the one behind the last.
     """
-    turning, rest = torch.arange(rotated), torch.arange(rotated, head_dim)
+    parts = torch.arange(head_dim).tensor_split([rotated])
+    turning, rest = parts if rotated > 0 else parts[::-1]
     turning = (turning[0::2], turning[1::2]) if pairs == "neighbours" else turning.tensor_split(2)
     turning = turning[::-1] if pairs == "swapped halves" else turning
     halves = [torch.cat(half) for half in zip(turning, rest.tensor_split(2))]
