@@ -14,10 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from fx2ttnn.capture.cache import IndexUsed, TracedCache
+from fx2ttnn.capture.cache import IndexUsed, SizedCache, TracedCache
 from fx2ttnn.capture.fold import LayerFolder
 from fx2ttnn.capture.length import Unknown
-from fx2ttnn.errors import CaptureError, UserError
+from fx2ttnn.errors import CaptureError, OwnAttention, UserError
 
 MODULE = "module"  # key of a node's meta: path of the innermost module that ran it
 
@@ -31,8 +31,13 @@ class Trace:
     folded: dict[str, str]
 
 
-def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int) -> Trace:
-    """Traces logits = model(input_ids [B, S], position_ids [B, S], cache). Raises CaptureError with the module's path."""
+def trace_step(
+    model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int, past: int | None = None
+) -> Trace:
+    """Traces logits = model(input_ids [B, S], position_ids [B, S], cache). Raises CaptureError with the module's path.
+
+    The cache has `max_seq_len` positions and does not say how many tokens it holds; given `past`, it holds so many and no more.
+    """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with _fake_weights(model, mode), mode, torch.no_grad():
         tensors = {id(tensor): name for name, tensor in _named_tensors(model)}
@@ -40,18 +45,18 @@ def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int)
         excluded: set[Hashable] = set()
         while True:
             folder = LayerFolder(model, excluded)
+            cache = TracedCache(max_seq_len) if past is None else SizedCache(past, shape[1])
             try:
-                graph = _trace_once(model, folder, ids, positions, max_seq_len)
+                graph = _trace_once(model, folder, ids, positions, cache)
                 return Trace(graph, tensors, folder.folded)
             except IndexUsed:
                 continue  # the folder has excluded that layer's kind, so this ends
 
 
 def _trace_once(
-    model: torch.nn.Module, folder: LayerFolder, ids: torch.Tensor, positions: torch.Tensor, max_seq_len: int
+    model: torch.nn.Module, folder: LayerFolder, ids: torch.Tensor, positions: torch.Tensor, cache: TracedCache
 ) -> fx.GraphModule:
     def step(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
-        cache = TracedCache(max_seq_len)
         with Unknown():
             return model(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True).logits
 
@@ -60,7 +65,7 @@ def _trace_once(
         with paths.recording(), folder.active(), _quiet():
             # pre_dispatch keeps ops such as linear and matmul whole
             return make_fx(step, pre_dispatch=True, _allow_non_fake_inputs=True)(ids, positions)
-    except IndexUsed:
+    except (IndexUsed, OwnAttention):
         raise
     except UserError as error:
         raise CaptureError(f"{paths.where()}: {error}") from error

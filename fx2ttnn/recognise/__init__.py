@@ -17,13 +17,14 @@ from fx2ttnn.recognise.rotary import align_heads
 from fx2ttnn.recognise.rows import separate_rows
 from fx2ttnn.recognise.scaled_rotary import scale_tables
 from fx2ttnn.recognise.simplify import simplify
+from fx2ttnn.recognise.spelling import one_spelling
 from fx2ttnn.recognise.tables import tabulate_positions
 from fx2ttnn.recognise.transposed import transposed_weights
 
 
 def recognise(capture: Capture) -> Capture:
     """The capture with its graph in terms of transformer operations; ops that no pattern knows stay as they are."""
-    graph = tabulate_positions(without_dead_code(heads_first(simplify(capture.graph))))
+    graph = tabulate_positions(without_dead_code(heads_first(one_spelling(simplify(capture.graph)))))
     graph = apply_patterns(transposed_weights(separate_rows(graph)))
     graph = without_dead_code(place_experts(scale_tables(join_halves(graph))))
     graph = without_dead_code(split_linears(graph))
