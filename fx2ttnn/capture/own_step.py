@@ -18,7 +18,7 @@ from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Ref, TensorSpec
 
 _FEW = 7  # tokens of a short prompt
-_HELD = (0, 1, 6, 45)  # numbers of tokens that a cache holds before a step
+_HELD = (0, 1, 6)  # numbers of tokens that a cache holds before a step
 
 
 def own_step(

@@ -39,14 +39,18 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, 
 
     plain = json.loads(config.to_json_string(use_diff=False))
     shape = (batch, tokens)
+    own_attention = False
     try:
         model, trace, weights, tied, graph = _interface_step(config, name, shape, max_seq_len, model_class)
     except OwnAttention:
+        own_attention = True
         model, trace, weights, tied, graph = _own_step(config, name, shape, max_seq_len, model_class)
     check_attention(graph)
     check_layers(graph)
     modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p)) for p, m in model.named_modules()}
-    return Capture(_display_name(config), plain, graph, modules, weights, tied, batch, max_seq_len, users=batch)
+    sizes = {"batch": batch, "max_seq_len": max_seq_len, "users": batch}
+    name = _display_name(config)
+    return Capture(name, plain, graph, modules, weights, tied, **sizes, own_attention=own_attention)
 
 
 def _interface_step(config: Any, name: str, shape: tuple[int, int], max_seq_len: int, model_class: Any) -> Any:

@@ -11,7 +11,7 @@ from fx2ttnn.emit.classes import ROLE_FILES
 from fx2ttnn.emit.code import Writer
 from fx2ttnn.emit.model import prepare
 from fx2ttnn.emit.units import Unit
-from fx2ttnn.ir import Graph
+from fx2ttnn.ir import Capture, Graph
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call
 from fx2ttnn.plan import Plan
@@ -33,7 +33,8 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
         "tests/model/__init__.py": "",
         "tests/reference.py": render(
             "reference.py.j2",
-            layers=1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives),
+            layers=_layers(program.plan.capture, 1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives)),
+            own_attention=program.plan.capture.own_attention,
             cache=cache,
             cache_orders=_cache_orders(program.plan),
             routers=_routers(program.plan.capture.graph),
@@ -55,6 +56,19 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
         imports = sorted({pair for t in tests for pair in t["imports"]})
         files[f"tests/modules/test_{file}.py"] = render("module_test.py.j2", tests=tests, imports=imports, file=file)
     return files
+
+
+def _layers(capture: Capture, enough: int) -> int:
+    """`enough` layers, or all where the model's configuration takes no other number of them."""
+    from transformers import AutoConfig
+
+    values = {**capture.config, "num_hidden_layers": enough}
+    try:
+        if capture.module is None:
+            AutoConfig.for_model(**values)
+        return enough
+    except Exception:
+        return max(int(layer.rsplit(".", 1)[1]) for layer in map(layer_of, capture.modules) if layer) + 1
 
 
 def _routers(graph: Graph) -> dict[str, tuple[str, str, int]]:

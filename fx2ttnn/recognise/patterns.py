@@ -104,11 +104,6 @@ def _is_parameter(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | Non
     return {} if found["w"] in graph.parameters else None
 
 
-def _is_bias(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
-    """A parameter with one number for each output of a linear."""
-    return {} if found["b"] in graph.parameters and graph.specs[found["b"]].shape == graph.specs[found["w"]].shape[:1] else None
-
-
 def _norms_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
     """Weight and bias, where there are any, are parameters with one number for each element of the last dim."""
     width = graph.specs[op.outputs[0]].shape[-1:]
@@ -243,7 +238,6 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("concat_heads", A.view(x, shape), ("x",), (), _merges_heads),
     Pattern("linear", A.linear(x, w), ("x", "w"), (), _is_parameter),
     Pattern("linear", A.linear(x, w, b), ("x", "w", "b"), (), _is_parameter),
-    Pattern("linear", A.add(A.linear(x, w), b), ("x", "w", "b"), (), _is_bias),
     *(Pattern("topk", of, ("x",), ("chosen",), _along_last_dim) for of in _topk()),
     *(Pattern("softmax", of, ("x",), (), _along_last_dim) for of in (A.softmax(x, dim), A.softmax(x, dim, "float32"))),
     Pattern("gather", A.gather(x, dim, y), ("x", "y"), (), _along_last_dim),

@@ -15,11 +15,13 @@ _BROADCASTS = {"add", "mul", "sub", "div"}  # they spread a smaller operand them
 def one_spelling(graph: Graph) -> Graph:
     """A permutation that swaps two dims is a transpose, an index of neighbours a slice, a product with a transposed weight a linear.
 
-    What is expanded for an elementwise op only is read as it is.
+    A parameter that the same module adds to a linear is its bias. What is expanded for an elementwise op only is read as it is.
     """
     producers = graph.producers()
-    ops = tuple(_of_expanded(_spelled(op, graph, producers), graph, producers) for op in graph.ops)
-    return graph.with_ops(ops)
+    for op in graph.ops:
+        spelled = _with_bias(_of_expanded(_spelled(op, graph, producers), graph, producers), graph, producers)
+        producers |= dict.fromkeys(op.outputs, spelled)
+    return graph.with_ops(tuple(producers[op.outputs[0]] for op in graph.ops))
 
 
 def _spelled(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
@@ -68,3 +70,15 @@ def _of_expanded(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
         return made.args[0] if spread and others and graph.specs[others[0]].shape == shape else arg  # type: ignore[union-attr]
 
     return replace(op, args=tuple(map(plain, op.args)))
+
+
+def _with_bias(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
+    if base_name(op.name) != "add" or op.attrs or len(op.inputs) != 2:
+        return op
+    for value, bias in (op.args, op.args[::-1]):
+        linear = producers.get(value)
+        if linear is None or base_name(linear.name) != "linear" or len(linear.args) != 2 or linear.module != op.module:
+            continue
+        if bias in graph.parameters and graph.specs[bias].shape == graph.specs[linear.args[1]].shape[:1]:
+            return replace(linear, args=(*linear.args, bias), outputs=op.outputs, sources=linear.sources + op.sources)
+    return op
