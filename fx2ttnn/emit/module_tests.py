@@ -35,6 +35,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             "reference.py.j2",
             layers=_layers(program.plan.capture, 1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives)),
             own_attention=program.plan.capture.own_attention,
+            repeated=_repeated(program.plan.capture.graph),
             cache=cache,
             cache_orders=_cache_orders(program.plan),
             routers=_routers(program.plan.capture.graph),
@@ -69,6 +70,11 @@ def _layers(capture: Capture, enough: int) -> int:
         return enough
     except Exception:
         return max(int(layer.rsplit(".", 1)[1]) for layer in map(layer_of, capture.modules) if layer) + 1
+
+
+def _repeated(graph: Graph) -> int:
+    """How often the model repeats each head of its caches, which ours hold once (see recognise/repeated_heads.py)."""
+    return max(op.attrs.get("repeated", 1) for op in graph.ops if op.name == "update_cache")
 
 
 def _routers(graph: Graph) -> dict[str, tuple[str, str, int]]:

@@ -13,7 +13,8 @@ _BROADCASTS = {"add", "mul", "sub", "div"}  # they spread a smaller operand them
 
 
 def one_spelling(graph: Graph) -> Graph:
-    """A permutation that swaps two dims is a transpose, an index of neighbours a slice, a product with a transposed weight a linear.
+    """A permutation that swaps two dims is a transpose, an index of neighbours a slice, a product with a transposed weight a linear, a
+    flatten of dims before the last a view.
 
     A parameter that the same module adds to a linear is its bias. What is expanded for an elementwise op only is read as it is.
     """
@@ -28,6 +29,9 @@ def _spelled(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
     name = base_name(op.name)
     if name == "permute" and len(moved := [i for i, dim in enumerate(op.args[1]) if dim != i]) == 2:
         return replace(op, name="aten.transpose.int", args=(op.args[0], *moved))
+    shape = graph.specs[op.outputs[0]].shape
+    if name == "flatten" and shape[-1] == graph.specs[op.args[0]].shape[-1]:
+        return replace(op, name="aten.view.default", args=(op.args[0], shape), attrs={})
     if name == "index" and (found := _neighbours(op, graph)) is not None:
         return replace(op, name="aten.slice.Tensor", args=(op.args[0], *found))
     if name in ("matmul", "mm") and (weight := _transposed_parameter(op.args[1], graph, producers)) is not None:
