@@ -49,7 +49,7 @@ def tabulate_positions(graph: Graph) -> Graph:
         attrs = {"stem": stem, "table": table}
         tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table), sources))
     graph = graph.with_ops((*tables, *rest))
-    return _without_heads(graph)
+    return _of_tokens(_without_heads(graph))
 
 
 def _cut(graph: Graph, inside: dict[str, Op]) -> tuple[list[Op], dict[str, None]]:
@@ -126,6 +126,24 @@ def _without_heads(graph: Graph) -> Graph:
         ops.append(replace(op, outputs=(flat,), attrs={**op.attrs, "table": table}))
         ops.append(Op("aten.unsqueeze.default", (Ref(flat), 1), (value,), {}, op.module))
     return graph.with_ops(tuple(ops), specs)
+
+
+def _of_tokens(graph: Graph) -> Graph:
+    """Tables that are only added to hidden states [B, S, X] of their width get attribute `of_tokens`."""
+    users = graph.users()
+
+    def added(value: str) -> bool:
+        shape, readers = graph.specs[value].shape, users.get(value, [])
+        return len(shape) == 3 and all(
+            base_name(op.name) == "add" and all(graph.specs[v].shape == shape for v in op.inputs) for op in readers
+        )
+
+    return graph.with_ops(
+        tuple(
+            replace(op, attrs={**op.attrs, "of_tokens": True}) if op.name == "position_table" and added(op.outputs[0]) else op
+            for op in graph.ops
+        )
+    )
 
 
 def append(table: Graph, op: Op, spec: TensorSpec, constants: Mapping[str, Any] | None = None) -> Graph:
