@@ -4,7 +4,7 @@ import pytest
 from recognised import assert_equals_model
 from tiny import CONFIGS, write_config
 
-from fx2ttnn.capture import capture_decode, capture_prefill, load_config, load_source
+from fx2ttnn.capture import capture_decode, capture_prefill, load_source
 from fx2ttnn.errors import CaptureError
 
 # A model of a user's own that knows nothing of transformers' attention interface; `ATTEND` and `MASK` are filled in.

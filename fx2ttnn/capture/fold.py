@@ -180,7 +180,7 @@ class _Unread:
     """Stands for what a folded layer returns besides the hidden state, such as its attention weights: nothing may read it."""
 
     def __init__(self, layer: Layer, excluded: set[Hashable]) -> None:
-        self.__dict__.update(_layer=layer, _excluded=excluded)
+        self._layer, self._excluded = layer, excluded
 
     def _fail(self, *_: Any, **__: Any) -> NoReturn:
         self._excluded.add(self._layer.fingerprint)

@@ -106,7 +106,11 @@ def form_of(written: Written) -> Form:
     # With equal scores the weights of what is seen are equal, so that places have the mean of the first and the last seen.
     mean = _run(written, zeros, torch.zeros(written.shape(written.update.outputs[0])), places).flatten()[0].item()
     window = min(length, round(2 * (length - 1 - mean)) + 1) if math.isfinite(mean) else length
-    form = {"scaling": _scaling(written), "sliding_window": window if 0 < window < length else None, "softcap": _softcap(written)}
+    form = {
+        "scaling": _scaling(written),
+        "sliding_window": window if 0 < window < length else None,
+        "softcap": _softcap(written),
+    }
     form = {name: value for name, value in form.items() if value is not None}
     check_form(written, form)
     return form
@@ -224,8 +228,11 @@ def _tokens_last(shape: tuple[int, ...], tokens: int, width: int) -> bool:
 def as_ops(written: Written, form: Form, graph: Graph) -> Graph:
     """The graph with one `attention` op in place of what the model writes out; what it replaces is left to be dropped."""
     batch, tokens, heads, width, value_width = written.sizes
-    q, out, module, sources = Ref(written.q), written.out, written.last.module, tuple(
-        source for op in written.ops for source in op.sources
+    q, out, module, sources = (
+        Ref(written.q),
+        written.out,
+        written.last.module,
+        tuple(source for op in written.ops for source in op.sources),
     )
     dtype = graph.specs[out].dtype
     ops: list[Op] = []
@@ -281,7 +288,9 @@ def shorten_moves(graph: Graph) -> Graph:
             places[value] = interpret.run_ops(graph, (op,), {}, {source: places[source]})[value]
             roots[value] = roots[source]
             if torch.equal(places[value].flatten(), torch.arange(places[value].numel())):
-                op = replace(op, name="aten.view.default", args=(Ref(roots[source]), graph.specs[value].shape), attrs={})
+                op = replace(
+                    op, name="aten.view.default", args=(Ref(roots[source]), graph.specs[value].shape), attrs={}
+                )
         ops.append(op)
     return graph.with_ops(tuple(ops), specs)
 
@@ -290,8 +299,8 @@ def _straight_query(
     graph: Graph, attention: Op, producers: Mapping[str, Op], specs: dict[str, TensorSpec]
 ) -> tuple[list[Op], Ref]:
     """A view and a swap in place of all moves of the queries, if that is what they do together; and what is then read."""
-    q, moves = attention.args[0], []
-    value = q
+    q = value = attention.args[0]
+    moves: list[Op] = []
     while value in producers and base_name(producers[value]) in _MOVES:
         moves.insert(0, producers[value])
         value = moves[0].args[0]

@@ -48,9 +48,18 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, 
     check_attention(graph)
     check_layers(graph)
     modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p)) for p, m in model.named_modules()}
-    sizes = {"batch": batch, "max_seq_len": max_seq_len, "users": batch}
-    name = _display_name(config)
-    return Capture(name, plain, graph, modules, weights, tied, **sizes, own_attention=own_attention)
+    return Capture(
+        _display_name(config),
+        plain,
+        graph,
+        modules,
+        weights,
+        tied,
+        batch,
+        max_seq_len,
+        batch,
+        own_attention=own_attention,
+    )
 
 
 def _interface_step(config: Any, name: str, shape: tuple[int, int], max_seq_len: int, model_class: Any) -> Any:

@@ -31,9 +31,7 @@ class Trace:
     folded: dict[str, str]
 
 
-def trace_step(
-    model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int, past: int | None = None
-) -> Trace:
+def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int, past: int | None = None) -> Trace:
     """Traces logits = model(input_ids [B, S], position_ids [B, S], cache). Raises CaptureError with the module's path.
 
     The cache has `max_seq_len` positions and does not say how many tokens it holds; given `past`, it holds so many and no more.

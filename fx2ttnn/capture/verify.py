@@ -11,7 +11,9 @@ from fx2ttnn.ir import Graph, Op
 def check_attention(graph: Graph) -> None:
     """Raises CaptureError if a cache is read by anything but attention, or if there is no attention."""
     for cache, user in _other_readers(graph):
-        raise CaptureError(f"{user.module}: {user.name} reads the cache of layer {cache.attrs['layer']}; only attention may")
+        raise CaptureError(
+            f"{user.module}: {user.name} reads the cache of layer {cache.attrs['layer']}; only attention may"
+        )
     if not any(op.name == "attention" for op in graph.ops):
         raise CaptureError("the model has no attention layer with a cache")
 

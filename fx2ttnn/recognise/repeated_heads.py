@@ -42,13 +42,14 @@ def heads_once(graph: Graph) -> Graph:
 
 
 def _of_once(op: Op, once: Mapping[str, _Once], specs: dict[str, TensorSpec]) -> Op:
-    found = [once.get(value) for value in op.args]
-    if any(one is None or one.dim != 1 for one in found) or len({one.times for one in found if one}) != 1:
+    found = [once[value] for value in op.args if value in once]
+    if [one.dim for one in found] != [1, 1] or found[0].times != found[1].times:
         return op
+    times = found[0].times
     for value in op.outputs:
         users, heads, *rest = specs[value].shape
-        specs[value] = replace(specs[value], shape=(users, heads // found[0].times, *rest))
-    return replace(op, args=tuple(Ref(one.value) for one in found), attrs={**op.attrs, "repeated": found[0].times})
+        specs[value] = replace(specs[value], shape=(users, heads // times, *rest))
+    return replace(op, args=tuple(Ref(one.value) for one in found), attrs={**op.attrs, "repeated": times})
 
 
 def _made_once(

@@ -140,7 +140,9 @@ def _of_tokens(graph: Graph) -> Graph:
 
     return graph.with_ops(
         tuple(
-            replace(op, attrs={**op.attrs, "of_tokens": True}) if op.name == "position_table" and added(op.outputs[0]) else op
+            replace(op, attrs={**op.attrs, "of_tokens": True})
+            if op.name == "position_table" and added(op.outputs[0])
+            else op
             for op in graph.ops
         )
     )
