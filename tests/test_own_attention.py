@@ -2,9 +2,11 @@
 
 import pytest
 from recognised import assert_equals_model
+from test_emitted_suites import assert_passes, run_suite
 from tiny import CONFIGS, write_config
 
-from fx2ttnn.capture import capture_decode, capture_prefill, load_source
+from fx2ttnn import pipeline
+from fx2ttnn.capture import capture_decode, capture_prefill, load_config, load_source
 from fx2ttnn.errors import CaptureError
 
 # A model of a user's own that knows nothing of transformers' attention interface; `ATTEND` and `MASK` are filled in.
@@ -113,6 +115,35 @@ def test_causal_attention_is_recognised(style, tmp_path, monkeypatch):
     prompt = capture_prefill(config, 16, 64, model_class).graph
     for op in (op for found in (graph, prompt) for op in found.ops if op.name == "attention"):
         assert op.attrs == pytest.approx({"scaling": 0.125, **form})
+
+
+OF_TRANSFORMERS = {
+    "falcon": {"model_type": "falcon"},
+    "falcon_groups": {"model_type": "falcon", "new_decoder_architecture": True, "num_kv_heads": 2},
+    "gpt_neo": {"model_type": "gpt_neo", "num_layers": 2, "num_heads": 8, "attention_types": [[["global", "local"], 1]], "window_size": 5},
+    "gpt_neox_japanese": {"model_type": "gpt_neox_japanese"},
+    "xglm": {"model_type": "xglm", "d_model": 256, "num_layers": 2, "attention_heads": 8, "ffn_dim": 512},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_a_model_of_transformers_is_recognised(name, tmp_path, monkeypatch):
+    fields = {**CONFIGS["llama"], "hidden_size": 512, "num_key_value_heads": 8, **OF_TRANSFORMERS[name]}
+    graph = assert_equals_model(load_config(str(write_config(tmp_path / name, fields))), monkeypatch)
+    if name == "gpt_neo":
+        assert [op.attrs.get("sliding_window") for op in graph.ops if op.name == "attention"] == [None, 5]
+    if name == "falcon_groups":
+        assert {graph.specs[op.args[0]].shape[1] for op in graph.ops if op.name == "update_cache"} == {2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("style", "target"), [("window", "t3k")])
+def test_the_emitted_suite_of_a_model_of_ones_own_passes(style, target, tmp_path):
+    own(tmp_path, *STYLES[style][:2])
+    module = f"{tmp_path / 'modeling_own.py'}:OwnForCausalLM"
+    options = pipeline.Options(str(tmp_path / "own"), target, max_seq_len=256, module=module)
+    pipeline.write_package(pipeline.compile_model(options), tmp_path / "package_of_own")
+    assert_passes(run_suite(tmp_path / "package_of_own", "tests/modules", "tests/model"))
 
 
 @pytest.mark.parametrize(

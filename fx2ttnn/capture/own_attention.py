@@ -132,7 +132,7 @@ def check_form(written: Written, form: Form) -> None:
         if not error <= tolerance * v.abs().max():  # also where it is not a number
             raise written.error(
                 f"on {written.sizes[1]} tokens after {past} others it gives other numbers than softmax(scale * q k^T) v in which"
-                " each token sees itself and those before it, all or the last of them"
+                " each token sees itself and those before it, all or the last of them; a bias on the scores, such as ALiBi, is not supported"
             )
 
 

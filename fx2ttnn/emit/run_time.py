@@ -45,7 +45,9 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
         logits_memory=configs.expression(logits.memory),
         tokens_dims=drawn.mesh_dims,
     )
-    files["tests/model/test_generator.py"] = render("generator_test.py.j2")
+    files["tests/model/test_generator.py"] = render(
+        "generator_test.py.j2", own_attention=program.plan.capture.own_attention
+    )
     return files
 
 
