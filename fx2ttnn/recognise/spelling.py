@@ -83,6 +83,8 @@ def _with_bias(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
         linear = producers.get(value)
         if linear is None or base_name(linear.name) != "linear" or len(linear.args) != 2 or linear.module != op.module:
             continue
+        if len(graph.users()[value]) > 1:
+            continue  # a correction of a choice, which others do not see
         if bias in graph.parameters and graph.specs[bias].shape == graph.specs[linear.args[1]].shape[:1]:
             return replace(linear, args=(*linear.args, bias), outputs=op.outputs, sources=linear.sources + op.sources)
     return op
