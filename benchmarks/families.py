@@ -139,7 +139,21 @@ def tiny(family: str) -> dict[str, Any]:
         fields.pop("head_dim", None)
     if fields.get("first_k_dense_replace") and "num_experts_per_tok" not in fields:
         fields["num_experts_per_tok"] = EXPERTS["num_experts_per_tok"]  # None by default
-    return fields
+    return fields | _fewer_layers(default)
+
+
+def _fewer_layers(default: Any) -> dict[str, Any]:
+    """The fields that have an entry for each layer, or patterns [[entries, times], ..] of such, cut to the layers that are left."""
+    layers, fewer = getattr(default, "num_hidden_layers", None), SIZES["num_hidden_layers"]
+    found: dict[str, Any] = {}
+    for name, value in default.to_dict().items():
+        if not isinstance(value, list) or not value:
+            continue
+        if len(value) == layers:
+            found[name] = value[:fewer]
+        elif all(isinstance(v, list) and len(v) == 2 and isinstance(v[0], list) for v in value):
+            found[name] = [[[entry for entries, times in value for entry in entries * times][:fewer], 1]]
+    return found
 
 
 def _has(config: Any, name: str) -> bool:

@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class CaptureError(UserError):
     """The model cannot be captured: names the module and the reason."""
+
+
+class OwnAttention(CaptureError):
+    """The model computes attention in its own code: it is captured in another way."""

@@ -166,7 +166,7 @@ class Capture:
 
     In `graph` the first layer of each distinct structure is spelled out; each further one is a single op `layer` whose
     attribute `like` names the layer it was proven equal to. `batch` rows are traced; `users` of them are in use.
-    `module` defines the model's class where transformers does not.
+    `module` defines the model's class where transformers does not. `own_attention`: the model's own code computes attention.
     """
 
     model_name: str
@@ -179,3 +179,4 @@ class Capture:
     max_seq_len: int
     users: int
     module: OwnModule | None = None
+    own_attention: bool = False

@@ -164,7 +164,7 @@ def test_the_reference_takes_tokens_that_choose_their_experts_clearly(tmp_path, 
     module = importlib.import_module("near_ties.tests.reference")
     reference = module.Reference()
     drawn = torch.randint(0, config["vocab_size"], (100,))
-    random = reference._routed(module.Prompt(drawn), input_ids=drawn[None], past_key_values=module.DynamicCache())
+    random = reference._routed(module.Prompt(drawn), module.DynamicCache(), input_ids=drawn[None])
     with pytest.raises(AssertionError):
         reference.all_decided(random)
     for prompt in reference.prompts:

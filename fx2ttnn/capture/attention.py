@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from fx2ttnn.capture.length import NoPadding
-from fx2ttnn.errors import CaptureError
+from fx2ttnn.errors import CaptureError, OwnAttention
 
 NAME = "fx2ttnn"
 
@@ -33,6 +33,15 @@ class Mask:
 
     window: int | None = None
     unsupported: str | None = None
+
+    def _read(self, *_: Any, **__: Any) -> NoReturn:
+        raise OwnAttention("the model reads its mask itself")
+
+    __getattr__ = __getitem__ = __add__ = __mul__ = __rsub__ = __lt__ = __gt__ = __invert__ = _read
+
+    @classmethod
+    def __torch_function__(cls, *_: Any, **__: Any) -> NoReturn:
+        raise OwnAttention("the model reads its mask itself")
 
 
 def mask_function(

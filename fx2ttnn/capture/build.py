@@ -13,15 +13,16 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from fx2ttnn.capture import attention, experts
-from fx2ttnn.errors import CaptureError, UserError
+from fx2ttnn.errors import OwnAttention, UserError
 
 
-def build_model(config: Any, model_class: Any = None) -> torch.nn.Module:
+def build_model(config: Any, model_class: Any = None, own_attention: bool = False) -> torch.nn.Module:
     """The causal language model of `config` in float32 and eval mode: parameters on meta, buffers with their values.
 
-    `model_class` is a class of the user's own; without it, transformers' for the type of `config`.
+    `model_class` is a class of the user's own; without it, transformers' for the type of `config`. With `own_attention` the
+    model's code computes attention (`eager`, as in the reference of an emitted package); else our function is registered for it.
 
-    Raises UserError where transformers cannot build it, CaptureError where the model does its attention itself.
+    Raises UserError where transformers cannot build it, OwnAttention where it would not call our function.
     """
     from transformers.initialization import no_init_weights
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
@@ -31,13 +32,14 @@ def build_model(config: Any, model_class: Any = None) -> torch.nn.Module:
     config = copy.deepcopy(config)
     try:
         model_class = model_class or MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        if not model_class._can_set_attn_implementation():
-            raise CaptureError(
-                f"{model_class.__name__} computes attention in its own code, not through transformers' attention interface"
-            )
+        if not own_attention and not model_class._can_set_attn_implementation():
+            raise OwnAttention(f"{model_class.__name__} does not use transformers' attention interface")
         with _LargeOnMeta(), _parameters_on_meta(), no_init_weights():
             model = model_class._from_config(
-                config, dtype=torch.float32, attn_implementation=attention.NAME, experts_implementation=experts.NAME
+                config,
+                dtype=torch.float32,
+                attn_implementation="eager" if own_attention else attention.NAME,
+                experts_implementation=experts.NAME,
             )
     except UserError:
         raise

@@ -94,6 +94,24 @@ class TracedCache(Cache):
     is_sliding: ClassVar[list[bool]] = []  # type: ignore[assignment,misc]
 
 
+class SizedCache(TracedCache):
+    """A cache that holds `past` tokens and takes `tokens` more: for models whose own attention asks for its length."""
+
+    is_compileable = False  # type: ignore[assignment]
+
+    def __init__(self, past: int, tokens: int) -> None:
+        super().__init__(past + tokens)
+        self.past = past
+
+    def get_seq_length(self, layer_idx: Any = 0) -> int:
+        """The tokens it holds before the step."""
+        return self.past
+
+    def get_query_offset(self, layer_idx: Any = 0) -> int:
+        """The position of the step's first token."""
+        return self.past
+
+
 def _refuse(name: str) -> Any:
     def refused(self: TracedCache, *args: Any, **kwargs: Any) -> NoReturn:
         raise CaptureError(

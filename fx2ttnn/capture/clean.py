@@ -57,8 +57,11 @@ def _does_nothing(op: Op, base: str, specs: Mapping[str, TensorSpec]) -> bool:
     if base == "dropout":
         return op.args[2] is False or op.args[1] == 0
     same = len(op.outputs) == 1 and bool(op.inputs) and specs[op.inputs[0]] == specs[op.outputs[0]]
-    times_one = base in ("mul", "div") and len(op.args) == 2 and op.args[1] == 1 and not isinstance(op.args[1], Ref)
-    return same and (base in _IF_SAME_SPEC or times_one)
+    neutral = {"mul": 1, "div": 1, "add": 0, "sub": 0}.get(base)
+    computes_nothing = (
+        neutral is not None and len(op.args) == 2 and op.args[1] == neutral and not isinstance(op.args[1], Ref)
+    )
+    return same and (base in _IF_SAME_SPEC or computes_nothing)
 
 
 def _explicit(op: Op, base: str, specs: Mapping[str, TensorSpec]) -> Op:

@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 Attribute = tuple[str, str]  # path of a module inside the layer, name of an attribute
 
@@ -54,7 +55,7 @@ class Fingerprints:
     def _walk(self, value: Any) -> Hashable:
         if isinstance(value, torch.Tensor):
             known = value.device.type == "cpu" and type(value) in (torch.Tensor, torch.nn.Buffer)
-            return _spec(value), value.numpy().tobytes() if known else id(value)
+            return _spec(value), _bytes(value) if known else id(value)
         if isinstance(value, dict):
             return type(value), tuple((self._freeze(k), self._freeze(v)) for k, v in value.items())
         if isinstance(value, list | tuple):
@@ -62,6 +63,12 @@ class Fingerprints:
         if isinstance(value, torch.nn.Module) or not hasattr(value, "__dict__"):
             return "object", id(value)
         return type(value), tuple((name, self._freeze(v)) for name, v in sorted(vars(value).items()))
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    """The tensor's values; a fake tensor mode that is active would give what happens to be in memory."""
+    with _disable_current_modes():
+        return tensor.numpy().tobytes()
 
 
 def _spec(tensor: torch.Tensor | None) -> Hashable:

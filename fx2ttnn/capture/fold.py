@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.utils._pytree import tree_flatten
@@ -41,7 +41,7 @@ class Representative:
     leaves: list[Any]
     structure: Any
     output: torch.Tensor
-    as_tuple: int | None
+    rest: tuple[Any, ...] | None
     hidden: int | None = None  # which of the leaves is the hidden state; known once a second layer is called
 
 
@@ -101,7 +101,9 @@ class LayerFolder:
         op = torch.ops.fx2ttnn.layer
         out = op(hidden, takes, representative.output, layer.index, representative.path)
         self.folded[layer.path] = representative.path
-        return out if representative.as_tuple is None else (out, *[None] * (representative.as_tuple - 1))
+        if representative.rest is None:
+            return out
+        return (out, *(None if item is None else _Unread(layer, self.excluded) for item in representative.rest))
 
     def _trace(self, layer: Layer, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Runs the layer with its index hidden and notes it as a representative if it may be one."""
@@ -114,7 +116,7 @@ class LayerFolder:
         except IndexUsed:
             self.excluded.add(layer.fingerprint)
             raise
-        tensor, as_tuple = _single_output(out)
+        tensor, rest = _hidden_output(out)
         only_own_slot = sum(c.updates for c in caches) == updates + 1 and sum(c.plain_updates for c in caches) == plain
         if (
             tensor is not None
@@ -123,7 +125,7 @@ class LayerFolder:
             and _same(leaves, tree_flatten((args, kwargs))[0])
         ):
             known = self._representatives.setdefault(layer.fingerprint, [])
-            known.append(Representative(layer.path, leaves, structure, tensor, as_tuple))
+            known.append(Representative(layer.path, leaves, structure, tensor, rest))
         return out
 
     def _unchanged(self, layer: Layer) -> bool:
@@ -161,13 +163,38 @@ def _comparable(value: Any) -> bool:
     return isinstance(value, _PLAIN) or (params is not None and params.frozen)
 
 
-def _single_output(out: Any) -> tuple[torch.Tensor | None, int | None]:
-    """The one tensor a layer returned, and the length of the tuple it was the first item of."""
+def _hidden_output(out: Any) -> tuple[torch.Tensor | None, tuple[Any, ...] | None]:
+    """The tensor that a layer returned, or the first one of a tuple, and the rest of the tuple."""
     if isinstance(out, torch.Tensor):
         return out, None
-    if isinstance(out, tuple) and isinstance(out[0], torch.Tensor) and all(item is None for item in out[1:]):
-        return out[0], len(out)
+    if isinstance(out, tuple) and isinstance(out[0], torch.Tensor) and all(map(_may_be_unread, out[1:])):
+        return out[0], out[1:]
     return None, None
+
+
+def _may_be_unread(item: Any) -> bool:
+    return item is None or isinstance(item, torch.Tensor)
+
+
+class _Unread:
+    """Stands for what a folded layer returns besides the hidden state, such as its attention weights: nothing may read it."""
+
+    def __init__(self, layer: Layer, excluded: set[Hashable]) -> None:
+        self._layer, self._excluded = layer, excluded
+
+    def _fail(self, *_: Any, **__: Any) -> NoReturn:
+        self._excluded.add(self._layer.fingerprint)
+        raise IndexUsed
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for item in tree_flatten((args, kwargs or {}))[0]:
+            if isinstance(item, cls):
+                item._fail()
+
+    __getattr__ = __getitem__ = __iter__ = __len__ = __bool__ = __eq__ = __add__ = __radd__ = __mul__ = __rmul__ = _fail  # type: ignore[assignment]
+    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = _fail
+    __hash__ = object.__hash__
 
 
 @contextmanager

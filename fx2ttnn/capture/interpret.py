@@ -57,6 +57,16 @@ def run(graph: Graph, values: Mapping[str, torch.Tensor], cache: Cache) -> tuple
     return tuple(state.of(name) for name in graph.outputs)
 
 
+def run_ops(
+    graph: Graph, ops: tuple[Op, ...], inputs: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """All values after some of the graph's ops; `inputs` as above, `values` what other ops would have made."""
+    state = Run(graph, inputs, {}, {**values, **{name: inputs[name] for name in graph.inputs if name in inputs}})
+    with torch.no_grad():
+        _run_ops(state, ops)
+    return state.values
+
+
 def _run_ops(state: Run, ops: tuple[Op, ...]) -> None:
     for op in ops:
         function = OPS.get(op.name, _aten)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fx2ttnn.errors import UserError
+from fx2ttnn.errors import OwnAttention, UserError
 from fx2ttnn.ir import Capture, ModuleInfo, TensorSpec
 
 
-def build_model(config: Any, model_class: Any = None) -> Any:
+def build_model(config: Any, model_class: Any = None, own_attention: bool = False) -> Any:
     """See `capture.build.build_model`; torch is imported on the first call only."""
     from fx2ttnn.capture import build
 
-    return build.build_model(config, model_class)
+    return build.build_model(config, model_class, own_attention)
 
 
 def capture_decode(config: Any, batch: int = 32, max_seq_len: int = 4096, model_class: Any = None) -> Capture:
@@ -35,23 +35,60 @@ def capture_prefill(config: Any, tokens: int, max_seq_len: int = 4096, model_cla
 
 def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, model_class: Any) -> Capture:
     _check(config, batch, max_seq_len)
+    from fx2ttnn.capture.verify import check_attention, check_layers
+
+    plain = json.loads(config.to_json_string(use_diff=False))
+    shape = (batch, tokens)
+    own_attention = False
+    try:
+        model, trace, weights, tied, graph = _interface_step(config, name, shape, max_seq_len, model_class)
+    except OwnAttention:
+        own_attention = True
+        model, trace, weights, tied, graph = _own_step(config, name, shape, max_seq_len, model_class)
+    check_attention(graph)
+    check_layers(graph)
+    modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p), numbers_of(m)) for p, m in model.named_modules()}
+    return Capture(
+        _display_name(config),
+        plain,
+        graph,
+        modules,
+        weights,
+        tied,
+        batch,
+        max_seq_len,
+        batch,
+        own_attention=own_attention,
+    )
+
+
+def _interface_step(config: Any, name: str, shape: tuple[int, int], max_seq_len: int, model_class: Any) -> Any:
+    """Model, trace, weights, tied weights and graph of a model that calls the attention function that it is given."""
     from fx2ttnn.capture.clean import clean
     from fx2ttnn.capture.constants import fold_constants
     from fx2ttnn.capture.expanded import expand_before_cache
     from fx2ttnn.capture.to_graph import to_graph
     from fx2ttnn.capture.trace import trace_step
-    from fx2ttnn.capture.verify import check_attention, check_layers
+    from fx2ttnn.capture.verify import reads_caches_itself
     from fx2ttnn.capture.writes import join_writes
 
-    plain = json.loads(config.to_json_string(use_diff=False))
     model = build_model(config, model_class)
     weights, tied = _weights(model)
-    trace = trace_step(model, (batch, tokens), max_seq_len)
+    trace = trace_step(model, shape, max_seq_len)
     graph = expand_before_cache(clean(fold_constants(clean(join_writes(to_graph(trace, weights, name))))))
-    check_attention(graph)
-    check_layers(graph)
-    modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p), numbers_of(m)) for p, m in model.named_modules()}
-    return Capture(_display_name(config), plain, graph, modules, weights, tied, batch, max_seq_len, users=batch)
+    if reads_caches_itself(graph):
+        raise OwnAttention(f"{type(model).__name__} computes attention in its own code")
+    return model, trace, weights, tied, graph
+
+
+def _own_step(config: Any, name: str, shape: tuple[int, int], max_seq_len: int, model_class: Any) -> Any:
+    """The same of a model that computes attention in its own code."""
+    from fx2ttnn.capture.own_step import own_step
+
+    model = build_model(config, model_class, own_attention=True)
+    weights, tied = _weights(model)
+    trace, graph = own_step(model, weights, name, shape, max_seq_len)
+    return model, trace, weights, tied, graph
 
 
 def numbers_of(module: Any) -> dict[str, float]:

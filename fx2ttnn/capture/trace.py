@@ -16,11 +16,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from fx2ttnn.capture.cache import IndexUsed, TracedCache
+from fx2ttnn.capture.cache import IndexUsed, SizedCache, TracedCache
 from fx2ttnn.capture.fold import LayerFolder
 from fx2ttnn.capture.last_position import Branches, LastPosition
 from fx2ttnn.capture.length import Unknown
-from fx2ttnn.errors import CaptureError, UserError
+from fx2ttnn.errors import CaptureError, OwnAttention, UserError
 
 MODULE = "module"  # key of a node's meta: path of the innermost module that ran it
 
@@ -34,16 +34,19 @@ class Trace:
     folded: dict[str, str]
 
 
-def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int) -> Trace:
-    """Traces logits = model(input_ids [B, S], position_ids [B, S], cache). Raises CaptureError with the module's path."""
+def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int, past: int | None = None) -> Trace:
+    """Traces logits = model(input_ids [B, S], position_ids [B, S], cache). Raises CaptureError with the module's path.
+
+    The cache has `max_seq_len` positions and does not say how many tokens it holds; given `past`, it holds so many and no more.
+    """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with _fake_weights(model, mode), mode, torch.no_grad():
         tensors = {id(tensor): name for name, tensor in _named_tensors(model)}
         ids, positions = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
-        graph, folded, branches = _trace(model, ids, positions, max_seq_len, [])
+        graph, folded, branches = _trace(model, ids, positions, max_seq_len, past, [])
         ways = branches.others()
         while ways:
-            other, _, branches = _trace(model, ids, positions, max_seq_len, ways.pop())
+            other, _, branches = _trace(model, ids, positions, max_seq_len, past, ways.pop())
             if not _same(graph, other):
                 raise CaptureError("the model takes another way where a sequence is longer than some length")
             ways += branches.others()
@@ -51,7 +54,12 @@ def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int)
 
 
 def _trace(
-    model: torch.nn.Module, ids: torch.Tensor, positions: torch.Tensor, max_seq_len: int, answers: list[bool]
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    max_seq_len: int,
+    past: int | None,
+    answers: list[bool],
 ) -> tuple[fx.GraphModule, dict[str, str], Branches]:
     """The graph, the folded layers, and what the model asked about its last position."""
     excluded: set[Hashable] = set()
@@ -59,7 +67,7 @@ def _trace(
         folder, branches = LayerFolder(model, excluded), Branches(answers)
         try:
             with _left_as_found(model):
-                graph = _trace_once(model, folder, branches, ids, positions, max_seq_len)
+                graph = _trace_once(model, folder, branches, ids, positions, max_seq_len, past)
             return graph, folder.folded, branches
         except IndexUsed:
             continue  # the folder has excluded that layer's kind, so this ends
@@ -101,9 +109,10 @@ def _trace_once(
     ids: torch.Tensor,
     positions: torch.Tensor,
     max_seq_len: int,
+    past: int | None,
 ) -> fx.GraphModule:
     def step(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
-        cache = TracedCache(max_seq_len)
+        cache = TracedCache(max_seq_len) if past is None else SizedCache(past, ids.shape[1])
         held = {cache_argument(model): cache}
         with Unknown(), LastPosition(position_ids, max_seq_len, branches):
             return model(input_ids=input_ids, position_ids=position_ids, use_cache=True, **held).logits
@@ -113,7 +122,7 @@ def _trace_once(
         with paths.recording(), folder.active(), _quiet():
             # pre_dispatch keeps ops such as linear and matmul whole
             return make_fx(step, pre_dispatch=True, _allow_non_fake_inputs=True)(ids, positions)
-    except IndexUsed:
+    except (IndexUsed, OwnAttention):
         raise
     except UserError as error:
         raise CaptureError(f"{paths.where()}: {error}") from error

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fx2ttnn.errors import CaptureError
-from fx2ttnn.ir import Graph
+from fx2ttnn.ir import Graph, Op
 
 
 def check_attention(graph: Graph) -> None:
-    """Raises CaptureError if a cache is read by anything but attention, or if there is no attention.
+    """Raises CaptureError if a cache is read by anything but attention, or if there is no attention."""
+    for cache, user in _other_readers(graph):
+        raise CaptureError(
+            f"{user.module}: {user.name} reads the cache of layer {cache.attrs['layer']}; only attention may"
+        )
+    if not any(op.name == "attention" for op in graph.ops):
+        raise CaptureError("the model has no attention layer with a cache")
 
-    A model that computes attention itself would attend to positions that hold nothing: it was given no mask.
-    """
+
+def reads_caches_itself(graph: Graph) -> bool:
+    """Whether something reads a cache that is no `attention` op: it was given no mask, so it attends to positions that hold nothing."""
+    return any(True for _ in _other_readers(graph))
+
+
+def _other_readers(graph: Graph) -> Iterator[tuple[Op, Op]]:
+    """Each update of a cache with each op that reads what it gives and is no attention over it."""
     users = graph.users()
     for op in graph.ops:
         if op.name != "update_cache":
@@ -18,12 +32,7 @@ def check_attention(graph: Graph) -> None:
         for place, value in enumerate(op.outputs, start=1):
             for user in users.get(value, []):
                 if user.name != "attention" or user.args[place] != value or user.inputs.count(value) != 1:  # type: ignore[arg-type]
-                    raise CaptureError(
-                        f"{user.module}: {user.name} reads the cache of layer {op.attrs['layer']};"
-                        " only transformers' attention interface may"
-                    )
-    if not any(op.name == "attention" for op in graph.ops):
-        raise CaptureError("the model has no attention layer with a cache")
+                    yield op, user
 
 
 def check_layers(graph: Graph) -> None:

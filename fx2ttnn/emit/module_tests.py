@@ -30,7 +30,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     decode = program.decode
     module = program.plan.capture.module
     border = border_of(program.plan.capture.graph)
-    layers = 1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives)
+    layers = _layers(program.plan.capture, 1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives))
     cache = next(t for v, t in decode.tensors.items() if decode.states.get(v) == "layer")
     files = {
         "tests/modules/__init__.py": "",
@@ -40,6 +40,8 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             border=border,
             layers=layers,
             of_depth=_of_depth(program.plan.capture, layers),
+            own_attention=program.plan.capture.own_attention,
+            repeated=_repeated(program.plan.capture.graph),
             cache=cache,
             cache_orders=_cache_orders(program.plan),
             expanded_from=_expanded_from(program.plan),
@@ -67,6 +69,24 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             "module_test.py.j2", tests=tests, imports=imports, file=file, border=border
         )
     return files
+
+
+def _layers(capture: Capture, enough: int) -> int:
+    """`enough` layers, or all where the model's configuration takes no other number of them."""
+    from transformers import AutoConfig
+
+    values = {**capture.config, "num_hidden_layers": enough}
+    try:
+        if capture.module is None:
+            AutoConfig.for_model(**values)
+        return enough
+    except Exception:
+        return max(int(layer.rsplit(".", 1)[1]) for layer in map(layer_of, capture.modules) if layer) + 1
+
+
+def _repeated(graph: Graph) -> int:
+    """How often the model repeats each head of its caches, which ours hold once (see recognise/repeated_heads.py)."""
+    return max(op.attrs.get("repeated", 1) for op in graph.ops if op.name == "update_cache")
 
 
 def _routers(graph: Graph) -> dict[str, tuple[str, str, int]]:

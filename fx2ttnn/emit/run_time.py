@@ -47,7 +47,9 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
         logits_memory=configs.expression(logits.memory),
         tokens_dims=drawn.mesh_dims,
     )
-    files["tests/model/test_generator.py"] = render("generator_test.py.j2", border=border)
+    files["tests/model/test_generator.py"] = render(
+        "generator_test.py.j2", border=border, own_attention=program.plan.capture.own_attention
+    )
     return files
 
 

@@ -19,7 +19,9 @@ def device_order(spec: TensorSpec, producer: Op | None, mode: str = "decode") ->
     if mode == "prefill":
         orders = {4: (0, 2, 1, 3) if tokens_second else (0, 1, 2, 3), 3: (None, 0, 1, 2), 2: (None, None, 0, 1)}
     else:
-        table = producer is not None and producer.name == "position_table"  # lines up with heads [S, B, H, D]
+        table = False  # a table lines up with heads [S, B, H, D], unless it is added to tokens
+        if producer is not None and producer.name == "position_table":
+            table = "of_tokens" not in producer.attrs
         orders = {
             4: (1, 0, 2, 3) if tokens_second else (2, 0, 1, 3),
             3: (None, 0, 1, 2) if table else (None, 1, 0, 2),

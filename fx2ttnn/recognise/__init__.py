@@ -14,19 +14,22 @@ from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.match import match
 from fx2ttnn.recognise.parts import split_linears
 from fx2ttnn.recognise.patterns import PATTERNS, new_spec
+from fx2ttnn.recognise.repeated_heads import heads_once
 from fx2ttnn.recognise.rotary import align_heads
 from fx2ttnn.recognise.rows import separate_rows
 from fx2ttnn.recognise.scaled_rotary import scale_tables
 from fx2ttnn.recognise.shared_keys import join_parts_of_heads
 from fx2ttnn.recognise.simplify import simplify
 from fx2ttnn.recognise.single_head import without_single_heads
+from fx2ttnn.recognise.spelling import one_spelling
 from fx2ttnn.recognise.tables import tabulate_positions
 from fx2ttnn.recognise.transposed import transposed_weights
 
 
 def recognise(capture: Capture) -> Capture:
     """The capture with its graph in terms of transformer operations; ops that no pattern knows stay as they are."""
-    graph = without_single_heads(real_rotary(simplify(capture.graph)))
+    graph = without_dead_code(heads_once(one_spelling(simplify(capture.graph))))
+    graph = without_single_heads(real_rotary(graph))
     graph = tabulate_positions(without_dead_code(heads_first(graph)))
     graph = apply_patterns(transposed_weights(separate_rows(graph)))
     graph = without_dead_code(place_experts(scale_tables(join_halves(graph))))

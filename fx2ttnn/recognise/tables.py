@@ -53,7 +53,7 @@ def tabulate_positions(graph: Graph) -> Graph:
         attrs = {"stem": stem, "table": table, "border": border}
         tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table), sources))
     graph = graph.with_ops((*tables, *rest))
-    return _without_heads(graph)
+    return _of_tokens(_without_heads(graph))
 
 
 def _last_position(graph: Graph) -> tuple[Graph, int]:
@@ -161,6 +161,26 @@ def _without_heads(graph: Graph) -> Graph:
 def border_of(graph: Graph) -> int:
     """The length up to which sequences have other rows of the position tables than beyond, or 0."""
     return max((op.attrs["border"] for op in graph.ops if op.name == "position_table"), default=0)
+
+
+def _of_tokens(graph: Graph) -> Graph:
+    """Tables that are only added to hidden states [B, S, X] of their width get attribute `of_tokens`."""
+    users = graph.users()
+
+    def added(value: str) -> bool:
+        shape, readers = graph.specs[value].shape, users.get(value, [])
+        return len(shape) == 3 and all(
+            base_name(op.name) == "add" and all(graph.specs[v].shape == shape for v in op.inputs) for op in readers
+        )
+
+    return graph.with_ops(
+        tuple(
+            replace(op, attrs={**op.attrs, "of_tokens": True})
+            if op.name == "position_table" and added(op.outputs[0])
+            else op
+            for op in graph.ops
+        )
+    )
 
 
 def append(table: Graph, op: Op, spec: TensorSpec, constants: Mapping[str, Any] | None = None) -> Graph:

@@ -245,6 +245,8 @@ class Reference:
             inputs = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
             step.before[path] = step.with_users(inputs[0]) if inputs else None
             outputs = output if isinstance(output, (tuple, list)) else [output]
-            step.after[path] = [o for o in outputs if isinstance(o, torch.Tensor)]
+            step.after[path] = [
+                o.clone() for o in outputs if isinstance(o, torch.Tensor)
+            ]  # a model may write into it later
 
         return record
