@@ -169,7 +169,7 @@ class Weights:
         names = _as_list(names)
 
         def make():
-            bias = self.joined(names, parts, rows, orders, experts, fill).reshape(1, 1, 1, -1)
+            bias = self.joined(names, parts, rows, orders, experts, fill=fill).reshape(1, 1, 1, -1)
             others = math.prod(cfg.MESH_SHAPE[axis] for axis in partial_axes) - 1
             return torch.cat([bias, torch.zeros_like(bias).expand(others, -1, -1, -1)])
 

@@ -9,9 +9,9 @@ from .. import model_config as cfg
 from ..backend import CARD, backend, open_backend
 from .pcc import measured
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 RESULTS = PACKAGE / "report" / "tests.json"  # what `fx2ttnn report` shows of these tests
-outcomes, pccs = {}, {}
+reports = []
 
 
 def pytest_report_header():
@@ -29,13 +29,17 @@ def pytest_runtest_call(item):
 
 def pytest_runtest_logreport(report):
     if report.when == "call" or not report.passed:
-        test = f"{Path(report.fspath).resolve().relative_to(PACKAGE)}::{report.nodeid.partition('::')[2]}"
-        outcomes[test] = report.outcome
-        pccs.update((test, value) for name, value in report.user_properties if name == "pcc")
+        reports.append(report)
 
 
 def pytest_sessionfinish(session):
     """Keep outcomes, and the least PCC of each test, beside those of earlier runs of other tests."""
+    outcomes, pccs = {}, {}
+    for report in reports:
+        file = (session.config.rootpath / report.fspath).resolve().relative_to(PACKAGE)
+        test = f"{file}::{report.nodeid.partition('::')[2]}"
+        outcomes[test] = report.outcome
+        pccs.update((test, value) for name, value in report.user_properties if name == "pcc")
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name, found in ("runs", outcomes), ("pcc", pccs):
         kept.setdefault(name, {}).setdefault("card" if backend() == CARD else "emulator", {}).update(found)

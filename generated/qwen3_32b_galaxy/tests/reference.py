@@ -77,6 +77,12 @@ class Prompt:
         return F.pad(tile, (0, 0, 0, 32 - tile.shape[1])).unsqueeze(0)
 
 
+def cache_argument(model, cache):
+    """A cache as the argument that `model` has for it: transformers has begun to call `past_key_values` `cache`, class by class."""
+    names = inspect.signature(model.forward).parameters
+    return {"cache" if "cache" in names and "past_key_values" not in names else "past_key_values": cache}
+
+
 class Reference:
     """The model and its steps. Weights are bfloat16 numbers; the arithmetic is float32, one module at a time, to save memory."""
 
@@ -145,7 +151,9 @@ class Reference:
         cache = DynamicCache()
         hooks = self._hooks(prompt)
         with torch.no_grad():
-            prompt.logits = self.model(input_ids=prompt.tokens[None], **self._held(cache)).logits[0, -1].float()
+            prompt.logits = (
+                self.model(input_ids=prompt.tokens[None], **cache_argument(self.model, cache)).logits[0, -1].float()
+            )
         for hook in hooks:
             hook.remove()
         prompt.cache = [as_cached((held.keys.float(), held.values.float()), n) for n, held in enumerate(cache.layers)]
@@ -179,11 +187,6 @@ class Reference:
             for layer, reset in zip(layers, own):
                 layer.reset_parameters = reset
 
-    def _held(self, cache):
-        """Transformers has begun to call the argument `past_key_values` `cache`, class by class."""
-        names = inspect.signature(self.model.forward).parameters
-        return {"cache" if "cache" in names and "past_key_values" not in names else "past_key_values": cache}
-
     def _past(self):
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
         dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
@@ -205,7 +208,7 @@ class Reference:
                         input_ids=step.tokens.unsqueeze(1),
                         position_ids=step.positions.unsqueeze(1),
                         attention_mask=self._mask(start, number),
-                        **self._held(cache),
+                        **cache_argument(self.model, cache),
                     )
                     .logits[:, 0]
                     .float()
