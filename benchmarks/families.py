@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/families.py [TYPE ...]
 
 Writes docs/families.md, unless only some types are asked for. Each type gets its configuration class's defaults, shrunk. A complete one must
-compute what Hugging Face's module computes (`assert_equals_model` of the tests); no result may be a traceback: exit code 1 for either.
+compute what Hugging Face's module computes (`assert_equals_model` of the tests), and ttnn accept its package on the mock; no result may be a traceback: exit code 1 for either.
 """
 
 from __future__ import annotations
@@ -60,9 +60,11 @@ LATENT: dict[str, Any] = {
     "num_key_value_heads": 8,
 }
 COMPLETE, UNSUPPORTED, REFUSED, OTHER, BUG = "complete", "unsupported", "refused", "no decoder-only model", "BUG"
-NOT_OURS = ("encoder", "multimodal", "does not give", "has no attention layer with a cache")
+BY_TTNN = "refused by ttnn"
+NOT_OURS = ("an encoder", "multimodal", "does not give", "has no attention layer with a cache")
 TITLES = {
-    COMPLETE: "A package for decode and prefill on n150; the recognised graph equals Hugging Face's module",
+    COMPLETE: "A package for n150 that ttnn's host code accepts on the mock; the recognised graph of decode equals Hugging Face's module",
+    BY_TTNN: "A package that ttnn refuses",
     UNSUPPORTED: "No package: a report names the operations without a rule",
     REFUSED: "No capture: one message says why",
     OTHER: "Not a decoder-only language model with attention, which is all that we compile",
@@ -96,10 +98,11 @@ def main() -> int:
 
 
 def result_of(family: str) -> Result:
-    """Compile the tiny model of this type, and compare what is complete."""
+    """Compile the tiny model of this type; what is complete is compared with the model, and checked."""
     from recognised import assert_equals_model
 
     from fx2ttnn.capture import load_config
+    from fx2ttnn.check import check
 
     with tempfile.TemporaryDirectory(prefix="fx2ttnn_families_") as parent:
         folder = Path(parent) / family.replace("-", "_")
@@ -113,6 +116,11 @@ def result_of(family: str) -> Result:
                 return Result(family, UNSUPPORTED, f"{compiled.coverage.percent:.0f} %: {', '.join(sorted(names))}")
             with pytest.MonkeyPatch.context() as patch:
                 assert_equals_model(load_config(str(folder)), patch)
+            package = Path(parent) / "package"
+            pipeline.write_package(compiled, package)
+            if findings := list(check(package).distinct_findings):
+                where, message = findings[0].rule or findings[0].file, " ".join(findings[0].message.split())
+                return Result(family, BY_TTNN, f"{where}: {message[:200]}")
             return Result(family, COMPLETE)
         except UserError as error:
             why = " ".join(str(error).replace(f"{folder}/", "").split())

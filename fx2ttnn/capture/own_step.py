@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from fx2ttnn.capture.clean import clean
-from fx2ttnn.capture.own_attention import Form, as_ops, check_form, form_of, shorten_moves, written_attentions
+from fx2ttnn.capture.moves import shorten_moves
+from fx2ttnn.capture.own_attention import Form, as_ops, check_form, form_of, written_attentions
 from fx2ttnn.capture.to_graph import to_graph
 from fx2ttnn.capture.trace import Trace, trace_step
 from fx2ttnn.errors import CaptureError
