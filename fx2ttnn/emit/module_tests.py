@@ -135,8 +135,10 @@ def _of_depth(capture: Capture, layers: int) -> dict[str, dict[str, float]]:
     from transformers import AutoConfig
 
     infos = capture.modules
+    if capture.module:
+        return {}
     config = AutoConfig.for_model(**{**capture.config, "num_hidden_layers": layers})
-    if capture.module or config.num_hidden_layers == len({layer_of(path) for path in infos} - {None}):
+    if config.num_hidden_layers == len({layer_of(path) for path in infos} - {None}):
         return {}
     found = {}
     for path, module in build_model(config).named_modules():
