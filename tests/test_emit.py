@@ -122,6 +122,16 @@ def test_no_numbered_temporaries(model, target):
     assert forwards >= 7
 
 
+CTRL = {"model_type": "ctrl", "n_embd": 512, "n_layer": 2, "n_head": 8, "vocab_size": 512, "n_positions": 256}
+
+
+def test_modules_that_are_numbers_have_names(tmp_path):
+    """As those of a `Sequential`."""
+    config = write_config(tmp_path / "ctrl", CTRL)
+    pipeline.write_package(pipeline.compile_model(pipeline.Options(str(config), "n150")), tmp_path / "package")
+    assert "ffn_2 = ttnn.linear(" in (tmp_path / "package" / "ffn.py").read_text()
+
+
 @every_package
 def test_every_class_says_what_it_is(model, target):
     for name, tree in python_files(package(model, target)).items():

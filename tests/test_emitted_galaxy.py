@@ -12,13 +12,14 @@ LOGITS = [f"tests/model/test_model.py::test_{name}" for name in ("decode", "pref
 
 @pytest.mark.slow
 def test_qwen3_32b_on_galaxy(tmp_path: Path) -> None:
-    """Bfloat8_b weights and cache: every module and the logits against Hugging Face, three steps, another position for every user, and prompts, PCC 0.99."""
+    """Bfloat8_b weights and cache: a layer, what is around the layers and the logits against Hugging Face, three steps, another position for every user, and prompts, PCC 0.99."""
     package = compiled(tmp_path, "qwen3-32b", "galaxy", max_seq_len=128)
-    assert_passes(run_suite(package, "tests/modules", *LOGITS))
+    modules = [f"tests/modules/test_{name}.py" for name in ("decoder", "embed_tokens", "lm_head", "sampling")]
+    assert_passes(run_suite(package, *modules, *LOGITS))
 
 
 @pytest.mark.slow
 def test_qwen3_32b_on_galaxy_in_bfloat16(tmp_path: Path) -> None:
-    """Attention in decode and prefill, and the logits of decode steps, with PCC 0.999."""
+    """Attention of prompts, and the logits of decode steps, with PCC 0.999."""
     package = compiled(tmp_path, "qwen3-32b", "galaxy", "accuracy", max_seq_len=128)
-    assert_passes(run_suite(package, "tests/modules/test_attention.py", LOGITS[0]))
+    assert_passes(run_suite(package, "tests/modules/test_attention.py::test_qwen3_attention_prefill", LOGITS[0]))

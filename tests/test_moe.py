@@ -191,7 +191,8 @@ def test_the_emitted_suite_passes(family, target):
     A gated shared expert; groups, and a correction of the choice; biases, sinks and a clamped activation; half an expert on a chip; two
     experts on each of 32 chips.
     """
-    assert_passes(run_suite(package(family, target)))
+    selection = ("tests/ops", "tests/modules") if target == "galaxy" else ()  # what is around them runs on fewer chips
+    assert_passes(run_suite(package(family, target), *selection))
 
 
 def test_a_module_whose_tokens_are_divided_knows_the_length_of_the_chunk(tmp_path):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fx2ttnn.emit.configs import Configs, literal
-from fx2ttnn.emit.units import Body, Unit, attribute_of, identifier, relative
+from fx2ttnn.emit.units import Body, Unit, attribute_of, relative
 from fx2ttnn.ir import Ref
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
+from fx2ttnn.names import identifier
 
 COLLECTIVES = {"ttnn.all_reduce", "ttnn.all_gather", "ttnn.reduce_scatter", "ttnn.mesh_partition"}
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fx2ttnn.emit.code import Names, Writer
-from fx2ttnn.emit.units import Unit, identifier
+from fx2ttnn.emit.units import Unit
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Lowered
+from fx2ttnn.names import identifier
 from fx2ttnn.plan.segments import layer_of
 from fx2ttnn.recognise.tables import border_of
 

@@ -141,7 +141,7 @@ def _of_depth(capture: Capture, layers: int) -> dict[str, dict[str, float]]:
     if config.num_hidden_layers == len({layer_of(path) for path in infos} - {None}):
         return {}
     found = {}
-    for path, module in build_model(config).named_modules():
+    for path, module in build_model(config, own_attention=capture.own_attention).named_modules():
         whole = infos[path].numbers if path in infos else {}
         numbers = numbers_of(module)
         found[path] = {name: value for name, value in whole.items() if numbers.get(name, value) != value}

@@ -6,14 +6,13 @@ deeper is inlined. classes.py names the classes.
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
+from fx2ttnn.names import identifier
 from fx2ttnn.plan.segments import layer_of
 
 ROUTER = "router"  # of experts: its module is a unit, although it lies inside another one
@@ -63,12 +62,6 @@ class Unit:
     def all_calls(self) -> list[Call]:
         """Every call in the unit and below, of every mode."""
         return [call for mode, body in self.bodies.items() for call in body.all_calls(mode)]
-
-
-def identifier(text: str) -> str:
-    """A Python identifier made from a module's name."""
-    cleaned = re.sub(r"\W", "_", text)
-    return f"_{cleaned}" if not cleaned or cleaned[0].isdigit() or keyword.iskeyword(cleaned) else cleaned
 
 
 def unit_paths(calls: Iterable[Call]) -> set[str]:

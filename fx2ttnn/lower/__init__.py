@@ -12,6 +12,7 @@ from fx2ttnn.lower.host import host_call
 from fx2ttnn.lower.rules import Rule, RuleCall, RuleError, load_rules
 from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory, Parameter, Tensor
 from fx2ttnn.lower.vocabulary import DRAM, Vocabulary
+from fx2ttnn.names import identifier
 from fx2ttnn.plan import Plan
 
 BLOCK_SIZE = 64  # tokens of a page of the KV cache, as vLLM serves Galaxy (peers.md 7a)
@@ -229,14 +230,13 @@ class _Engine:
         if name.startswith("="):
             return self.python[scope[name[1:]].name]
         if name == "leaf":  # the words of the module whose weight it is: q_proj, k_proj, v_proj -> qkv
-            if not isinstance(op.args[1], tuple):
-                return (op.attrs.get("part") or op.module.rsplit(".", 1)[-1]).removesuffix("_proj")
-            leaves = [
-                n.rsplit(".", 2)[-2]
-                for v in op.inputs
-                if (n := self.plan.graph.parameters.get(v, "")).endswith(".weight")
-            ]
-            return "".join(leaf.removesuffix("_proj") for leaf in dict.fromkeys(leaves))
+            parent, _, leaf = op.module.rpartition(".")
+            leaves = [op.attrs.get("part") or leaf]
+            if isinstance(op.args[1], tuple):
+                weights = (self.plan.graph.parameters.get(v, "") for v in op.inputs)
+                leaves = [n.rsplit(".", 2)[-2] for n in weights if n.endswith(".weight")]
+            word = "".join(leaf.removesuffix("_proj") for leaf in dict.fromkeys(leaves))
+            return identifier(f"{parent.rpartition('.')[2]}_{word}" if word[:1].isdigit() else word)
         return name
 
     # -- values --------------------------------------------------------------------------------------------------------
