@@ -122,14 +122,23 @@ def test_no_numbered_temporaries(model, target):
     assert forwards >= 7
 
 
-CTRL = {"model_type": "ctrl", "n_embd": 512, "n_layer": 2, "n_head": 8, "vocab_size": 512, "n_positions": 256}
+SIZES = {"num_attention_heads": 8, "num_key_value_heads": 4, "num_hidden_layers": 2, "hidden_size": 512}
+NUMBERED = {
+    "ffn.py": (
+        "ffn_2 = ttnn.linear(",
+        {"model_type": "ctrl", "n_embd": 512, "n_layer": 2, "n_head": 8, "n_positions": 256},
+    ),
+    "rotary_embs.py": ("def decode_forward(", {"model_type": "granite_swa", "intermediate_size": 512, **SIZES}),
+}
 
 
-def test_modules_that_are_numbers_have_names(tmp_path):
-    """As those of a `Sequential`."""
-    config = write_config(tmp_path / "ctrl", CTRL)
+@pytest.mark.parametrize("file", NUMBERED)
+def test_modules_that_are_numbers(file, tmp_path):
+    """Those of a `Sequential` get names; rotary embeddings in a list are no layers."""
+    line, fields = NUMBERED[file]
+    config = write_config(tmp_path / fields["model_type"], {**fields, "vocab_size": 512})
     pipeline.write_package(pipeline.compile_model(pipeline.Options(str(config), "n150")), tmp_path / "package")
-    assert "ffn_2 = ttnn.linear(" in (tmp_path / "package" / "ffn.py").read_text()
+    assert line in (tmp_path / "package" / file).read_text()
 
 
 @every_package

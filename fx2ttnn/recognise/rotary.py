@@ -197,7 +197,7 @@ def _chain(
             return None
         if op.name == "linear":
             return [*found, op]
-        if op.name not in ("rotary", "split_heads", *_OF_HEADS):
+        if op.name not in ("rotary", "split_heads", "scale", *_OF_HEADS):
             return None
         found.append(op)
         value, reader = op.args[0], op

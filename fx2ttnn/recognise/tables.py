@@ -45,13 +45,14 @@ def tabulate_positions(graph: Graph) -> Graph:
         for value in numbers:
             del inside[value]
         rest, wanted = _cut(graph, inside)
+    layers = {layer_of(op.module) for op in graph.ops if op.name == "update_cache"}
     tables: list[Op] = []
     for value in wanted:
         stem = _stem(value, inside, {op.attrs["stem"] for op in tables})
         table = _slice(graph, value, inside)
         sources = tuple(s for op in table.ops for s in op.sources)
         attrs = {"stem": stem, "table": table, "border": border}
-        tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table), sources))
+        tables.append(Op("position_table", (Ref(POSITIONS),), (value,), attrs, _module(table, layers), sources))
     graph = graph.with_ops((*tables, *rest))
     return _of_tokens(_without_heads(graph))
 
@@ -207,10 +208,15 @@ def _slice(graph: Graph, value: str, inside: dict[str, Op]) -> Graph:
     return Graph(value, inputs, (value,), tuple(reversed(ops)), specs, {}, constants)
 
 
-def _module(table: Graph) -> str:
-    """The module that computes the table; a last step inside a layer does not make the table the layer's."""
+def _module(table: Graph, layers: set[str | None]) -> str:
+    """The module that computes the table; a last step inside one of `layers` does not make the table the layer's.
+
+    A list of modules that are no layers, as rotary embeddings may be in, stands for each of them.
+    """
     modules = [op.module for op in table.ops]
-    return next((module for module in reversed(modules) if layer_of(module) is None), modules[-1])
+    module = next((module for module in reversed(modules) if layer_of(module) not in layers), modules[-1])
+    listed = layer_of(module)
+    return module if listed is None or listed in layers else listed.rpartition(".")[0]
 
 
 def _stem(value: str, inside: dict[str, Op], taken: set[str]) -> str:
