@@ -141,6 +141,25 @@ def test_modules_that_are_numbers(file, tmp_path):
     assert line in (tmp_path / "package" / file).read_text()
 
 
+MIMO = {
+    **{"model_type": "mimo_v2_flash", "head_dim": 64, "vocab_size": 512, "intermediate_size": 512, **SIZES},
+    **{"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 128, "n_group": 1, "topk_group": 1},
+    **{"layer_types": ["full_attention", "sliding_attention"], "mlp_layer_types": ["dense", "sparse"]},
+    "max_position_embeddings": 256,
+}
+
+
+def test_layers_with_caches_of_different_heads(tmp_path):
+    """4 heads of keys in a layer that sees all, 8 in one with a window; values of 128 columns, to which those of keys are filled up."""
+    config = write_config(tmp_path / "mimo", MIMO)
+    pipeline.write_package(
+        pipeline.compile_model(pipeline.Options(str(config), "n150", max_seq_len=64)), tmp_path / "package"
+    )
+    text = (tmp_path / "package" / "model.py").read_text()
+    assert "shapes = [[(32, 4, 64, 128), (32, 4, 64, 128)], [(32, 8, 64, 128), (32, 8, 64, 128)]]" in text
+    assert "for kind in LAYER_KINDS[: len(self.layers)]" in text
+
+
 @every_package
 def test_every_class_says_what_it_is(model, target):
     for name, tree in python_files(package(model, target)).items():

@@ -23,7 +23,8 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
     inits = writer.inits(root)
     inits += [(unit.attribute, f"{unit.class_name}(mesh_device, weights.at({unit.path!r}))") for unit in others]
     classes = {unit.path: unit.class_name for unit in loop_units}
-    layer_states = _layer_states(loop_units[0], "decode")
+    caches = [[decode.tensors[v] for v in _layer_states(unit, "decode")] for unit in loop_units]
+    cache_shapes = [[tensor.shape for tensor in pair] for pair in caches]
     methods = {mode: _method(program, root, writer, mode, loop_units) for mode in program.plans}
     kinds = {unit.path: kind for kind, unit in enumerate(loop_units)}
     text = "\n".join(line for m in methods.values() for line in m["before"] + m["after"])
@@ -39,8 +40,9 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
         "layer_kinds": [kinds[like] for like in layers.values()],
         "layers_path": next(iter(layers)).rsplit(".", 1)[0],
         "inits": inits,
-        "cache_dtype": decode.tensors[layer_states[0]].dtype,
-        "cache_shapes": [decode.tensors[v].shape for v in layer_states],
+        "cache_dtype": caches[0][0].dtype,
+        "cache_shapes": cache_shapes,
+        "unlike_caches": cache_shapes != cache_shapes[:1] * len(cache_shapes),
         "methods": methods,
         "border": border_of(program.plan.capture.graph),
         "logits_dims": decode.tensors[decode.outputs[0]].mesh_dims,

@@ -42,6 +42,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             of_depth=_of_depth(program.plan.capture, layers),
             own_attention=program.plan.capture.own_attention,
             repeated=_repeated(program.plan.capture.graph),
+            unlike_caches=_unlike_caches(program.plan.capture.graph),
             cache=cache,
             cache_orders=_cache_orders(program.plan),
             expanded_from=_expanded_from(program.plan),
@@ -82,6 +83,13 @@ def _layers(capture: Capture, enough: int) -> int:
         return enough
     except Exception:
         return max(int(layer.rsplit(".", 1)[1]) for layer in map(layer_of, capture.modules) if layer) + 1
+
+
+def _unlike_caches(graph: Graph) -> bool:
+    """Whether layers, or keys and values, differ in their heads or in the columns of these."""
+    updates = [op for op in graph.ops if op.name == "update_cache"]
+    columns = [{order[0] for order in op.attrs.get("orders", ()) if order} for op in updates]  # before zeros are added
+    return len({graph.specs[v].shape for op in updates for v in op.outputs}) > 1 or any(len(c) > 1 for c in columns)
 
 
 def _repeated(graph: Graph) -> int:
