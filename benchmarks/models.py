@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -114,6 +115,8 @@ def _emulated(package: Path, classes: list[str]) -> dict[str, Any]:
     for name in classes:
         command += [f"{package.name}/tests/modules/test_{files[name]}.py::test_{snake(name)}_{m}" for m in MODES]
     done = subprocess.run(command, cwd=package.parent, capture_output=True, text=True)
+    if done.returncode == -signal.SIGKILL:
+        return {"failed": [], "killed": True}
     results = package / "report" / "tests.json"
     if not results.exists():
         return {"failed": [(done.stdout + done.stderr)[-300:]]}
@@ -160,7 +163,8 @@ def _line(row: dict[str, Any]) -> str:
         pcc = "; ".join(
             " / ".join("not run" if v is None else f"{v:.5f}" for v in two) for two in row.get("pcc", {}).values()
         )
-        pcc = (pcc or "not run") + (" FAILED" if row["failed"] else "")
+        pcc = "killed: more memory than the machine has" if row.get("killed") else pcc or "not run"
+        pcc += " FAILED" if row["failed"] else ""
     tokens, percent, seconds = str(row["tokens"]), f"{row['percent']:.0f} %", f"{row['seconds']:.0f}"
     cells = (row["model"], row["family"], row["target"], tokens, percent, check, pcc, seconds)
     return f"| {' | '.join(cells)} |"

@@ -135,6 +135,23 @@ def test_an_input_on_few_cores_moves_where_the_output_would_crowd_them(width, co
     assert WORDS.matmul_input(heads, width).core_count == cores
 
 
+@pytest.mark.parametrize(
+    ("n", "block"), [(5120, 6), (18944, 3), (40960, 1)], ids=["a layer's", "a vocabulary's eighth", "more than fits"]
+)
+def test_blocks_of_a_streamed_weight_fit_beside_the_sums_of_its_columns(n, block):
+    """The core next to a bank holds three blocks of the bank's columns; six tiles of 18944 columns were refused on the mock."""
+    x = Tensor(
+        "x",
+        (1, 1, 32, 6144),
+        "bfloat16",
+        "TILE",
+        WORDS.home(Tensor("x", (1, 1, 32, 6144), "bfloat16", "TILE", Memory("L1"))),
+    )
+    assert x.memory.core_count == 32
+    config = dict(WORDS.dram_sharded_matmul(x, weight(6144, n)).kwargs)
+    assert config["in0_block_w"] == block
+
+
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 

@@ -194,14 +194,25 @@ class Vocabulary:
         banks = self.target.dram_banks
         return Memory("DRAM", "width", (k, tiles(-(-tiles(n) // banks) * TILE) * TILE), (((0, 0), (banks - 1, 0)),))
 
-    def dram_sharded_matmul(self, x: Tensor, n: int) -> Construct:
-        """Program of a matmul whose weight streams from DRAM banks and whose input is width sharded over L1."""
+    def dram_sharded_matmul(self, x: Tensor, weight: Tensor) -> Construct:
+        """Program of a matmul whose weight streams from DRAM banks and whose input is width sharded over L1.
+
+        A core next to a bank holds three blocks of its columns, their sums in float32, the output and the bias.
+        """
         cores = x.memory.core_count
-        per_core = tiles(x.width) // cores
-        block = max(b for b in range(1, MATMUL_BLOCK + 1) if per_core % b == 0)
+        per_core, per_bank = tiles(x.width) // cores, -(-tiles(weight.width) // self.target.dram_banks)
+        tile = TILE * TILE
+        sums = per_bank * tile * (4 + 2 + 2)
+        room = self.target.l1_usable_bytes - L1_LEFT_FREE
+
+        def fits(block: int) -> bool:
+            return 3 * block * per_bank * tile * BYTES[weight.dtype] + 2 * block * tile * BYTES[x.dtype] + sums <= room
+
+        blocks = divisors(per_core, MATMUL_BLOCK)
+        block = max((b for b in blocks if fits(b)), default=1)
         return Construct(
             "ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig",
-            (("in0_block_w", block), ("per_core_M", tiles(x.rows)), ("per_core_N", -(-tiles(n) // cores))),
+            (("in0_block_w", block), ("per_core_M", tiles(x.rows)), ("per_core_N", -(-tiles(weight.width) // cores))),
         )
 
     def prefill_matmul(self, x: Tensor, weight: Tensor) -> Construct:
