@@ -99,6 +99,8 @@ def measure(model: str, target: str) -> dict[str, Any]:
         _fx2ttnn("check", package)
         found = json.loads((package / "report" / "check.json").read_text())
         row |= {"ok": found["ok"], "layers": {c["class_name"]: c["totals"]["device_ops"] for c in _decode(found)}}
+        if not row["layers"]:  # refused in each: there is nothing to count or to run
+            return row | {"failed": []}
         _compile(model, target, TOKENS, short)
         return row | _emulated(short, list(row["layers"]))
 
