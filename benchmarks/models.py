@@ -76,10 +76,10 @@ def main() -> None:
 def measure(model: str, target: str) -> dict[str, Any]:
     """One row: what the commands printed and wrote for `model` on `target`."""
     row: dict[str, Any] = {"model": model, "target": target}
-    most = json.loads(models.config_path(model).read_text())["max_position_embeddings"]
+    config = json.loads(models.config_path(model).read_text())
     with tempfile.TemporaryDirectory(prefix="fx2ttnn_models_") as folder:
         package, short = Path(folder) / "package", Path(folder) / "short"
-        for tokens in (n for n in CACHES if n <= most):
+        for tokens in (n for n in CACHES if n <= config["max_position_embeddings"]):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = _compile(model, target, tokens, package)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -90,10 +90,7 @@ def measure(model: str, target: str) -> dict[str, Any]:
         if done.returncode == 2:
             return row | {"refused": " ".join(done.stderr.split()).removeprefix("fx2ttnn: ")}
         coverage = json.loads((package / "report" / "coverage.json").read_text())
-        row |= {
-            "family": json.loads(models.config_path(model).read_text())["model_type"],
-            "percent": coverage["percent"],
-        }
+        row |= {"family": config["model_type"], "percent": coverage["percent"]}
         if done.returncode:
             return row | {"unsupported": sorted({r["op"] for r in coverage["rows"] if r["problem"]})}
         _fx2ttnn("check", package)

@@ -18,9 +18,9 @@ def one_spelling(graph: Graph) -> Graph:
 
     A parameter that the same module adds to a linear is its bias. What is expanded for an elementwise op only is read as it is.
     """
-    producers = graph.producers()
+    producers, users = graph.producers(), graph.users()
     for op in graph.ops:
-        spelled = _with_bias(_of_expanded(_spelled(op, graph, producers), graph, producers), graph, producers)
+        spelled = _with_bias(_of_expanded(_spelled(op, graph, producers), graph, producers), graph, producers, users)
         producers |= dict.fromkeys(op.outputs, spelled)
     return graph.with_ops(tuple(producers[op.outputs[0]] for op in graph.ops))
 
@@ -76,14 +76,14 @@ def _of_expanded(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
     return replace(op, args=tuple(map(plain, op.args)))
 
 
-def _with_bias(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
+def _with_bias(op: Op, graph: Graph, producers: Mapping[str, Op], users: Mapping[str, list[Op]]) -> Op:
     if base_name(op.name) != "add" or op.attrs or len(op.inputs) != 2:
         return op
     for value, bias in (op.args, op.args[::-1]):
         linear = producers.get(value)
         if linear is None or base_name(linear.name) != "linear" or len(linear.args) != 2 or linear.module != op.module:
             continue
-        if len(graph.users()[value]) > 1:
+        if len(users[value]) > 1:
             continue  # a correction of a choice, which others do not see
         if bias in graph.parameters and graph.specs[bias].shape == graph.specs[linear.args[1]].shape[:1]:
             return replace(linear, args=(*linear.args, bias), outputs=op.outputs, sources=linear.sources + op.sources)
