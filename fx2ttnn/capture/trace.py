@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import warnings
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,13 +132,11 @@ def _trace_once(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps torch from logging a failing shape function with its stack: the CaptureError says it; and libraries from saying what will change."""
+    """Keeps torch from logging a failing shape function with its stack: the CaptureError says it."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
+        yield
     finally:
         logger.disabled = before
 
