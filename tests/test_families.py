@@ -3,7 +3,7 @@
 import pytest
 from recognised import assert_equals_model
 from test_emitted_suites import assert_passes, compiled, run_suite
-from tiny import FAMILIES, HEADS, config_of, folder_of
+from tiny import CONFIGS, FAMILIES, HEADS, config_of, folder_of
 from tiny import compiled as stages
 
 
@@ -21,10 +21,19 @@ def test_every_operation_has_calls(family, target):
 
 
 @pytest.mark.slow
-def test_capped_scores_are_those_of_the_model(tmp_path):
-    """Attention of both kinds of layers, in decode and in prefill, where the cap bites."""
-    package = compiled(tmp_path, str(folder_of("capped")), "n150", max_seq_len=256)
+@pytest.mark.parametrize("family", ["capped", "many_heads"])
+def test_the_emitted_attention_passes(family, tmp_path):
+    """Scores where their cap bites, in both kinds of layers; more query heads on a chip than a tile has rows."""
+    package = compiled(tmp_path, str(folder_of(family)), "n150", max_seq_len=256)
     assert_passes(run_suite(package, "tests/modules/test_attention.py"))
+
+
+def test_more_kv_heads_on_a_chip_than_a_tile_has_rows_are_reported(monkeypatch):
+    """ttnn's host code accepts them, but its kernel would write to the cache what is not there."""
+    monkeypatch.setitem(CONFIGS, "many_kv_heads", {**CONFIGS["many_heads"], "num_key_value_heads": 40})
+    result = stages("many_kv_heads", "n150")
+    assert {op.name for op, _ in result.lowered.unsupported} == {"update_cache"}
+    assert stages("many_kv_heads", "n300").complete
 
 
 @pytest.mark.slow

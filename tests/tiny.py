@@ -128,6 +128,8 @@ HEADS: dict[str, dict[str, Any]] = {
 HEADS = {f"{family}_{fields['head_dim']}": {"model_type": family, **fields} for family, fields in HEADS.items()}
 CONFIGS |= {name: {**SIZES, **fields} for name, fields in HEADS.items()}
 CONFIGS["cohere_norms"] = {**CONFIGS["cohere"], "use_qk_norm": True}  # norms with other weights for every head
+# More heads than a tile has rows: ttnn makes and joins no more at once.
+CONFIGS["many_heads"] = {**CONFIGS["qwen3"], "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 32}
 # Zeros would change the mean of a layer norm of heads.
 CONFIGS["phi_norms_80"] = {**CONFIGS["phi"], "hidden_size": 640, "head_dim": 80, "qk_layernorm": True}
 # Scores of the order of their cap: leaving it out would change much.
