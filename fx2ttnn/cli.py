@@ -231,6 +231,8 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
         ),
         (written, str(folder)),
     ]
+    if plan.capture.part_of:
+        rows.insert(0, ("text only", f"the language model of a {plan.capture.part_of}: its other inputs are left out"))
     for name, value in rows:
         table.add_row(name, value)
     out.print(table)

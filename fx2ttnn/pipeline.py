@@ -76,7 +76,7 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     progress("capture")
     # A decode step holds a whole tile of rows; the users fill the first of them and the other rows idle.
     capture = capture_decode(source.config, target.max_batch, length, source.model_class)
-    capture = replace(capture, users=options.batch, config=source.fields, module=source.module)
+    capture = replace(capture, users=options.batch, config=source.fields, module=source.module, part_of=source.part_of)
     _dump(dump, "1_capture.txt", capture.graph)
     progress("recognise")
     from fx2ttnn.recognise import recognise

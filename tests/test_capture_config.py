@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fx2ttnn import models
-from fx2ttnn.capture import capture_decode, load_config
+from fx2ttnn.capture import capture_decode, load_config, load_source
 from fx2ttnn.errors import CaptureError, UserError
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 80}
@@ -32,6 +32,16 @@ def test_built_in_by_its_hub_id():
 def test_folder_and_file(tmp_path):
     path = write(tmp_path, LLAMA)
     assert load_config(path).hidden_size == load_config(str(tmp_path)).hidden_size == 64
+
+
+def test_of_a_multimodal_model_the_language_model_is_taken(tmp_path):
+    """As on the hub: nested fields without what equals their class's defaults. The whole model says whether weights are tied."""
+    text = {"model_type": "mistral", **SIZES, "num_key_value_heads": 4, "tie_word_embeddings": False}
+    del text["vocab_size"]
+    source = load_source(write(tmp_path, {"model_type": "mistral3", "text_config": text, "vision_config": {}}))
+    assert (source.part_of, source.fields) == ("mistral3", text | {"vocab_size": 32000})
+    whole = {"model_type": "mistral3", "text_config": text, "vision_config": {}, "tie_word_embeddings": True}
+    assert load_config(write(tmp_path, whole)).tie_word_embeddings
 
 
 def test_fewer_layers_cut_per_layer_lists(tmp_path):
@@ -63,7 +73,7 @@ def test_sizes_under_the_names_of_the_model(tmp_path):
         ({**SIZES, "model_type": "bert"}, ["encoder", "is_decoder"]),
         ({"model_type": "t5", "d_model": 64, "num_layers": 2, "num_heads": 2, "vocab_size": 80}, ["encoder-decoder"]),
         ({**SIZES, "model_type": "vit"}, ["AutoModelForCausalLM"]),
-        ({"model_type": "gemma3", "text_config": {}, "vision_config": {}}, ["multimodal"]),
+        ({"model_type": "qwen2_vl", "text_config": {}, "vision_config": {}}, ["multimodal"]),
     ],
 )
 def test_refused_config(content, words, tmp_path):

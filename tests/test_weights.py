@@ -111,6 +111,29 @@ def test_safetensors(tied: SimpleNamespace, tmp_path: Path, single: bool, dtype:
     assert all(torch.equal(tied.checkpoint.read_tensor(opened, name), state[name]) for name in state)
 
 
+def test_the_language_model_of_a_multimodal_checkpoint(tmp_path: Path) -> None:
+    """Written by transformers' own class, with a vision tower; what lacks a tensor of the language model is refused."""
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Mistral3Config(text_config=tiny.CONFIGS["mistral"], vision_config={"model_type": "pixtral", **vision})
+    whole = Mistral3ForConditionalGeneration(config).bfloat16()
+    whole.save_pretrained(tmp_path / "whole")
+    package = compiled(tmp_path, json.loads((tmp_path / "whole" / "config.json").read_text()), "n150", "of_text")
+    reader = modules_of(package).checkpoint
+    state = reader.open_checkpoint(tmp_path / "whole")
+    reader.check_tensors(state)
+    inner = whole.model.language_model.state_dict()
+    assert set(state) == {f"model.{name}" for name in inner}
+    assert all(torch.equal(state[f"model.{name}"], tensor) for name, tensor in inner.items())
+    stored = {
+        name: tensor for name, tensor in reader.Checkpoint(tmp_path / "whole").items() if "layers.1.mlp" not in name
+    }
+    save_file(stored, tmp_path / "whole" / "model.safetensors")
+    with pytest.raises(reader.CheckpointError, match="3 missing: model.layers.1.mlp"):
+        reader.check_tensors(reader.open_checkpoint(tmp_path / "whole"))
+
+
 @pytest.mark.parametrize("names", [["lm_head.weight"], ["model.embed_tokens.weight"], None])
 def test_tied_embeddings(tied: SimpleNamespace, names: list[str] | None) -> None:
     """Either name stands for both; where both are there, the first counts, as in transformers."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from fx2ttnn import models
 from fx2ttnn.capture.config_check import check_config, check_fields
+from fx2ttnn.capture.text_part import text_part
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import OwnModule
 
@@ -20,13 +21,14 @@ class ModelSource:
     """What a model is built from: its configuration, and its class where that is not transformers' own for the configuration.
 
     `fields` are those of its config.json as they stand in the file; what transformers makes of them holds more, but that
-    changes with its version.
+    changes with its version. `part_of` is the type of the multimodal model of which this is the language model.
     """
 
     fields: dict[str, Any]
     config: Any
     model_class: Any = None
     module: OwnModule | None = None
+    part_of: str | None = None
 
 
 def load_config(reference: str, layers: int | None = None) -> Any:
@@ -38,11 +40,13 @@ def load_source(reference: str, layers: int | None = None, module: str | None = 
     """The model of a built-in name, a folder with a config.json or a GGUF file, either file, or a model of the hub.
 
     `layers` keeps the first so many layers only. `module` names a model class of the user's own, `path/to/file.py:Class`; other
-    code that comes with a model is never run. Raises UserError.
+    code that comes with a model is never run. Of a multimodal model the language model is taken. Raises UserError.
     """
     name, path = _locate(reference)
     fields = _read(path)
-    model_class = own = None
+    model_class = own = part_of = None
+    if not module and (text := text_part(fields, str(path))):
+        fields, part_of = text, fields["model_type"]
     if module := module or models.module_of(path):
         from fx2ttnn.capture.module import load_module
 
@@ -60,7 +64,7 @@ def load_source(reference: str, layers: int | None = None, module: str | None = 
         ) from error
     check_config(config, fields, str(path))
     config.name_or_path = name
-    return ModelSource(fields, config, model_class, own)
+    return ModelSource(fields, config, model_class, own, part_of)
 
 
 def _locate(reference: str) -> tuple[str, Path]:

@@ -12,7 +12,8 @@ from fx2ttnn.ir import Capture
 def weight_files(capture: Capture, render: Callable[..., str]) -> dict[str, str]:
     """Name and text of the files: weights.py, its cache, the reader of checkpoints, and the tensors that one must have."""
     files = {name: render(f"{name}.j2") for name in ("weights.py", "weight_cache.py")}
-    files["checkpoint.py"] = render("checkpoint.py.j2", apart=any(stored_apart(capture).values()))
+    apart = any(stored_apart(capture).values())
+    files["checkpoint.py"] = render("checkpoint.py.j2", apart=apart, part=capture.part_of is not None)
     return files | {"checkpoint.json": expected_tensors(capture)}
 
 
