@@ -167,6 +167,7 @@ class Capture:
     In `graph` the first layer of each distinct structure is spelled out; each further one is a single op `layer` whose
     attribute `like` names the layer it was proven equal to. `batch` rows are traced; `users` of them are in use.
     `module` defines the model's class where transformers does not. `own_attention`: the model's own code computes attention.
+    `own_positions`: the model counts positions on from the length of its cache, in which it knows of no users.
     """
 
     model_name: str
@@ -180,3 +181,4 @@ class Capture:
     users: int
     module: OwnModule | None = None
     own_attention: bool = False
+    own_positions: bool = False

@@ -59,6 +59,7 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, 
         max_seq_len,
         batch,
         own_attention=own_attention,
+        own_positions=any("own_positions" in str(node.target) for node in trace.graph.graph.nodes),
     )
 
 

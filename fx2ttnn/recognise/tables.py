@@ -211,12 +211,12 @@ def _slice(graph: Graph, value: str, inside: dict[str, Op]) -> Graph:
 def _module(table: Graph, layers: set[str | None]) -> str:
     """The module that computes the table; a last step inside one of `layers` does not make the table the layer's.
 
-    A list of modules, be it of layers or of rotary embeddings, stands for each of them: tables are looked up before the layers run.
+    A list of modules that are no layers, as rotary embeddings may be in, stands for each of them.
     """
     modules = [op.module for op in table.ops]
     module = next((module for module in reversed(modules) if layer_of(module) not in layers), modules[-1])
     listed = layer_of(module)
-    return module if listed is None else listed.rpartition(".")[0]
+    return module if listed is None or listed in layers else listed.rpartition(".")[0]
 
 
 def _stem(value: str, inside: dict[str, Op], taken: set[str]) -> str:
