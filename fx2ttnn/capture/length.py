@@ -33,13 +33,9 @@ class Length:
     def __add__(self, other: Any) -> Any:
         if isinstance(other, int | Length):
             return Length()
-        if self._positions is None or not isinstance(other, torch.Tensor):
-            return _refuse(self)
-        return (
-            torch.ops.fx2ttnn.own_positions(self._positions)
-            if holds(other, range(self._positions.shape[1]))
-            else _refuse(self)
-        )
+        positions = self._positions
+        counted = isinstance(other, torch.Tensor) and positions is not None and holds(other, range(positions.shape[1]))
+        return torch.ops.fx2ttnn.own_positions(positions) if counted else _refuse(self)
 
     __radd__ = __add__
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
@@ -62,12 +58,8 @@ class Unknown(TorchFunctionMode):
     """While it is active, `torch.ones` of a `Length` is a `NoPadding`, and a tensor may be added to one; any other function of torch refuses one."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if (
-            getattr(function, "__name__", "").strip("_") == "add"
-            and len(args) == 2
-            and isinstance(args[1], Length)
-            and not kwargs
-        ):
+        added = getattr(function, "__name__", "").strip("_") == "add" and len(args) == 2 and not kwargs
+        if added and isinstance(args[1], Length):
             return args[1] + args[0]
         if any(isinstance(a, Length | NoPadding) for a in _flat((*args, *(kwargs or {}).values()))):
             return NoPadding() if function is torch.ones and len(_flat(args)) == 2 else _refuse(self)

@@ -5,6 +5,7 @@ Of one token, [1], the value for each user is one of [B, 1]; and so is what is c
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from fx2ttnn.capture.clean import base_name
@@ -43,6 +44,8 @@ def _for_users(op: Op, apart: dict[str, str], graph: Graph, specs: dict[str, Ten
     by_element = (is_pointwise(op) or name in _CASTS) and len(counted) == 1 and not any(others)
     if by_element or name in ("expand", *_VIEWS):
         if name == "expand" and (counted != {True} or shape[1:] != specs[args[0]].shape[1:]):
+            raise _error(op)
+        if name in _VIEWS and math.prod(whole) != math.prod(specs[args[0]].shape):
             raise _error(op)
         if name in ("expand", *_VIEWS):
             op, args = replace(op, name="aten.view.default"), (args[0], whole)

@@ -268,10 +268,8 @@ class _Test:
 
     def _compare(self, name: str, value: str, index: int) -> str:
         expected = f"{self.step}.after[{self.unit.path!r}][{index}]"
-        weighed_inputs = _weigh_inputs(
-            self.program.plan.capture.graph
-        )  # then a router gives the weights of all experts
-        if self._is_router() and not weighed_inputs:
+        of_all = _weigh_inputs(self.program.plan.capture.graph)  # a router that gives the weights of all experts
+        if self._is_router() and not of_all:
             expected = f"reference.routing({self.step}, {self.routers[0]!r})"
         found = f"from_mesh(mesh_device, {name}, {self.lowered.tensors[value].mesh_dims})"
         if value in self.plan.placements and self.plan.fill(value):
@@ -283,7 +281,7 @@ class _Test:
                 return f"assert_pcc({found}[{users}][:, :, kept], {expected}[kept], cfg.PCC)"
             return f"assert_pcc({found}[{users}], {expected}, cfg.PCC)"
         if self.routers:
-            rows = "[kept]" if self._is_router() and not weighed_inputs else "[:, kept]"
+            rows = "[kept]" if self._is_router() and not of_all else "[:, kept]"
             return f"assert_pcc({found}[:, :, : prompt.count][:, :, kept], {expected}{rows}, cfg.PCC)"
         if self._behind_layers():
             expected = f"prompt.last_tile({expected})"

@@ -49,12 +49,9 @@ def _as_one(op: Op, graph: Graph, producers: dict[str, Op]) -> Op | None:
         tokens, width = graph.specs[hidden].shape
         experts = graph.specs[up].shape[0]
         of_all = (experts, tokens, width)
-        fits = (
-            found["experts"] == experts
-            and found["stack"] == of_all
-            and graph.specs[found["logits"]].shape == (tokens, experts)
-        )
-        if not fits or not {up, down} <= set(graph.parameters):
+        shapes = [graph.specs[value].shape for value in (found["logits"], op.outputs[0])]
+        fits = found["experts"] == experts and found["stack"] == of_all and {up, down} <= set(graph.parameters)
+        if not fits or shapes != [(tokens, experts), (tokens, width)]:
             continue
         attrs = {"transposed": True, "activation": activation, "gate": "halves", "weighed": "inputs"}
         product = next(o for o in graph.ops if down in o.inputs)
