@@ -168,6 +168,7 @@ class Capture:
     attribute `like` names the layer it was proven equal to. `batch` rows are traced; `users` of them are in use.
     `module` defines the model's class where transformers does not. `own_attention`: the model's own code computes attention.
     `part_of`: the type of the multimodal model whose language model this is.
+    `own_positions`: the model counts positions on from the length of its cache, in which it knows of no users.
     """
 
     model_name: str
@@ -182,3 +183,4 @@ class Capture:
     module: OwnModule | None = None
     own_attention: bool = False
     part_of: str | None = None
+    own_positions: bool = False

@@ -119,7 +119,7 @@ def test_sizes_out_of_range(sizes, tmp_path):
         ({"model_type": "bloom"}, "own code"),
         (
             {"model_type": "llama4_text", "num_key_value_heads": 2, "attention_chunk_size": 8, "head_dim": 16},
-            "self_attn.*mask",
+            r"self_attn.* chunk of 8 positions.*--max-seq-len is 32 and may be 8 at most",
         ),
         ({"model_type": "jamba", "num_key_value_heads": 2}, "mamba"),
     ],

@@ -83,7 +83,8 @@ def test_the_interpreter_runs_the_chosen_experts(index):
 @pytest.mark.parametrize("family", MIXTURES)
 def test_recognised_graph_equals_the_model(family, monkeypatch):
     graph = assert_equals_model(config_of(family), monkeypatch)
-    assert len(ops_of(graph, "router")) == len(ops_of(graph, "spread")) == len(ops_of(graph, "weigh")) > 0
+    weigh = "weigh_both" if family == "llama4_text" else "weigh"
+    assert len(ops_of(graph, "router")) == len(ops_of(graph, "spread")) == len(ops_of(graph, weigh)) > 0
     assert bool(ops_of(graph, "keep_groups")) == (family == "glm4_moe")
 
 
@@ -181,6 +182,7 @@ def test_the_reference_takes_tokens_that_choose_their_experts_clearly(tmp_path, 
         ("qwen2_moe", "n150"),
         ("glm4_moe", "n150"),
         ("gpt_oss", "n150"),
+        ("llama4_text", "n150"),
         ("mixtral_wide", "t3k"),
         ("qwen3_moe_wide", "galaxy"),
     ],
@@ -188,8 +190,8 @@ def test_the_reference_takes_tokens_that_choose_their_experts_clearly(tmp_path, 
 def test_the_emitted_suite_passes(family, target):
     """Gate and experts as modules; one expert is chosen by many tokens, one by hardly any (see the emitted reference.py).
 
-    A gated shared expert; groups, and a correction of the choice; biases, sinks and a clamped activation; half an expert on a chip; two
-    experts on each of 32 chips.
+    A gated shared expert; groups, and a correction of the choice; biases, sinks and a clamped activation; experts that read what is weighed;
+    half an expert on a chip; two experts on each of 32 chips.
     """
     selection = ("tests/ops", "tests/modules") if target == "galaxy" else ()  # what is around them runs on fewer chips
     assert_passes(run_suite(package(family, target), *selection))

@@ -171,6 +171,18 @@ MIXTURES |= {
     "solar_open": {**EIGHT, "n_routed_experts": 8, "n_group": 1, "topk_group": 1},  # one group limits nothing
     "minimax_m2": {"num_local_experts": 8, "num_experts_per_tok": 2},
     "afmoe": {**EIGHT, "num_experts": 8},
+    # Masks in chunks; complex numbers that rotate before heads come first; without rotation queries grow every 2 positions. Experts read
+    # what their router weighs.
+    "llama4_text": {
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "intermediate_size": 128,
+        "intermediate_size_mlp": 512,
+        "interleave_moe_layer_step": 2,
+        "no_rope_layers": [1, 0],
+        "attention_chunk_size": 256,
+        "floor_scale": 2,
+    },
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in MIXTURES.items()}
 # Latent attention: a low rank between queries, and between keys and values; of these columns of all heads rotate.

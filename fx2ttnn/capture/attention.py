@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from fx2ttnn.capture.known import holds
 from fx2ttnn.capture.length import NoPadding
 from fx2ttnn.errors import CaptureError, OwnAttention
 
@@ -26,12 +27,13 @@ _NEUTRAL = {
 
 @dataclass(frozen=True)
 class Mask:
-    """Stands for a mask: each query sees the positions up to its own, of these the last `window`.
+    """Stands for a mask: each query sees the positions up to its own, of these the last `window`, or those of its own chunk of `chunk`.
 
     `unsupported` says what other mask this is. A model may ask for masks that no layer uses, so only use is an error.
     """
 
     window: int | None = None
+    chunk: int | None = None
     unsupported: str | None = None
 
     def _read(self, *_: Any, **__: Any) -> NoReturn:
@@ -45,7 +47,12 @@ class Mask:
 
 
 def mask_function(
-    *args: Any, mask_function: Callable[..., Any], attention_mask: Any = None, local_size: int | None = None, **_: Any
+    *args: Any,
+    mask_function: Callable[..., Any],
+    attention_mask: Any = None,
+    local_size: int | None = None,
+    batch_size: int = 1,
+    **_: Any,
 ) -> Mask:
     """Names the mask a model asks for instead of building it."""
     from transformers import masking_utils
@@ -56,11 +63,16 @@ def mask_function(
         return Mask()
     if local_size and _same(mask_function, masking_utils.sliding_window_causal_mask_function(local_size)):
         return Mask(local_size)
+    no_padding: Any = (0,) * batch_size
+    if local_size and _same(mask_function, masking_utils.chunked_causal_mask_function(local_size, no_padding)):
+        return Mask(chunk=local_size)
     return Mask(unsupported=f"{mask_function.__qualname__.split('.')[0]} with local size {local_size}")
 
 
 def _same(a: Any, b: Any) -> bool:
     """Whether two functions have the same code and close over the same values."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, tuple) and holds(a, b)
     if not (callable(a) and callable(b) and hasattr(a, "__code__") and hasattr(b, "__code__")):
         same = a == b if not isinstance(a, tuple) else len(a) == len(b) and all(map(_same, a, b))
         return type(a) is type(b) and same
@@ -94,17 +106,23 @@ def attention_function(
         raise CaptureError("bidirectional attention is not supported")
     if attention_mask is not None:
         # What the model does is in the mask; the argument is a hint for kernels that read no mask.
-        sliding_window = _window(attention_mask)
+        sliding_window = _window(attention_mask, key.shape[2])
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
     op = torch.ops.fx2ttnn.attention
     return op(query, key, value, float(scaling), sliding_window, softcap, s_aux), None
 
 
-def _window(mask: Mask) -> int | None:
+def _window(mask: Mask, length: int) -> int | None:
+    """The window that the mask leaves of a cache of `length` positions."""
     other = mask.unsupported if isinstance(mask, Mask) else "one that the model builds itself"
     if other:
         raise CaptureError(f"attention mask is not supported: {other}; only causal and sliding-window causal masks are")
+    if mask.chunk is not None and length > mask.chunk:
+        raise CaptureError(
+            f"each token attends within its chunk of {mask.chunk} positions, which is supported for sequences of one chunk:"
+            f" --max-seq-len is {length} and may be {mask.chunk} at most"
+        )
     return mask.window
 
 

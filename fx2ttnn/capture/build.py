@@ -52,11 +52,11 @@ def build_model(config: Any, model_class: Any = None, own_attention: bool = Fals
 
 
 class _LargeOnMeta(TorchFunctionMode):
-    """While it is active, `torch.empty` of more than a GiB is a tensor on meta: all experts of a layer may be more than can be reserved."""
+    """While it is active, `torch.empty` or `zeros` of more than a GiB is a tensor on meta: all experts of a layer may be more than can be reserved."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if function is torch.empty and "device" not in kwargs:
+        if function in (torch.empty, torch.zeros) and "device" not in kwargs:
             shape = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
             if math.prod(shape) > 2**28:
                 kwargs = {**kwargs, "device": "meta"}

@@ -46,12 +46,13 @@ def slot_number(slot: LayerSlot) -> int:
 class TracedCache(Cache):
     """Turns each update into one `update_cache` op; what it cannot express raises CaptureError.
 
-    `plain_updates` counts updates whose layer index was a plain number.
+    `plain_updates` counts updates whose layer index was a plain number. `positions` [B, S] are those of the step's tokens.
     """
 
-    def __init__(self, max_seq_len: int) -> None:
+    def __init__(self, max_seq_len: int, positions: torch.Tensor | None = None) -> None:
         super().__init__(layers=[])
         self.max_seq_len = max_seq_len
+        self._positions = positions
         self.updates = 0
         self.plain_updates = 0
 
@@ -76,7 +77,7 @@ class TracedCache(Cache):
 
     def get_seq_length(self, layer_idx: Any = 0) -> Any:
         """How much the cache holds: a value that can say nothing (see length.py)."""
-        return Length()
+        return Length(self._positions)
 
     def get_max_length(self, layer_idx: Any = None) -> int:
         """The number of positions each layer holds."""

@@ -1,4 +1,4 @@
-"""The custom ops a captured graph may hold besides ATen: attention, the cache update, experts and a folded layer.
+"""The custom ops a captured graph may hold besides ATen: attention, the cache update, positions, experts and a folded layer.
 
 They only have shape functions: they are traced, never run. All are functional, so that a tracer may treat them like any
 other op.
@@ -12,6 +12,7 @@ _LIBRARY = torch.library.Library("fx2ttnn", "DEF")
 _LIBRARY.define(
     "attention(Tensor q, Tensor k, Tensor v, float scaling, int? sliding_window, float? softcap, Tensor? sinks) -> Tensor"
 )
+_LIBRARY.define("own_positions(Tensor position_ids) -> Tensor")
 _LIBRARY.define("update_cache(Tensor k, Tensor v, int layer, int max_seq_len) -> (Tensor, Tensor)")
 _LIBRARY.define(
     "experts(Tensor hidden, Tensor index, Tensor weights, Tensor up, Tensor down, Tensor? up_bias, Tensor? down_bias,"
@@ -33,6 +34,12 @@ def _attention(
 ) -> torch.Tensor:
     """q [B, H, S, D], k [B, Hkv, L, D], v [B, Hkv, L, Dv] -> [B, S, H, Dv]."""
     return q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3])
+
+
+@torch.library.register_fake("fx2ttnn::own_positions")
+def _own_positions(position_ids: torch.Tensor) -> torch.Tensor:
+    """[B, S] -> [S]: what stands for the positions of each user's own tokens where a model knows of no users (own_positions.py)."""
+    return position_ids.new_empty(position_ids.shape[1])
 
 
 @torch.library.register_fake("fx2ttnn::update_cache")

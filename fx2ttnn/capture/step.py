@@ -59,6 +59,7 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, 
         max_seq_len,
         batch,
         own_attention=own_attention,
+        own_positions=any("own_positions" in str(node.target) for node in trace.graph.graph.nodes),
     )
 
 
@@ -67,6 +68,7 @@ def _interface_step(config: Any, name: str, shape: tuple[int, int], max_seq_len:
     from fx2ttnn.capture.clean import clean
     from fx2ttnn.capture.constants import fold_constants
     from fx2ttnn.capture.expanded import expand_before_cache
+    from fx2ttnn.capture.own_positions import positions_of_users
     from fx2ttnn.capture.to_graph import to_graph
     from fx2ttnn.capture.trace import trace_step
     from fx2ttnn.capture.verify import reads_caches_itself
@@ -75,7 +77,8 @@ def _interface_step(config: Any, name: str, shape: tuple[int, int], max_seq_len:
     model = build_model(config, model_class)
     weights, tied = _weights(model)
     trace = trace_step(model, shape, max_seq_len)
-    graph = expand_before_cache(clean(fold_constants(clean(join_writes(to_graph(trace, weights, name))))))
+    graph = clean(fold_constants(clean(join_writes(to_graph(trace, weights, name)))))
+    graph = expand_before_cache(clean(positions_of_users(graph)))
     if reads_caches_itself(graph):
         raise OwnAttention(f"{type(model).__name__} computes attention in its own code")
     return model, trace, weights, tied, graph

@@ -207,6 +207,7 @@ def _part_written(module: str, name: str) -> CaptureError:
 # The tensors among the arguments of fx2ttnn's own ops.
 _TENSORS = {
     "attention": ["q", "k", "v", "sinks"],
+    "own_positions": ["position_ids"],
     "update_cache": ["k", "v"],
     "experts": ["hidden", "index", "weights", "up", "down", "up_bias", "down_bias"],
     "layer": ["hidden"],

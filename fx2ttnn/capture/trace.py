@@ -111,7 +111,7 @@ def _trace_once(
     past: int | None,
 ) -> fx.GraphModule:
     def step(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
-        cache = TracedCache(max_seq_len) if past is None else SizedCache(past, ids.shape[1])
+        cache = TracedCache(max_seq_len, position_ids) if past is None else SizedCache(past, ids.shape[1])
         held = {cache_argument(model): cache}
         with Unknown(), LastPosition(position_ids, max_seq_len, branches):
             return model(input_ids=input_ids, position_ids=position_ids, use_cache=True, **held).logits

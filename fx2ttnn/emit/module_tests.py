@@ -21,6 +21,7 @@ from fx2ttnn.recognise.heads import common_module
 from fx2ttnn.recognise.tables import border_of
 
 OWN_MODULE = Path("tests/modeling.py")  # a copy of the file that defines the model, where transformers does not
+_WEIGH = ("weigh", "weigh_both")
 _STEP = {"decode": "step", "prefill": "prompt"}  # what the reference runs, and the loop variable of the tests
 
 
@@ -41,12 +42,15 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             layers=layers,
             of_depth=_of_depth(program.plan.capture, layers),
             own_attention=program.plan.capture.own_attention,
+            own_positions=program.plan.capture.own_positions,
+            chunked=program.plan.capture.config.get("attention_chunk_size") is not None,
             repeated=_repeated(program.plan.capture.graph),
             unlike_caches=_unlike_caches(program.plan.capture.graph),
             cache=cache,
             cache_orders=_cache_orders(program.plan),
             expanded_from=_expanded_from(program.plan),
             routers=_routers(program.plan.capture.graph),
+            weighed_inputs=_weigh_inputs(program.plan.capture.graph),
             model_class=module.class_name if module else None,
             module_file=OWN_MODULE.stem,
         ),
@@ -102,8 +106,8 @@ def _routers(graph: Graph) -> dict[str, tuple[str, str, int]]:
     producers = graph.producers()
     found: dict[str, tuple[str, str, int]] = {}
     for op in graph.ops:
-        if op.name == "weigh":
-            spread = producers[op.args[1]]
+        if op.name in _WEIGH:
+            spread = producers[op.args[-1]]
             router = producers[spread.args[2]]
             weight = graph.parameters[router.args[1]]
             block = common_module([op.module.rpartition(".")[0], router.module, spread.module])
@@ -120,7 +124,12 @@ def _routers(graph: Graph) -> dict[str, tuple[str, str, int]]:
 def _chosen_in(graph: Graph) -> dict[str, str]:
     """The modules whose last step is a choice of experts -> the experts."""
     producers = graph.producers()
-    return {producers[op.args[1]].module: op.module for op in graph.ops if op.name == "weigh"}
+    return {producers[op.args[-1]].module: op.module for op in graph.ops if op.name in _WEIGH}
+
+
+def _weigh_inputs(graph: Graph) -> bool:
+    """Whether experts are called with what they read, weighed, in place of index and weights."""
+    return any(op.name == "weigh_both" for op in graph.ops)
 
 
 def _cache_orders(plan: Plan) -> dict[int, tuple]:
@@ -259,7 +268,8 @@ class _Test:
 
     def _compare(self, name: str, value: str, index: int) -> str:
         expected = f"{self.step}.after[{self.unit.path!r}][{index}]"
-        if self._is_router():
+        of_all = _weigh_inputs(self.program.plan.capture.graph)  # a router that gives the weights of all experts
+        if self._is_router() and not of_all:
             expected = f"reference.routing({self.step}, {self.routers[0]!r})"
         found = f"from_mesh(mesh_device, {name}, {self.lowered.tensors[value].mesh_dims})"
         if value in self.plan.placements and self.plan.fill(value):
@@ -271,7 +281,7 @@ class _Test:
                 return f"assert_pcc({found}[{users}][:, :, kept], {expected}[kept], cfg.PCC)"
             return f"assert_pcc({found}[{users}], {expected}, cfg.PCC)"
         if self.routers:
-            rows = "[kept]" if self._is_router() else "[:, kept]"
+            rows = "[kept]" if self._is_router() and not of_all else "[:, kept]"
             return f"assert_pcc({found}[:, :, : prompt.count][:, :, kept], {expected}{rows}, cfg.PCC)"
         if self._behind_layers():
             expected = f"prompt.last_tile({expected})"

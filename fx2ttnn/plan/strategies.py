@@ -105,6 +105,12 @@ def rotary(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((1, R, R), (1,)), Strategy((0, 0, 0), (0,))]
 
 
+@strategy_for("scale_positions")
+def scale_positions(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, H, S, D], factors [B, S, D]."""
+    return [Strategy((1, R), (1,)), Strategy((0, 0), (0,))]
+
+
 @strategy_for("update_cache")
 def update_cache(graph: Graph, op: Op) -> list[Strategy]:
     """Keys and values [B, Hkv, 1, D] -> the caches [B, Hkv, L, D]."""
@@ -146,6 +152,12 @@ def of_a_token(graph: Graph, op: Op) -> list[Strategy]:
 def weigh(graph: Graph, op: Op) -> list[Strategy]:
     """x [B, S, E I], weights [B, S, E]: each chip takes the weights of the experts whose columns it holds."""
     return [Strategy((2, R), (2,)), Strategy((0, 0), (0,))]
+
+
+@strategy_for("weigh_both")
+def weigh_both(graph: Graph, op: Op) -> list[Strategy]:
+    """Two values [B, S, E I], weights [B, S, E]: as above."""
+    return [Strategy((2, 2, R), (2, 2)), Strategy((0, 0, 0), (0, 0))]
 
 
 @strategy_for("gated", "activation")

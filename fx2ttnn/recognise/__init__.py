@@ -11,19 +11,22 @@ from fx2ttnn.recognise.half_rotary import join_halves
 from fx2ttnn.recognise.heads import fuse_projections
 from fx2ttnn.recognise.heads_first import heads_first
 from fx2ttnn.recognise.last_tile import take_last_tile
-from fx2ttnn.recognise.match import match
+from fx2ttnn.recognise.match import match, sources_between
 from fx2ttnn.recognise.parts import split_linears
 from fx2ttnn.recognise.patterns import PATTERNS, new_spec
+from fx2ttnn.recognise.position_factors import multiply_by_positions
 from fx2ttnn.recognise.repeated_heads import heads_once
 from fx2ttnn.recognise.rotary import align_heads
 from fx2ttnn.recognise.rows import separate_rows
 from fx2ttnn.recognise.scaled_rotary import scale_tables
+from fx2ttnn.recognise.scattered import scatter_last
 from fx2ttnn.recognise.shared_keys import join_parts_of_heads
 from fx2ttnn.recognise.simplify import simplify
 from fx2ttnn.recognise.single_head import without_single_heads
 from fx2ttnn.recognise.spelling import one_spelling
 from fx2ttnn.recognise.tables import tabulate_positions
 from fx2ttnn.recognise.transposed import transposed_weights
+from fx2ttnn.recognise.written_experts import experts_of_stacks
 
 
 def recognise(capture: Capture) -> Capture:
@@ -31,8 +34,10 @@ def recognise(capture: Capture) -> Capture:
     graph = without_dead_code(heads_once(one_spelling(simplify(capture.graph))))
     graph = without_single_heads(real_rotary(graph))
     graph = tabulate_positions(without_dead_code(heads_first(graph)))
+    graph = without_dead_code(experts_of_stacks(scatter_last(graph)))
     graph = apply_patterns(transposed_weights(separate_rows(graph)))
-    graph = without_dead_code(place_experts(scale_tables(join_halves(graph))))
+    graph = multiply_by_positions(scale_tables(join_halves(graph)), capture.max_seq_len)
+    graph = without_dead_code(place_experts(without_dead_code(graph)))
     graph = without_dead_code(join_parts_of_heads(graph))
     graph = without_dead_code(split_linears(graph))
     graph = without_dead_code(align_heads(graph))
@@ -77,19 +82,8 @@ def _rewrite(graph: Graph, op: Op, producers: dict[str, Op]) -> list[Op] | None:
             continue
         attrs = {name: found[name] for name in pattern.attrs if name in found} | extra
         args = tuple(found[name] for name in pattern.args if name in found)
-        return [Op(pattern.name, args, op.outputs, attrs, op.module, _sources(op, set(args), producers))]
+        return [Op(pattern.name, args, op.outputs, attrs, op.module, sources_between(set(args), op, producers))]
     return None
-
-
-def _sources(op: Op, stop: set[str], producers: dict[str, Op]) -> tuple[str, ...]:
-    """FX nodes between the bound inputs `stop` and `op`, all of which the new op stands for."""
-    found: dict[str, None] = {}
-    todo = [op]
-    while todo:
-        here = todo.pop()
-        found |= dict.fromkeys(here.sources)
-        todo += [producers[v] for v in here.inputs if v not in stop and v in producers]
-    return tuple(found)
 
 
 def without_dead_code(graph: Graph) -> Graph:

@@ -5,7 +5,8 @@ columns of all experts form one dim: split over chips, each holds some of the ex
 
 What a router computes is what its model wrote, one op for each step: `router(x [B, S, H], weight, bias)` -> logits [B, S, E], scores,
 `topk` of them, their share (see patterns.py). `spread(index, weights)`, both [B, S, K] -> weights [B, S, E], zero where an expert is
-not chosen. `weigh(x [B, S, E I], weights [B, S, E])` scales the columns of each expert.
+not chosen. `weigh(x [B, S, E I], weights [B, S, E])` scales the columns of each expert, `weigh_both` those of two values.
+Experts may be `weighed` at their "inputs": then the outputs of their first product are, which is linear.
 A linear's attributes `experts` and `transposed` say how the experts' weights become its matrix: see `as_matrix` in the emitted weights.py.
 """
 
@@ -100,10 +101,11 @@ class _Block:
         self.wide, self.hidden = reversed(sizes) if attrs["transposed"] else sizes
         routing = self._value(spread.outputs[0], self.experts)
         ops = [replace(spread, attrs={"experts": self.experts})]
-        ops += self._inner(up, biases[0] if biases else None)
-        inner = ops[-1].outputs[0]
-        weighted = self._value(f"{self.out}_weighted", self.specs[inner].shape[-1])
-        ops.append(self._op("weigh", (Ref(inner), Ref(routing)), weighted, {"experts": self.experts}))
+        at_inputs = attrs.get("weighed") == "inputs"
+        weighted = self._inner(up, biases[0] if biases else None, routing if at_inputs else None)
+        if not at_inputs:
+            (weighted,) = self._weigh([weighted], routing, [f"{self.out}_weighted"])
+        ops += self._made
         product = self._value(f"{self.out}_down", self.hidden) if biases else self.out
         form = {"experts": "inputs", **self._stored, "part": _part(self.parameters[down])}
         ops.append(self._linear(weighted, down, None, product, (self.hidden, self.specs[weighted].shape[-1]), form))
@@ -114,8 +116,8 @@ class _Block:
             ops.append(self._op("add", (Ref(product), Ref(offset)), self.out, {}))
         return ops
 
-    def _inner(self, up: str, bias: str | None) -> list[Op]:
-        """Up to what each expert's second product reads: [B, S, E I]."""
+    def _inner(self, up: str, bias: str | None, routing: str | None) -> str:
+        """Up to what each expert's second product reads: [B, S, E I]. Given `routing`, weighed as soon as there are columns of experts."""
         attrs = self.op.attrs
         gate, activation = attrs.get("gate"), attrs["activation"]
         words = _part(self.parameters[up]).removesuffix("_proj").split("_")
@@ -128,11 +130,22 @@ class _Block:
             form |= {"rows": (rows,)} if rows else {}
             parts.append(value)
             self._made.append(self._linear(self.x, up, bias, value, (width, self.hidden), form))
+        if routing is not None:
+            parts = self._weigh(parts, routing, [f"{part}_weighted" for part in parts])
         out = self._value(f"{self.out}_inner", self.specs[parts[0]].shape[-1])
         known = {"activation": activation} if gate else {"function": activation}
         known |= {name: attrs[name] for name in ("limit", "alpha") if attrs.get(name) is not None}
         self._made.append(self._op("gated" if gate else "activation", tuple(map(Ref, parts)), out, known))
-        return self._made
+        return out
+
+    def _weigh(self, values: list[str], routing: str, outs: list[str]) -> list[str]:
+        """Appends the products of values [B, S, E I], one or two, and the weights of each expert, [B, S, E]."""
+        for value, out in zip(values, outs, strict=True):
+            self._value(out, self.specs[value].shape[-1])
+        name = "weigh" if len(values) == 1 else "weigh_both"
+        op = self._op(name, (*map(Ref, values), Ref(routing)), outs[0], {"experts": self.experts})
+        self._made.append(replace(op, outputs=tuple(outs)))
+        return outs
 
     def __post_init__(self) -> None:
         self.x, self.out = self.op.args[0], self.op.outputs[0]

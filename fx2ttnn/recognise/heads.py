@@ -108,7 +108,14 @@ def _in_order(ops: list[Op]) -> tuple[Op, ...]:
 def _origin(value: str, producers: Mapping[str, Op]) -> Op | None:
     """The `split_heads` that `value` comes from, through ops that keep heads apart."""
     op = producers.get(value)
-    while op is not None and op.name in ("rms_norm", "rotary", "update_cache", "layer_norm", "multiply_heads"):
+    while op is not None and op.name in (
+        "rms_norm",
+        "rotary",
+        "update_cache",
+        "layer_norm",
+        "multiply_heads",
+        "scale_positions",
+    ):
         index = op.outputs.index(value) if op.name == "update_cache" else 0
         value = op.args[index]
         op = producers.get(value)

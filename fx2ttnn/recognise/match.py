@@ -125,3 +125,14 @@ def _match_all(patterns: tuple, values: tuple, producers: Mapping[str, Op], foun
             return None
         found = bound
     return found
+
+
+def sources_between(stop: set[str], op: Op, producers: Mapping[str, Op]) -> tuple[str, ...]:
+    """FX nodes between the values `stop` and `op`, all of which an op stands for that computes the one of the others."""
+    found: dict[str, None] = {}
+    todo = [op]
+    while todo:
+        here = todo.pop()
+        found |= dict.fromkeys(here.sources)
+        todo += [producers[v] for v in here.inputs if v not in stop and v in producers]
+    return tuple(found)

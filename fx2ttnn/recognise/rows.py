@@ -19,7 +19,7 @@ _DIM = {
     **dict.fromkeys(("topk", "split", "split_with_sizes", "chunk"), 2),
 }
 _PRODUCTS = {"linear", "addmm", "mm", "experts"}
-_ROW_BY_ROW = {*_PRODUCTS, "layer_norm", "zeros_like", "to", "clone", "contiguous"}
+_ROW_BY_ROW = {*_PRODUCTS, "layer_norm", "zeros_like", "full_like", "to", "clone", "contiguous"}
 
 
 def separate_rows(graph: Graph) -> Graph:
