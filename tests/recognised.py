@@ -148,6 +148,11 @@ RECOGNISED = {
     "gather": lambda run, op, args: args[0].gather(-1, args[1]),
     "normalise": _normalise,
     "keep_groups": _keep_groups,
+    "keep_near": lambda run, op, args: torch.where(
+        (args[2] - args[1]) / args[1].abs().maximum(args[2]) > op.attrs["bound"], op.attrs["fill"], args[0]
+    ),
+    "leave_out": lambda run, op, args: args[0].scatter(-1, args[1], op.attrs["fill"]),
+    "concat": lambda run, op, args: torch.cat(args, -1),
     "add_vector": lambda run, op, args: args[0] + args[1].flatten(),
     "spread": _spread,
     "weigh": _weigh,

@@ -169,6 +169,8 @@ MIXTURES |= {
     "solar_open": {**EIGHT, "n_routed_experts": 8, "n_group": 1, "topk_group": 1},  # one group limits nothing
     "minimax_m2": {"num_local_experts": 8, "num_experts_per_tok": 2},
     "afmoe": {**EIGHT, "num_experts": 8},
+    # Two choices one after the other, each among scores near the best: here often several.
+    "phimoe": {"hidden_size": 512, "num_local_experts": 8, "num_experts_per_tok": 2, "router_jitter_noise": 0.2},
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in MIXTURES.items()}
 # Latent attention: a low rank between queries, and between keys and values; of these columns of all heads rotate.

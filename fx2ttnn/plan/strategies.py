@@ -135,7 +135,20 @@ def router(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((0, *(R,) * (len(op.inputs) - 1)), (0,))]
 
 
-@strategy_for("topk", "softmax", "normalise", "gather", "add_vector", "keep_groups", "spread")
+@strategy_for(
+    *(
+        "topk",
+        "softmax",
+        "normalise",
+        "gather",
+        "add_vector",
+        "keep_groups",
+        "keep_near",
+        "leave_out",
+        "concat",
+        "spread",
+    )
+)
 def of_a_token(graph: Graph, op: Op) -> list[Strategy]:
     """[B, S, ..], and vectors for the last dim: all numbers of a token are wanted together."""
     inputs = tuple(R if value in graph.parameters else 0 for value in op.inputs)

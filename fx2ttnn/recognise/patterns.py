@@ -35,7 +35,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-x, y, w, b, cos, sin, gate, up = (var(n) for n in ("x", "y", "w", "b", "cos", "sin", "gate", "up"))
+x, y, w, b, cos, sin, gate, up, best = (var(n) for n in ("x", "y", "w", "b", "cos", "sin", "gate", "up", "best"))
 eps, dim, half, size, end, shape = (const(n) for n in ("eps", "dim", "half", "size", "end", "shape"))
 floor = const("floor")
 factor, divisor, offset = (const(n, _is_number) for n in ("factor", "divisor", "offset"))
@@ -86,6 +86,15 @@ def _rotates_back(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | Non
 def _along_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
     rank = len(graph.specs[op.outputs[0]].shape)
     return {} if found.get("dim", -1) % rank == rank - 1 else None
+
+
+def _best_of_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    return None if _along_last_dim(graph, op, found) is None else {"chosen": 1}
+
+
+def _of_tokens(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """Of numbers of each token, [B, S, ..]; heads and what rotates in them have more dims."""
+    return _along_last_dim(graph, op, found) if len(graph.specs[op.outputs[0]].shape) == 3 else None
 
 
 def _is_vector(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
@@ -141,6 +150,12 @@ def _tanh_gelu() -> Node:
     inner = A.add(x, A.scale(A.pow(x, 3), factor=0.044715))
     tanh = A.activation(A.scale(inner, factor=math.sqrt(2 / math.pi)), function="tanh")
     return A.mul(A.scale(x, factor=0.5), A.add(tanh, 1))
+
+
+def _of_near_ones() -> Node:
+    """What lies far below the best, as a part of its own size or of the best, is filled with a number."""
+    far = A.gt(A.div(A.sub(best, x), A.clamp(A.abs(x), best)), const("bound", _is_number))
+    return A.masked_fill(y, far, const("fill"))
 
 
 XIELU = ("steep", "bent", "slope", "least")
@@ -262,9 +277,19 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("linear", A.linear(x, w), ("x", "w"), (), _is_parameter),
     Pattern("linear", A.linear(x, w, b), ("x", "w", "b"), (), _is_parameter),
     *(Pattern("topk", of, ("x",), ("chosen",), _along_last_dim) for of in _topk()),
+    Pattern("topk", A.max(x, dim, True), ("x",), (), _best_of_last_dim),
     *(Pattern("softmax", of, ("x",), (), _along_last_dim) for of in (A.softmax(x, dim), A.softmax(x, dim, "float32"))),
     Pattern("gather", A.gather(x, dim, y), ("x", "y"), (), _along_last_dim),
     Pattern("normalise", A.div(x, _total(x)), ("x",), ("eps", "floor")),
+    Pattern("keep_near", _of_near_ones(), ("y", "x", "best"), ("bound", "fill")),
+    Pattern(
+        "leave_out",
+        A.scatter(x, dim, y, const("fill", lambda n: n == -math.inf)),
+        ("x", "y"),
+        ("fill",),
+        _along_last_dim,
+    ),
+    Pattern("concat", A.cat((x, y), dim), ("x", "y"), (), _of_tokens),
     Pattern("keep_groups", _of_groups(), ("x",), ("kept", "fill"), _groups),
     *(Pattern("add_vector", A.add(x, of), ("x", "w"), (), _is_vector) for of in (w, A.squeeze(w))),
     Pattern("embedding", A.embedding(w, x), ("x", "w"), (), _is_parameter),

@@ -15,7 +15,7 @@ from fx2ttnn.recognise.match import base_name
 
 # Where these have their dim, or dims, among their arguments.
 _DIM = {
-    **dict.fromkeys(("softmax", "sum", "mean", "max", "gather", "scatter", "cumsum", "slice", "unsqueeze"), 1),
+    **dict.fromkeys(("softmax", "sum", "mean", "max", "gather", "scatter", "cumsum", "slice", "unsqueeze", "cat"), 1),
     **dict.fromkeys(("topk", "split", "split_with_sizes", "chunk"), 2),
 }
 _PRODUCTS = {"linear", "addmm", "mm", "experts"}
