@@ -153,6 +153,8 @@ RECOGNISED = {
     ),
     "leave_out": lambda run, op, args: args[0].scatter(-1, args[1], op.attrs["fill"]),
     "concat": lambda run, op, args: torch.cat(args, -1),
+    "multiply_chosen": lambda run, op, args: args[0] * args[2][args[1]],
+    "multiply_vector": lambda run, op, args: args[0] * args[1].flatten(),
     "add_vector": lambda run, op, args: args[0] + args[1].flatten(),
     "spread": _spread,
     "weigh": _weigh,

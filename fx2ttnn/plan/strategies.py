@@ -75,6 +75,13 @@ def multiply_heads(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((0, R), (0,)), Strategy((1, 0), (1,)), Strategy((2, R), (2,))]
 
 
+@strategy_for("multiply_vector")
+def multiply_vector(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, S, N], a vector of N numbers or of one; a multiple of a partial sum is one."""
+    columns = R if graph.specs[op.inputs[1]].numel == 1 else 0
+    return [Strategy((0, R), (0,)), Strategy((1, R), (1,)), Strategy((2, columns), (2,)), Strategy((P, R), (P,))]
+
+
 @strategy_for("embedding")
 def embedding(graph: Graph, op: Op) -> list[Strategy]:
     """ids [B, S], weight [V, H]."""
@@ -145,6 +152,7 @@ def router(graph: Graph, op: Op) -> list[Strategy]:
         "keep_groups",
         "keep_near",
         "leave_out",
+        "multiply_chosen",
         "concat",
         "spread",
     )

@@ -88,6 +88,18 @@ def _along_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | N
     return {} if found.get("dim", -1) % rank == rank - 1 else None
 
 
+def _is_vector_or_number(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """A parameter with one number, or with one for each element of the last dim; tokens are [B, S, ..]."""
+    spec, rank = graph.specs[found["w"]], len(graph.specs[op.outputs[0]].shape)
+    known = found["w"] in graph.parameters and found["x"] not in graph.parameters and rank == 3
+    return {} if known and (spec.numel == 1 or _is_vector(graph, op, found) is not None) else None
+
+
+def _is_row_of_numbers(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """A parameter [N]; of its numbers those with the indices of each token are read."""
+    return {} if found["w"] in graph.parameters and len(graph.specs[found["w"]].shape) == 1 else None
+
+
 def _best_of_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
     return None if _along_last_dim(graph, op, found) is None else {"chosen": 1}
 
@@ -164,7 +176,7 @@ XIELU = ("steep", "bent", "slope", "least")
 def _xielu() -> Node:
     """x > 0: a x^2 + b x, else c (exp(min(x, e)) - 1 - x) + b x, with a and c of weights."""
     steep, bent, slope, least = map(var, XIELU)
-    line = A.mul(slope, x)
+    line = A.multiply_vector(x, slope)
     right = A.add(A.mul(A.mul(A.softplus(steep), x), x), line)
     left = A.add(A.mul(A.sub(A.expm1(A.min(x, least)), x), A.add(slope, A.softplus(bent))), line)
     return A.where(A.gt(x, 0), right, left)
@@ -281,6 +293,7 @@ PATTERNS: tuple[Pattern, ...] = (
     *(Pattern("softmax", of, ("x",), (), _along_last_dim) for of in (A.softmax(x, dim), A.softmax(x, dim, "float32"))),
     Pattern("gather", A.gather(x, dim, y), ("x", "y"), (), _along_last_dim),
     Pattern("normalise", A.div(x, _total(x)), ("x",), ("eps", "floor")),
+    Pattern("multiply_chosen", A.mul(x, A.index(w, (y,))), ("x", "y", "w"), (), _is_row_of_numbers),
     Pattern("keep_near", _of_near_ones(), ("y", "x", "best"), ("bound", "fill")),
     Pattern(
         "leave_out",
@@ -292,6 +305,7 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("concat", A.cat((x, y), dim), ("x", "y"), (), _of_tokens),
     Pattern("keep_groups", _of_groups(), ("x",), ("kept", "fill"), _groups),
     *(Pattern("add_vector", A.add(x, of), ("x", "w"), (), _is_vector) for of in (w, A.squeeze(w))),
+    *(Pattern("multiply_vector", of, ("x", "w"), (), _is_vector_or_number) for of in (A.mul(x, w), A.mul(w, x))),
     Pattern("embedding", A.embedding(w, x), ("x", "w"), (), _is_parameter),
     Pattern("embedding", A.embedding(w, x, const("padding")), ("x", "w"), (), _is_parameter),
     Pattern("add", A.add(x, y), ("x", "y")),
