@@ -131,6 +131,7 @@ ACTIVATIONS = {
     "relu_squared": lambda x: F.relu(x) ** 2,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
+    "softplus": F.softplus,
     "tanh": torch.tanh,
     "xielu": _xielu,
 }
@@ -154,6 +155,9 @@ RECOGNISED = {
     "leave_out": lambda run, op, args: args[0].scatter(-1, args[1], op.attrs["fill"]),
     "concat": lambda run, op, args: torch.cat(args, -1),
     "multiply_chosen": lambda run, op, args: args[0] * args[2][args[1]],
+    "weigh_heads": lambda run, op, args: (
+        args[0].unflatten(-1, (op.attrs["heads"], -1)) * args[1].unsqueeze(-1)
+    ).flatten(-2),
     "multiply_vector": lambda run, op, args: args[0] * args[1].flatten(),
     "add_vector": lambda run, op, args: args[0] + args[1].flatten(),
     "spread": _spread,

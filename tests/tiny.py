@@ -175,8 +175,12 @@ MIXTURES |= {
     # Two choices one after the other, each among scores near the best: here often several.
     "phimoe": {"hidden_size": 512, "num_local_experts": 8, "num_experts_per_tok": 2, "router_jitter_noise": 0.2},
 }
-# A factor of each expert; a dense MLP beside the experts.
+MIXTURES["laguna"] = {  # a gate of each head, by a softplus
+    **{**EIGHT, "num_experts": 8, "shared_expert_intermediate_size": 128, "sliding_window": 32},
+    **{"num_attention_heads_per_layer": [8, 8], "layer_types": LOCAL, "mlp_layer_types": ["dense", "sparse"]},
+}
 MIXTURES["gemma4_moe"] = {
+    # A factor of each expert; a dense MLP beside the experts.
     **{"model_type": "gemma4_text", **FAMILIES["gemma4_text"], "enable_moe_block": True},
     **{"num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 128},
 }

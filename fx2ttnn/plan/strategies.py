@@ -163,9 +163,9 @@ def of_a_token(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy(inputs, (0,) * len(op.outputs))]
 
 
-@strategy_for("weigh")
+@strategy_for("weigh", "weigh_heads")
 def weigh(graph: Graph, op: Op) -> list[Strategy]:
-    """x [B, S, E I], weights [B, S, E]: each chip takes the weights of the experts whose columns it holds."""
+    """x [B, S, E I], weights [B, S, E]: each chip takes the weights of the experts, or heads, whose columns it holds."""
     return [Strategy((2, R), (2,)), Strategy((0, 0), (0,))]
 
 

@@ -100,6 +100,16 @@ def _is_row_of_numbers(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] 
     return {} if found["w"] in graph.parameters and len(graph.specs[found["w"]].shape) == 1 else None
 
 
+def _softplus(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    return {"function": "softplus"} if found["x"] not in graph.parameters else None
+
+
+def _of_each_head(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """x [B, S, H * D] seen as heads [B, S, H, D], and one gate [B, S, H] for each of them."""
+    heads, fits = found["shape"], graph.specs[found["x"]].shape == graph.specs[op.outputs[0]].shape
+    return {"heads": heads[2]} if fits and heads[:3] == graph.specs[found["gate"]].shape else None
+
+
 def _best_of_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
     return None if _along_last_dim(graph, op, found) is None else {"chosen": 1}
 
@@ -280,11 +290,19 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("rotary", _whole_part(pairs=const("pairs")), ("x", "cos", "sin"), ("pairs",), _rotates_a_part),
     Pattern("rotary", _whole_part(), ("x", "cos", "sin"), (), _rotates_a_part),
     *(Pattern("activation", of, ("x",), (), _given(function=name)) for name, of in ACTIVATIONS),
+    Pattern("activation", A.softplus(x), ("x",), (), _softplus),
     Pattern("activation", _xielu(), ("x", *XIELU), (), _of_numbers("xielu", *XIELU)),
     Pattern("gated", A.mul(A.activation(gate, function=const("activation")), up), ("gate", "up"), ("activation",)),
     Pattern("scale", A.mul(x, factor), ("x",), ("factor",)),
     Pattern("scale", A.div(x, divisor), ("x",), (), lambda graph, op, found: {"factor": 1 / found["divisor"]}),
     Pattern("split_heads", A.transpose(A.view(x, shape), 1, 2), ("x",), (), _splits_heads),
+    Pattern(
+        "weigh_heads",
+        A.view(A.mul(A.view(x, shape), A.unsqueeze(gate, -1)), const("whole_shape")),
+        ("x", "gate"),
+        (),
+        _of_each_head,
+    ),
     Pattern("concat_heads", A.view(x, shape), ("x",), (), _merges_heads),
     Pattern("linear", A.linear(x, w), ("x", "w"), (), _is_parameter),
     Pattern("linear", A.linear(x, w, b), ("x", "w", "b"), (), _is_parameter),
