@@ -43,6 +43,7 @@ EXPERTS: dict[str, Any] = {
     "num_experts": 8,
     "n_routed_experts": 8,
     "num_local_experts": 8,
+    "n_shared_experts": 1,
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 128,
     "shared_expert_intermediate_size": 128,
@@ -139,14 +140,14 @@ def tiny(family: str) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"its configuration class has no defaults: {' '.join(str(error).split())}") from error
     fields: dict[str, Any] = {"model_type": family}
+    sized = isinstance(getattr(default, "moe_intermediate_size", None), int)
+    kinds = int | None if sized else int  # where experts have a size, a type may leave open how many they are
     for name, value in {**SIZES, **EXPERTS}.items():
-        if _has(default, name) and (name in SIZES or isinstance(getattr(default, name), int)):
+        if _has(default, name) and (name in SIZES or isinstance(getattr(default, name), kinds)):
             fields[default.attribute_map.get(name, name)] = value
     if _has(default, "kv_lora_rank"):  # its heads are of two parts, of which one rotates
         fields |= LATENT
         fields.pop("head_dim", None)
-    if fields.get("first_k_dense_replace") and "num_experts_per_tok" not in fields:
-        fields["num_experts_per_tok"] = EXPERTS["num_experts_per_tok"]  # None by default
     return fields | _fewer_layers(default)
 
 
@@ -154,6 +155,8 @@ def _fewer_layers(default: Any) -> dict[str, Any]:
     """The fields that have an entry for each layer, or patterns [[entries, times], ..] of such, cut to the layers that are left."""
     layers, fewer = getattr(default, "num_hidden_layers", None), SIZES["num_hidden_layers"]
     found: dict[str, Any] = {}
+    if getattr(default, "layer_types", ()) is None:  # it must be given
+        found["layer_types"] = ["full_attention"] * fewer
     for name, value in default.to_dict().items():
         if not isinstance(value, list) or not value:
             continue

@@ -131,6 +131,7 @@ ACTIVATIONS = {
     "relu_squared": lambda x: F.relu(x) ** 2,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
+    "softplus": F.softplus,
     "tanh": torch.tanh,
     "xielu": _xielu,
 }
@@ -149,6 +150,16 @@ RECOGNISED = {
     "gather": lambda run, op, args: args[0].gather(-1, args[1]),
     "normalise": _normalise,
     "keep_groups": _keep_groups,
+    "keep_near": lambda run, op, args: torch.where(
+        (args[2] - args[1]) / args[1].abs().maximum(args[2]) > op.attrs["bound"], op.attrs["fill"], args[0]
+    ),
+    "leave_out": lambda run, op, args: args[0].scatter(-1, args[1], op.attrs["fill"]),
+    "concat": lambda run, op, args: torch.cat(args, -1),
+    "multiply_chosen": lambda run, op, args: args[0] * args[2][args[1]],
+    "weigh_heads": lambda run, op, args: (
+        args[0].unflatten(-1, (op.attrs["heads"], -1)) * args[1].unsqueeze(-1)
+    ).flatten(-2),
+    "multiply_vector": lambda run, op, args: args[0] * args[1].flatten(),
     "add_vector": lambda run, op, args: args[0] + args[1].flatten(),
     "spread": _spread,
     "weigh": _weigh,

@@ -113,6 +113,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "mscale_all_dim": 1.0,
         },
     },
+    "gemma4_text": {  # every layer scaled by a weight; heads of two sizes
+        **{"hidden_size_per_layer_input": 0, "layer_types": LOCAL, "sliding_window": 32, "global_head_dim": 128},
+    },
     "gpt2": {"hidden_size": 512, "num_key_value_heads": 8},  # weights stored [in, out], learned positions
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in FAMILIES.items()}
@@ -183,6 +186,17 @@ MIXTURES |= {
         "attention_chunk_size": 256,
         "floor_scale": 2,
     },
+    # Two choices one after the other, each among scores near the best: here often several.
+    "phimoe": {"hidden_size": 512, "num_local_experts": 8, "num_experts_per_tok": 2, "router_jitter_noise": 0.2},
+}
+MIXTURES["laguna"] = {  # a gate of each head, by a softplus
+    **{**EIGHT, "num_experts": 8, "shared_expert_intermediate_size": 128, "sliding_window": 32},
+    **{"num_attention_heads_per_layer": [8, 8], "layer_types": LOCAL, "mlp_layer_types": ["dense", "sparse"]},
+}
+MIXTURES["gemma4_moe"] = {
+    # A factor of each expert; a dense MLP beside the experts.
+    **{"model_type": "gemma4_text", **FAMILIES["gemma4_text"], "enable_moe_block": True},
+    **{"num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 128},
 }
 CONFIGS |= {family: {**SIZES, "model_type": family, **fields} for family, fields in MIXTURES.items()}
 # Latent attention: a low rank between queries, and between keys and values; of these columns of all heads rotate.

@@ -88,6 +88,9 @@ def check_config(config: Any, fields: Mapping[str, Any], where: str) -> None:
         return
     if fields.get("head_dim") is None and getattr(config, "head_dim", None) is None and hidden % heads:
         raise UserError(f"{where}: hidden size {hidden} is not divisible by the {heads} attention heads")
-    kv_heads = getattr(config, "num_key_value_heads", None)
+    try:
+        kv_heads = getattr(config, "num_key_value_heads", None)
+    except Exception:  # it differs by layer
+        return
     if isinstance(kv_heads, int) and heads % kv_heads:
         raise UserError(f"{where}: {heads} attention heads cannot be shared among {kv_heads} key/value heads evenly")

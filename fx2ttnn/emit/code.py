@@ -154,6 +154,8 @@ class Writer:
             if value in self.program.parameters:
                 return f"self.{attribute_of(value, unit, self.program.parameters)}"
             return names.of[value]
+        if isinstance(value, tuple):
+            return f"[{', '.join(self.argument(item, unit, names) for item in value)}]"
         return self.configs.source(value)
 
     def load(self, parameter: Parameter, unit: Unit) -> str:

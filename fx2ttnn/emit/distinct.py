@@ -16,6 +16,8 @@ def signature(lowered: Lowered, call: Call) -> tuple:
     """What identifies a distinct call."""
 
     def plain(value: Any) -> str:
+        if isinstance(value, tuple):
+            return repr(list(map(plain, value)))
         return repr(replace(lowered.tensors[value], name="")) if isinstance(value, Ref) else repr(value)
 
     kwargs = tuple((k, plain(v)) for k, v in call.kwargs.items())

@@ -111,6 +111,8 @@ def _routers(graph: Graph) -> dict[str, tuple[str, str, int]]:
             router = producers[spread.args[2]]
             weight = graph.parameters[router.args[1]]
             block = common_module([op.module.rpartition(".")[0], router.module, spread.module])
+            if block == layer_of(block):  # experts beside an MLP: of the layer only the router runs again
+                block = spread.module
             found[op.module] = block, weight, spread.attrs["experts"]
     for op in graph.ops:
         if op.name == "layer":
@@ -236,10 +238,17 @@ class _Test:
         else:
             tensor = self.lowered.tensors[value]
             memory = self.writer.configs.expression(tensor.memory)
-            host = self._host(f"{self.step}.before[{self.unit.path!r}]")
+            host = self._host(self._given(value))
             self.feed.append(
                 f"{name} = to_mesh(mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, memory_config={memory})"
             )
+
+    def _given(self, value: str) -> str:
+        """What Hugging Face's module got for an input that another module computes: its hidden state, or weights of experts."""
+        for call in self.unit.bodies[self.mode].all_calls(self.mode):
+            if call.op.name == "weigh" and call.op.args[1] == value.split(".")[0]:
+                return f"{self.step}.with_users(reference.routing({self.step}, {call.op.module!r}))"
+        return f"{self.step}.before[{self.unit.path!r}]"
 
     def _host(self, hidden: str) -> str:
         if self.mode == "decode":

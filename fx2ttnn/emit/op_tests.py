@@ -58,6 +58,8 @@ def _name(call: Call, lowered: Lowered) -> str:
 def _argument(value: Any, call: Call, lowered: Lowered, configs: Configs) -> str:
     if isinstance(value, Ref):
         return _input(lowered.tensors[value], call, lowered, configs)
+    if isinstance(value, tuple):
+        return f"[{', '.join(_argument(item, call, lowered, configs) for item in value)}]"
     return configs.source(value)
 
 
@@ -105,13 +107,12 @@ def _composed_values(tensor: Tensor, call: Call) -> tuple[str, int | None] | Non
             return "around", max(1, int(bound))
         case "ttnn.logical_and", _:
             return "flags", None
-        case "ttnn.where", (condition, _, float(other)):
-            if condition == tensor.name:
-                return "flags", None
+        case "ttnn.where", (condition, *_) if condition == tensor.name:
+            return "flags", None
+        case "ttnn.where", (_, _, float(other)):
             return ("around", int(abs(other))) if abs(other) < _MANY else None
-        case "ttnn.subtract" | "ttnn.reshape" | "ttnn.to_layout" | "ttnn.typecast", _ if tensor.dtype in (
-            "int32",
-            "float32",
+        case "ttnn.subtract" | "ttnn.reshape" | "ttnn.to_layout" | "ttnn.typecast" | "ttnn.concat", _ if (
+            tensor.dtype in ("int32", "uint32", "float32")
         ):
             return "ids", _MANY
     return None

@@ -395,7 +395,7 @@ class _Engine:
         if isinstance(found, Tensor):
             return Ref(found.name)
         if isinstance(found, list):
-            return tuple(found)
+            return tuple(Ref(item.name) if isinstance(item, Tensor) else item for item in found)
         return found
 
     def _parts(self, x: Tensor, dim: int) -> int:

@@ -95,7 +95,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Call:
-    """One ttnn call. `args` and `kwargs` hold `Ref`s to tensors, `Memory`, `Construct`, `Enum` or plain literals.
+    """One ttnn call. `args` and `kwargs` hold `Ref`s to tensors or tuples of them, `Memory`, `Construct`, `Enum` or plain literals.
 
     `names` are the Python names its outputs get, `rule` is `file:line` of the row that made it, `op` the planned operation.
     """
@@ -114,7 +114,8 @@ class Call:
 
     @property
     def inputs(self) -> tuple[Ref, ...]:
-        flat = [*self.args, *self.kwargs.values()]
+        given = [*self.args, *self.kwargs.values()]
+        flat = [item for a in given for item in (a if isinstance(a, tuple) else [a])]
         return tuple(a for a in flat if isinstance(a, Ref))
 
 

@@ -75,6 +75,13 @@ def multiply_heads(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((0, R), (0,)), Strategy((1, 0), (1,)), Strategy((2, R), (2,))]
 
 
+@strategy_for("multiply_vector")
+def multiply_vector(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, S, N], a vector of N numbers or of one; a multiple of a partial sum is one."""
+    columns = R if graph.specs[op.inputs[1]].numel == 1 else 0
+    return [Strategy((0, R), (0,)), Strategy((1, R), (1,)), Strategy((2, columns), (2,)), Strategy((P, R), (P,))]
+
+
 @strategy_for("embedding")
 def embedding(graph: Graph, op: Op) -> list[Strategy]:
     """ids [B, S], weight [V, H]."""
@@ -141,16 +148,30 @@ def router(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((0, *(R,) * (len(op.inputs) - 1)), (0,))]
 
 
-@strategy_for("topk", "softmax", "normalise", "gather", "add_vector", "keep_groups", "spread")
+@strategy_for(
+    *(
+        "topk",
+        "softmax",
+        "normalise",
+        "gather",
+        "add_vector",
+        "keep_groups",
+        "keep_near",
+        "leave_out",
+        "multiply_chosen",
+        "concat",
+        "spread",
+    )
+)
 def of_a_token(graph: Graph, op: Op) -> list[Strategy]:
     """[B, S, ..], and vectors for the last dim: all numbers of a token are wanted together."""
     inputs = tuple(R if value in graph.parameters else 0 for value in op.inputs)
     return [Strategy(inputs, (0,) * len(op.outputs))]
 
 
-@strategy_for("weigh")
+@strategy_for("weigh", "weigh_heads")
 def weigh(graph: Graph, op: Op) -> list[Strategy]:
-    """x [B, S, E I], weights [B, S, E]: each chip takes the weights of the experts whose columns it holds."""
+    """x [B, S, E I], weights [B, S, E]: each chip takes the weights of the experts, or heads, whose columns it holds."""
     return [Strategy((2, R), (2,)), Strategy((0, 0), (0,))]
 
 

@@ -14,7 +14,7 @@ from fx2ttnn.ir import Op, Ref
 
 COMMUTATIVE = {"add", "mul", "maximum", "minimum"}
 Bindings = dict[str, Any]
-_SAME = {"reshape": "view", "_unsafe_view": "view"}
+_SAME = {"reshape": "view", "_unsafe_view": "view", "concat": "cat", "concatenate": "cat"}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-x, y, w, b, cos, sin, gate, up = (var(n) for n in ("x", "y", "w", "b", "cos", "sin", "gate", "up"))
+x, y, w, b, cos, sin, gate, up, best = (var(n) for n in ("x", "y", "w", "b", "cos", "sin", "gate", "up", "best"))
 eps, dim, half, size, end, shape = (const(n) for n in ("eps", "dim", "half", "size", "end", "shape"))
 floor = const("floor")
 factor, divisor, offset = (const(n, _is_number) for n in ("factor", "divisor", "offset"))
@@ -86,6 +86,37 @@ def _rotates_back(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | Non
 def _along_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
     rank = len(graph.specs[op.outputs[0]].shape)
     return {} if found.get("dim", -1) % rank == rank - 1 else None
+
+
+def _is_vector_or_number(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """A parameter with one number, or with one for each element of the last dim; tokens are [B, S, ..]."""
+    spec, rank = graph.specs[found["w"]], len(graph.specs[op.outputs[0]].shape)
+    known = found["w"] in graph.parameters and found["x"] not in graph.parameters and rank == 3
+    return {} if known and (spec.numel == 1 or _is_vector(graph, op, found) is not None) else None
+
+
+def _is_row_of_numbers(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """A parameter [N]; of its numbers those with the indices of each token are read."""
+    return {} if found["w"] in graph.parameters and len(graph.specs[found["w"]].shape) == 1 else None
+
+
+def _softplus(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    return {"function": "softplus"} if found["x"] not in graph.parameters else None
+
+
+def _of_each_head(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """x [B, S, H * D] seen as heads [B, S, H, D], and one gate [B, S, H] for each of them."""
+    heads, fits = found["shape"], graph.specs[found["x"]].shape == graph.specs[op.outputs[0]].shape
+    return {"heads": heads[2]} if fits and heads[:3] == graph.specs[found["gate"]].shape else None
+
+
+def _best_of_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    return None if _along_last_dim(graph, op, found) is None else {"chosen": 1}
+
+
+def _of_tokens(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    """Of numbers of each token, [B, S, ..]; heads and what rotates in them have more dims."""
+    return _along_last_dim(graph, op, found) if len(graph.specs[op.outputs[0]].shape) == 3 else None
 
 
 def _is_vector(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
@@ -143,13 +174,19 @@ def _tanh_gelu() -> Node:
     return A.mul(A.scale(x, factor=0.5), A.add(tanh, 1))
 
 
+def _of_near_ones() -> Node:
+    """What lies far below the best, as a part of its own size or of the best, is filled with a number."""
+    far = A.gt(A.div(A.sub(best, x), A.clamp(A.abs(x), best)), const("bound", _is_number))
+    return A.masked_fill(y, far, const("fill"))
+
+
 XIELU = ("steep", "bent", "slope", "least")
 
 
 def _xielu() -> Node:
     """x > 0: a x^2 + b x, else c (exp(min(x, e)) - 1 - x) + b x, with a and c of weights."""
     steep, bent, slope, least = map(var, XIELU)
-    line = A.mul(slope, x)
+    line = A.multiply_vector(x, slope)
     right = A.add(A.mul(A.mul(A.softplus(steep), x), x), line)
     left = A.add(A.mul(A.sub(A.expm1(A.min(x, least)), x), A.add(slope, A.softplus(bent))), line)
     return A.where(A.gt(x, 0), right, left)
@@ -253,20 +290,40 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("rotary", _whole_part(pairs=const("pairs")), ("x", "cos", "sin"), ("pairs",), _rotates_a_part),
     Pattern("rotary", _whole_part(), ("x", "cos", "sin"), (), _rotates_a_part),
     *(Pattern("activation", of, ("x",), (), _given(function=name)) for name, of in ACTIVATIONS),
+    Pattern("activation", A.softplus(x), ("x",), (), _softplus),
     Pattern("activation", _xielu(), ("x", *XIELU), (), _of_numbers("xielu", *XIELU)),
     Pattern("gated", A.mul(A.activation(gate, function=const("activation")), up), ("gate", "up"), ("activation",)),
     Pattern("scale", A.mul(x, factor), ("x",), ("factor",)),
     Pattern("scale", A.div(x, divisor), ("x",), (), lambda graph, op, found: {"factor": 1 / found["divisor"]}),
     Pattern("split_heads", A.transpose(A.view(x, shape), 1, 2), ("x",), (), _splits_heads),
+    Pattern(
+        "weigh_heads",
+        A.view(A.mul(A.view(x, shape), A.unsqueeze(gate, -1)), const("whole_shape")),
+        ("x", "gate"),
+        (),
+        _of_each_head,
+    ),
     Pattern("concat_heads", A.view(x, shape), ("x",), (), _merges_heads),
     Pattern("linear", A.linear(x, w), ("x", "w"), (), _is_parameter),
     Pattern("linear", A.linear(x, w, b), ("x", "w", "b"), (), _is_parameter),
     *(Pattern("topk", of, ("x",), ("chosen",), _along_last_dim) for of in _topk()),
+    Pattern("topk", A.max(x, dim, True), ("x",), (), _best_of_last_dim),
     *(Pattern("softmax", of, ("x",), (), _along_last_dim) for of in (A.softmax(x, dim), A.softmax(x, dim, "float32"))),
     Pattern("gather", A.gather(x, dim, y), ("x", "y"), (), _along_last_dim),
     Pattern("normalise", A.div(x, _total(x)), ("x",), ("eps", "floor")),
+    Pattern("multiply_chosen", A.mul(x, A.index(w, (y,))), ("x", "y", "w"), (), _is_row_of_numbers),
+    Pattern("keep_near", _of_near_ones(), ("y", "x", "best"), ("bound", "fill")),
+    Pattern(
+        "leave_out",
+        A.scatter(x, dim, y, const("fill", lambda n: n == -math.inf)),
+        ("x", "y"),
+        ("fill",),
+        _along_last_dim,
+    ),
+    Pattern("concat", A.cat((x, y), dim), ("x", "y"), (), _of_tokens),
     Pattern("keep_groups", _of_groups(), ("x",), ("kept", "fill"), _groups),
     *(Pattern("add_vector", A.add(x, of), ("x", "w"), (), _is_vector) for of in (w, A.squeeze(w))),
+    *(Pattern("multiply_vector", of, ("x", "w"), (), _is_vector_or_number) for of in (A.mul(x, w), A.mul(w, x))),
     Pattern("embedding", A.embedding(w, x), ("x", "w"), (), _is_parameter),
     Pattern("embedding", A.embedding(w, x, const("padding")), ("x", "w"), (), _is_parameter),
     Pattern("add", A.add(x, y), ("x", "y")),

@@ -15,7 +15,7 @@ from fx2ttnn.recognise.match import base_name
 
 # Where these have their dim, or dims, among their arguments.
 _DIM = {
-    **dict.fromkeys(("softmax", "sum", "mean", "max", "gather", "scatter", "cumsum", "slice", "unsqueeze"), 1),
+    **dict.fromkeys(("softmax", "sum", "mean", "max", "gather", "scatter", "cumsum", "slice", "unsqueeze", "cat"), 1),
     **dict.fromkeys(("topk", "split", "split_with_sizes", "chunk"), 2),
 }
 _PRODUCTS = {"linear", "addmm", "mm", "experts"}
@@ -94,6 +94,8 @@ class _Separation:
         if name in ("view", "expand"):
             kept = self._shape(op.args[0])[0] == self._shape(op.outputs[0])[0] == count
             return (op.args[0], (*tokens.pop(), *self._shape(op.outputs[0])[1:])) if kept else None
+        if name == "index" and op.args[0] in others and len(op.args[1]) == 1:
+            return op.args  # numbers of a vector, looked up by each token
         if name in _DIM:
             return self._with_dims_from_the_end(op, _DIM[name], len(self._shape(rows[0])))
         alike = len({len(self._shape(value)) for value in rows}) == 1  # else a vector of tokens meets one of columns
