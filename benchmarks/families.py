@@ -132,9 +132,16 @@ def result_of(family: str) -> Result:
 
 
 def tiny(family: str) -> dict[str, Any]:
-    """The fields of a small model of this type: those that its configuration class has, under its own names. UserError if it has no defaults."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    """The fields of a small model of this type: those that its configuration class has, under its own names; of a multimodal one, of its language model.
 
+    UserError if it has no defaults.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+
+    nested = getattr(CONFIG_MAPPING[family], "sub_configs", {}).get("text_config")
+    if getattr(nested, "model_type", None) in CAUSAL:
+        return {"model_type": family, "text_config": tiny(nested.model_type)}
     try:
         default = CONFIG_MAPPING[family]()
     except Exception as error:
