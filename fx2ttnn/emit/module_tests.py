@@ -35,6 +35,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     files = {
         "tests/modules/__init__.py": "",
         "tests/model/__init__.py": "",
+        "tests/float32.py": render("float32.py.j2"),
         "tests/reference.py": render(
             "reference.py.j2",
             border=border,
