@@ -80,7 +80,8 @@ def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     folded = x.transpose(1, 2).flatten(2, 4).flatten(0, 1)  # [r * c, more rows, k]
     weight = b.reshape(-1, *b.shape[-2:])
     step = max(1, _BLOCK * weight.shape[-2] // weight.numel())
-    blocks = zip(folded.split(step, dim=-1), weight.split(step, dim=-2), strict=True)
-    out = sum((torch.bmm(some, block.float()) for some, block in blocks), start=torch.zeros(()))
+    out = torch.zeros(*folded.shape[:2], weight.shape[-1])
+    for some, block in zip(folded.split(step, dim=-1), weight.split(step, dim=-2), strict=True):
+        out.baddbmm_(some, block.float())
     out = out.reshape(*own, x.shape[1], x.shape[3], -1, b.shape[-1]).transpose(1, 2)
     return out.reshape(*chips, *a.shape[LEAD:-1], b.shape[-1])
