@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -83,7 +84,7 @@ def measure(model: str, target: str) -> dict[str, Any]:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = _compile(model, target, tokens, package)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            if "--max-seq-len" not in done.stderr:  # of the message that fewer tokens would fit
+            if not re.search("max.seq.len", done.stderr):  # of the messages that fewer tokens would fit
                 break
         row["seconds"] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)
         row["tokens"] = tokens

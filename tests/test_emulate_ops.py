@@ -384,7 +384,7 @@ def test_product_over_chips_and_in_chunks(monkeypatch, of_a, of_b):
 
     a, b = torch.randn(*of_a, 2, 3, 8), torch.randn(*of_b, 1, 8, 200).bfloat16()
     near(matmul.product(a, b), a @ b.float())
-    monkeypatch.setattr(matmul, "_CHUNK", b.numel() // 5)
+    monkeypatch.setattr(matmul, "_BLOCK", b.numel() // 5)
     near(matmul.product(a, b), a @ b.float())
 
 

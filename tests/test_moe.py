@@ -172,6 +172,10 @@ def test_the_reference_takes_tokens_that_choose_their_experts_clearly(tmp_path, 
         assert reference.all_decided(prompt)[-1]
     for step in reference.steps:
         reference.all_decided(step)
+    whole = reference.model.float()  # at once, where the reference does it operation by operation
+    for prompt in reference.prompts:
+        with torch.no_grad():
+            torch.testing.assert_close(whole(prompt.tokens[None]).logits[0, -1], prompt.logits)
 
 
 @pytest.mark.slow

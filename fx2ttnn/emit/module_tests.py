@@ -36,6 +36,7 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     files = {
         "tests/modules/__init__.py": "",
         "tests/model/__init__.py": "",
+        "tests/float32.py": render("float32.py.j2"),
         "tests/reference.py": render(
             "reference.py.j2",
             border=border,
@@ -80,13 +81,18 @@ def _layers(capture: Capture, enough: int) -> int:
     """`enough` layers, or all where the model's configuration takes no other number of them."""
     from transformers import AutoConfig
 
-    values = {**capture.config, "num_hidden_layers": enough}
     try:
         if capture.module is None:
-            AutoConfig.for_model(**values)
+            AutoConfig.for_model(**_first_layers(capture.config, enough))
         return enough
     except Exception:
         return max(int(layer.rsplit(".", 1)[1]) for layer in map(layer_of, capture.modules) if layer) + 1
+
+
+def _first_layers(config: dict[str, Any], layers: int) -> dict[str, Any]:
+    """The configuration of a model with the first `layers` of one's own only."""
+    kinds = {"layer_types": config["layer_types"][:layers]} if config.get("layer_types") else {}
+    return {**config, **kinds, "num_hidden_layers": layers}
 
 
 def _unlike_caches(graph: Graph) -> bool:
@@ -156,7 +162,7 @@ def _of_depth(capture: Capture, layers: int) -> dict[str, dict[str, float]]:
     infos = capture.modules
     if capture.module:
         return {}
-    config = AutoConfig.for_model(**{**capture.config, "num_hidden_layers": layers})
+    config = AutoConfig.for_model(**_first_layers(capture.config, layers))
     if config.num_hidden_layers == len({layer_of(path) for path in infos} - {None}):
         return {}
     found = {}

@@ -16,7 +16,7 @@ _STORED_AS = {
     "UINT16": torch.int32,
     "UINT8": torch.int32,
 }
-_CHUNK = 1 << 22  # elements that are rounded at once: bounds the float32 copies of a big weight
+_CHUNK = 1 << 18  # elements that are rounded at once: their float32 copies stay in the CPU's cache
 _SMALLEST = torch.finfo(torch.float32).tiny  # smaller numbers, the denormals, count as zero
 _TINY = 2.0**-100
 

@@ -11,10 +11,9 @@ from fx2ttnn.emulate.ops.elementwise import activate
 from fx2ttnn.emulate.registry import emulates
 from fx2ttnn.emulate.tensor import EmulationError, Numbers
 
-_CHUNK = 1 << 25  # elements of a weight that are float32 at once
-_BIG = 1 << 20  # elements of a weight from which on it is worth to stay in bfloat16
-# Without these instructions torch's product of bfloat16 is a hundred times slower than that of float32.
-_HALF = torch.cpu.get_capabilities().get("avx512_bf16", False)
+_BLOCK = (
+    1 << 22
+)  # elements of a weight that are float32 at once: of blocks this small, each takes the memory of the last
 
 
 @emulates("ttnn.linear", "ttnn.matmul", raw=True)
@@ -27,15 +26,11 @@ def linear(
     transpose_b: bool = False,
     activation: Any = None,
     program_config: Any = None,
-    real: Any,
 ) -> torch.Tensor:
     """[.., m, k] x [.., k, n] -> [.., m, n]."""
     a, b = align(input_tensor_a.value, input_tensor_b.value)
     fused = getattr(program_config, "fused_activation", None)
-    plain = bias is None and activation is None and fused is None
-    half = _HALF and plain and real.dtype.name == "BFLOAT16" and a.dtype == b.dtype == torch.bfloat16
-    half = half and b.numel() >= _BIG
-    out = product(a.mT if transpose_a else a, b.mT if transpose_b else b, torch.bfloat16 if half else torch.float32)
+    out = product(a.mT if transpose_a else a, b.mT if transpose_b else b)
     if bias is not None:
         out, add = align(out, bias.value)
         out = out + add
@@ -71,21 +66,22 @@ def sparse_matmul(
     return out
 
 
-def product(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Matrix product in float32 of stored values a [r, c, .., m, k] and b [r, c, .., k, n].
 
-    In bfloat16, torch sums in float32 too and rounds once at the end. A weight (no batches of its own) is read once: one
-    product for each of its chips, in which all chips of `a` that share it are more rows.
+    A weight (no batches of its own) is read once: one product for each of its chips, in which all chips of `a` that share it are
+    more rows.
     """
     if any(n > 1 for n in b.shape[LEAD:-2]):
         return torch.einsum("...mk,...kn->...mn", a.float(), b.float())
     chips, own = common_chips(a, b), b.shape[:LEAD]
-    x = on_chips(a, chips).to(dtype).flatten(LEAD, -2)  # [R, C, rows, k]
+    x = on_chips(a, chips).float().flatten(LEAD, -2)  # [R, C, rows, k]
     x = x.unflatten(1, (own[1], -1)).unflatten(0, (own[0], -1))  # [r, R / r, c, C / c, rows, k]
     folded = x.transpose(1, 2).flatten(2, 4).flatten(0, 1)  # [r * c, more rows, k]
     weight = b.reshape(-1, *b.shape[-2:])
-    step = weight.shape[-1] if b.dtype == dtype else max(1, _CHUNK * weight.shape[-1] // weight.numel())
-    parts = [torch.bmm(folded, part.to(dtype)) for part in weight.split(step, dim=-1)]
-    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    step = max(1, _BLOCK * weight.shape[-2] // weight.numel())
+    out = torch.zeros(*folded.shape[:2], weight.shape[-1])
+    for some, block in zip(folded.split(step, dim=-1), weight.split(step, dim=-2), strict=True):
+        out.baddbmm_(some, block.float())
     out = out.reshape(*own, x.shape[1], x.shape[3], -1, b.shape[-1]).transpose(1, 2)
     return out.reshape(*chips, *a.shape[LEAD:-1], b.shape[-1])

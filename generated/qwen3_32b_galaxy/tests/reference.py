@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +16,11 @@ from .. import model_config as cfg
 from ..inputs import prefill_length
 from ..mesh import from_mesh, to_mesh
 from ..weights import Weights, column_order
+from .float32 import Float32
 
 NUM_STEPS = 3
 HISTORY = min(96, cfg.MAX_SEQ_LEN - NUM_STEPS)  # tokens that the cache holds before the first step
+BIG = 1 << 30  # bytes of a weight from which on it lies in a file
 CHIP_PAGES = 576  # pages of a chip's cache
 NUM_LAYERS = 1  # enough to have every kind of layer once
 CACHE_ORDERS = {}  # of keys and values of layers, cached with their columns in another order than Hugging Face's
@@ -77,6 +80,13 @@ class Prompt:
         return F.pad(tile, (0, 0, 0, 32 - tile.shape[1])).unsqueeze(0)
 
 
+def in_file(tensor):
+    """The same numbers in a file that is gone with them: the system reads what is used, and may drop it from memory again."""
+    with tempfile.NamedTemporaryFile() as file:
+        mapped = torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
+    return mapped.view(tensor.shape).copy_(tensor)
+
+
 def cache_argument(model, cache):
     """A cache as the argument that `model` has for it: transformers has begun to call `past_key_values` `cache`, class by class."""
     names = inspect.signature(model.forward).parameters
@@ -84,7 +94,7 @@ def cache_argument(model, cache):
 
 
 class Reference:
-    """The model and its steps. Weights are bfloat16 numbers; the arithmetic is float32, one module at a time, to save memory."""
+    """The model and its steps. Weights are bfloat16 numbers; the arithmetic is float32."""
 
     def __init__(self):
         torch.manual_seed(0)
@@ -94,12 +104,9 @@ class Reference:
         for parameter in self.model.parameters():
             if parameter.dim() == 1:  # norms and biases start as constants; give each element its own value
                 parameter.data += 0.1 * torch.randn_like(parameter)
-        for module in self.model.modules():
-            if isinstance(module, torch.nn.Embedding):
-                module.register_forward_hook(lambda m, args, out: out.float())
-            elif list(module.parameters(recurse=False)):
-                module.register_forward_pre_hook(lambda m, args: m.float() and None)
-                module.register_forward_hook(lambda m, args, out: m.bfloat16() and None)
+        for parameter in self.model.parameters():
+            if parameter.nbytes >= BIG:
+                parameter.data = in_file(parameter.data)
         self.past = self._past()
         self.page_table = torch.arange(cfg.BATCH).unsqueeze(
             1
@@ -150,7 +157,7 @@ class Reference:
         prompt = Prompt(torch.randint(0, cfg.VOCAB_SIZE, (count,)))
         cache = DynamicCache()
         hooks = self._hooks(prompt)
-        with torch.no_grad():
+        with torch.no_grad(), Float32():
             prompt.logits = (
                 self.model(input_ids=prompt.tokens[None], **cache_argument(self.model, cache)).logits[0, -1].float()
             )
@@ -202,7 +209,7 @@ class Reference:
         for number in range(NUM_STEPS):
             step = Step(torch.randint(0, cfg.VOCAB_SIZE, (cfg.BATCH,)), start + number)
             hooks = self._hooks(step)
-            with torch.no_grad():
+            with torch.no_grad(), Float32():
                 step.logits = (
                     self.model(
                         input_ids=step.tokens.unsqueeze(1),
