@@ -110,6 +110,13 @@ def test_experts_are_split_over_all_chips():
     assert plan.device_shape(weigh.outputs[0])[-1] == 2 * 512
 
 
+def test_experts_that_read_what_is_weighed_are_split_likewise():
+    plan = compiled("llama4_wide", "galaxy").plan
+    (weigh,) = ops_of(plan.graph, "weigh_both")
+    assert {plan.placements[value].axes for value in weigh.outputs} == {(2, 2)}
+    assert plan.placements[weigh.args[-1]].axes == ("R", "R")
+
+
 def test_an_expert_may_be_split_itself():
     """4 experts on 8 chips: half of one on each."""
     plan = compiled("mixtral_wide", "t3k").plan

@@ -244,6 +244,7 @@ CONFIGS["qwen3_moe_wide"] = {
     "num_experts_per_tok": 4,
     "moe_intermediate_size": 512,
 }
+CONFIGS["llama4_wide"] = {**CONFIGS["llama4_text"], **WIDER, "num_local_experts": 64, "intermediate_size": 512}
 CONFIGS["mixtral_wide"] = {**CONFIGS["mixtral"], **WIDER, "intermediate_size": 2048}
 
 
