@@ -189,6 +189,10 @@ MIXTURES |= {
     # Two choices one after the other, each among scores near the best: here often several.
     "phimoe": {"hidden_size": 512, "num_local_experts": 8, "num_experts_per_tok": 2, "router_jitter_noise": 0.2},
 }
+MIXTURES["minimax_m3_vl_text"] = {  # the activation of gpt-oss, in a shared expert too
+    **{"hidden_size": 512, "num_local_experts": 8, "num_experts_per_tok": 2, "dense_intermediate_size": 512},
+    **{"mlp_layer_types": ["dense", "sparse"], "layer_types": ["full_attention"] * 2},
+}
 MIXTURES["laguna"] = {  # a gate of each head, by a softplus
     **{**EIGHT, "num_experts": 8, "shared_expert_intermediate_size": 128, "sliding_window": 32},
     **{"num_attention_heads_per_layer": [8, 8], "layer_types": LOCAL, "mlp_layer_types": ["dense", "sparse"]},

@@ -80,8 +80,11 @@ def _candidates(self: Any) -> Iterator[tuple[str, str | None, float | None, floa
     gates = ("halves", "neighbours") if self.has_gate else (None,)
     for gate in gates:
         yield from ((name, gate, None, None) for name in _ACTIVATIONS)
-        if gate and hasattr(self, "limit"):
-            yield "clamped_swiglu", gate, float(self.limit), float(getattr(self, "alpha", 1.0))
+        if gate:
+            limits, alphas = (
+                {n for name, n in vars(self).items() if name.endswith(word) and n} for word in ("limit", "alpha")
+            )
+            yield from (("clamped_swiglu", gate, float(n), float(a)) for n in limits for a in alphas or {1.0})
 
 
 def register() -> None:

@@ -180,6 +180,17 @@ def _of_near_ones() -> Node:
     return A.masked_fill(y, far, const("fill"))
 
 
+def _clamped_swiglu() -> Node:
+    """g sigmoid(alpha g) (u + 1), with g at most the limit and u within it on both sides."""
+    low = A.clamp(gate, None, const("limit"))
+    glu = A.gated(A.scale(low, factor=const("alpha")), low, activation="sigmoid")
+    return A.mul(A.add(A.clamp(up, const("least"), const("limit")), 1), glu)
+
+
+def _within_limit(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    return {"activation": "clamped_swiglu"} if found["least"] == -found["limit"] else None
+
+
 XIELU = ("steep", "bent", "slope", "least")
 
 
@@ -292,6 +303,7 @@ PATTERNS: tuple[Pattern, ...] = (
     *(Pattern("activation", of, ("x",), (), _given(function=name)) for name, of in ACTIVATIONS),
     Pattern("activation", A.softplus(x), ("x",), (), _softplus),
     Pattern("activation", _xielu(), ("x", *XIELU), (), _of_numbers("xielu", *XIELU)),
+    Pattern("gated", _clamped_swiglu(), ("gate", "up"), ("limit", "alpha"), _within_limit),
     Pattern("gated", A.mul(A.activation(gate, function=const("activation")), up), ("gate", "up"), ("activation",)),
     Pattern("scale", A.mul(x, factor), ("x",), ("factor",)),
     Pattern("scale", A.div(x, divisor), ("x",), (), lambda graph, op, found: {"factor": 1 / found["divisor"]}),

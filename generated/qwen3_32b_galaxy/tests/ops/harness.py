@@ -77,6 +77,8 @@ def check(mesh_device, operation, reference, case):
 
 def _materialise(mesh_device, value):
     """(what the operation gets, what the reference gets: the numbers after rounding to the tensor's type)"""
+    if isinstance(value, list):
+        return tuple(map(list, zip(*(_materialise(mesh_device, item) for item in value))))
     if not isinstance(value, Input):
         return value, value
     count = tuple(n if differs else 1 for n, differs in zip(CHIPS, value.differs))

@@ -68,6 +68,23 @@ def logical_and(x, y):
     return (x != 0) & (y != 0)
 
 
+def maximum(x, y):
+    return torch.maximum(x.float(), y.float())
+
+
+def abs(x):
+    return x.float().abs()
+
+
+def repeat(x, times):
+    return x.repeat(1, 1, *times)
+
+
+def concat(tensors, dim):
+    chips = torch.broadcast_shapes(*(t.shape[:2] for t in tensors))
+    return torch.cat([t.expand(*chips, *t.shape[2:]) for t in tensors], dim)
+
+
 def matmul(x, y, transpose_b=False):
     return x.float() @ (y.mT if transpose_b else y).float()
 
@@ -386,7 +403,7 @@ def eq(x, y):
 
 
 def where(condition, x, other):
-    return torch.where(condition != 0, x.float(), other)
+    return torch.where(condition != 0, *(t if isinstance(t, float) else t.float() for t in (x, other)))
 
 
 def compute(function, *args, operands, result, **named):
