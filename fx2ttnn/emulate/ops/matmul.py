@@ -11,9 +11,8 @@ from fx2ttnn.emulate.ops.elementwise import activate
 from fx2ttnn.emulate.registry import emulates
 from fx2ttnn.emulate.tensor import EmulationError, Numbers
 
-_BLOCK = (
-    1 << 22
-)  # elements of a weight that are float32 at once: of blocks this small, each takes the memory of the last
+# Elements of a weight that are float32 at once: of blocks this small, each takes the memory of the last.
+_BLOCK = 1 << 22
 
 
 @emulates("ttnn.linear", "ttnn.matmul", raw=True)
