@@ -167,6 +167,12 @@ CASES = {
     "normalise": (lambda x: x / x.sum(-1, keepdim=True), [(4, 1, 8)], []),
     "gather": (lambda x, index: x.gather(-1, index.abs().long() % 8), [(4, 1, 8), (4, 1, 2)], []),
     "add_vector": (torch.add, [(4, 1, 8), (8,)], [1]),
+    "multiply_vector columns": (torch.mul, [(4, 2, 8), (8,)], [1]),
+    "multiply_vector number": (torch.mul, [(4, 2, 8), (1,)], [1]),
+    "multiply_chosen": (lambda x, index, w: x * w[index.abs().long() % 8], [(4, 1, 2), (4, 1, 2), (8,)], [2]),
+    "keep_near": (lambda y, x, best: y.where(best - x < 1, -9), [(4, 1, 8), (4, 1, 8), (4, 1, 1)], []),
+    "leave_out": (lambda x, index: x.scatter(-1, index.abs().long() % 8, -9), [(4, 1, 8), (4, 1, 2)], []),
+    "concat": (lambda x, y: torch.cat([x, y], -1), [(4, 1, 2), (4, 1, 2)], []),
     "keep_groups": (lambda x: x.where(x > x.mean(-1, keepdim=True), -9), [(4, 1, 8)], []),
     "spread": (
         lambda index, weights, logits: torch.zeros_like(logits).scatter(-1, index.abs().long() % 8, weights),
@@ -176,6 +182,8 @@ CASES = {
 }
 # A chip takes the weights of the experts whose columns it holds: no function of its own part alone; test_moe.py has it.
 UNTESTED = {"weigh", "weigh_both"}
+# A chip takes the weights of the experts, or heads, whose columns it holds: no function of its own part alone; test_moe.py has it.
+UNTESTED = {"weigh", "weigh_heads"}
 
 
 def _strategies(case):
