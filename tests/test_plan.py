@@ -180,10 +180,8 @@ CASES = {
         [],
     ),
 }
-# A chip takes the weights of the experts whose columns it holds: no function of its own part alone; test_moe.py has it.
-UNTESTED = {"weigh", "weigh_both"}
 # A chip takes the weights of the experts, or heads, whose columns it holds: no function of its own part alone; test_moe.py has it.
-UNTESTED = {"weigh", "weigh_heads"}
+UNTESTED = {"weigh", "weigh_both", "weigh_heads"}
 
 
 def _strategies(case):
