@@ -7,6 +7,7 @@ from ... import model_config as cfg
 from ...demo_decode import run as decode_alone
 from ...generator import Generator, chunks
 from ...pages import OutOfPages, PagePool
+from ..float32 import Float32
 from ..pcc import assert_pcc
 
 NEW_TOKENS = 4
@@ -133,5 +134,5 @@ def test_pages():
 
 def _hugging_face(reference, tokens):
     """Logits behind every token, [tokens, VOCAB_SIZE]."""
-    with torch.no_grad():
+    with torch.no_grad(), Float32():
         return reference.model(input_ids=torch.tensor([tokens])).logits[0].float()
