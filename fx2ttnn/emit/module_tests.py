@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _layers(capture: Capture, enough: int) -> int:
         return max(int(layer.rsplit(".", 1)[1]) for layer in map(layer_of, capture.modules) if layer) + 1
 
 
-def _first_layers(config: dict[str, Any], layers: int) -> dict[str, Any]:
+def _first_layers(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
     """The configuration of a model with the first `layers` of one's own only."""
     kinds = {"layer_types": config["layer_types"][:layers]} if config.get("layer_types") else {}
     return {**config, **kinds, "num_hidden_layers": layers}
