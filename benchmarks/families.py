@@ -137,11 +137,11 @@ def tiny(family: str) -> dict[str, Any]:
     UserError if it has no defaults.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
-    nested = getattr(CONFIG_MAPPING[family], "sub_configs", {}).get("text_config")
-    if getattr(nested, "model_type", None) in CAUSAL:
-        return {"model_type": family, "text_config": tiny(nested.model_type)}
+    from fx2ttnn.capture.text_part import text_type
+
+    if nested := text_type(family):
+        return {"model_type": family, "text_config": tiny(nested)}
     try:
         default = CONFIG_MAPPING[family]()
     except Exception as error:

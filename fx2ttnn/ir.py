@@ -83,7 +83,7 @@ class Op:
     @property
     def inputs(self) -> tuple[str, ...]:
         """All values the op reads, in order of its arguments."""
-        return tuple(_refs(self.args))
+        return tuple(refs(self.args))
 
     def __str__(self) -> str:
         args = ", ".join(map(repr, self.args))
@@ -91,12 +91,13 @@ class Op:
         return f"{', '.join(self.outputs)} = {self.name}({args}){attrs}  # {self.module}"
 
 
-def _refs(args: tuple[Any, ...]) -> Iterator[Ref]:
+def refs(args: tuple[Any, ...]) -> Iterator[Ref]:
+    """The values among arguments and in tuples of them, in order."""
     for arg in args:
         if isinstance(arg, Ref):
             yield arg
         elif isinstance(arg, tuple):
-            yield from _refs(arg)
+            yield from refs(arg)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def check_fields(fields: Mapping[str, Any], where: str, own_class: Any = None) -
     _check_kind(fields, model_type, config_class, where)
     if own_class is None:
         _check_known_as_causal(fields, model_type, where)
-    names = {field: _spelling(field, fields, config_class) for field in _SIZES}
+    names = {field: spelling(field, fields, config_class) for field in _SIZES}
     missing = [names[field] for field in ESSENTIAL if names[field] not in fields]
     if missing:
         raise UserError(f"{where} does not give {', '.join(missing)}; a {model_type} model needs them")
@@ -34,7 +34,7 @@ def check_fields(fields: Mapping[str, Any], where: str, own_class: Any = None) -
     return config_class
 
 
-def _spelling(field: str, fields: Mapping[str, Any], config_class: Any) -> str:
+def spelling(field: str, fields: Mapping[str, Any], config_class: Any) -> str:
     """The name a size goes by in this config.json: its usual one or the model's own."""
     own = getattr(config_class, "attribute_map", {}).get(field, field)
     return field if field in fields else own

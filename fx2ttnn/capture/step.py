@@ -35,6 +35,8 @@ def capture_prefill(config: Any, tokens: int, max_seq_len: int = 4096, model_cla
 
 def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, model_class: Any) -> Capture:
     _check(config, batch, max_seq_len)
+    import torch
+
     from fx2ttnn.capture.verify import check_attention, check_layers
 
     plain = json.loads(config.to_json_string(use_diff=False))
@@ -47,6 +49,7 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, 
         model, trace, weights, tied, graph = _own_step(config, name, shape, max_seq_len, model_class)
     check_attention(graph)
     check_layers(graph)
+    own_positions = torch.ops.fx2ttnn.own_positions.default
     modules = {p: ModuleInfo(p, type(m).__name__, trace.folded.get(p), numbers_of(m)) for p, m in model.named_modules()}
     return Capture(
         _display_name(config),
@@ -59,7 +62,7 @@ def _capture(name: str, config: Any, batch: int, tokens: int, max_seq_len: int, 
         max_seq_len,
         batch,
         own_attention=own_attention,
-        own_positions=any("own_positions" in str(node.target) for node in trace.graph.graph.nodes),
+        own_positions=any(node.target is own_positions for node in trace.graph.graph.nodes),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fx2ttnn.ir import Op, Ref
+from fx2ttnn.ir import Op, Ref, refs
 
 Range = tuple[tuple[int, int], tuple[int, int]]  # first and last core (x, y), both included
 
@@ -114,9 +114,7 @@ class Call:
 
     @property
     def inputs(self) -> tuple[Ref, ...]:
-        given = [*self.args, *self.kwargs.values()]
-        flat = [item for a in given for item in (a if isinstance(a, tuple) else [a])]
-        return tuple(a for a in flat if isinstance(a, Ref))
+        return tuple(refs((*self.args, *self.kwargs.values())))
 
 
 @dataclass(frozen=True)

@@ -149,19 +149,17 @@ def router(graph: Graph, op: Op) -> list[Strategy]:
 
 
 @strategy_for(
-    *(
-        "topk",
-        "softmax",
-        "normalise",
-        "gather",
-        "add_vector",
-        "keep_groups",
-        "keep_near",
-        "leave_out",
-        "multiply_chosen",
-        "concat",
-        "spread",
-    )
+    "topk",
+    "softmax",
+    "normalise",
+    "gather",
+    "add_vector",
+    "keep_groups",
+    "keep_near",
+    "leave_out",
+    "multiply_chosen",
+    "concat",
+    "spread",
 )
 def of_a_token(graph: Graph, op: Op) -> list[Strategy]:
     """[B, S, ..], and vectors for the last dim: all numbers of a token are wanted together."""

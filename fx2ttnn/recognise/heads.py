@@ -10,6 +10,7 @@ from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 
+_KEEP_HEADS_APART = {"rms_norm", "rotary", "update_cache", "layer_norm", "multiply_heads", "scale_positions"}
 Projection = tuple[Op, Op]  # a linear and the split_heads that reads it
 
 
@@ -106,16 +107,9 @@ def _in_order(ops: list[Op]) -> tuple[Op, ...]:
 
 
 def _origin(value: str, producers: Mapping[str, Op]) -> Op | None:
-    """The `split_heads` that `value` comes from, through ops that keep heads apart."""
+    """The `split_heads` that `value` comes from."""
     op = producers.get(value)
-    while op is not None and op.name in (
-        "rms_norm",
-        "rotary",
-        "update_cache",
-        "layer_norm",
-        "multiply_heads",
-        "scale_positions",
-    ):
+    while op is not None and op.name in _KEEP_HEADS_APART:
         index = op.outputs.index(value) if op.name == "update_cache" else 0
         value = op.args[index]
         op = producers.get(value)
