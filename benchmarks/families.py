@@ -159,9 +159,11 @@ def tiny(family: str) -> dict[str, Any]:
 
 
 def _fewer_layers(default: Any) -> dict[str, Any]:
-    """The fields that have an entry for each layer, or patterns [[entries, times], ..] of such, cut to the layers that are left."""
+    """The number of layers, and the fields that have an entry for each, or patterns [[entries, times], ..] of such, cut to these layers."""
     layers, fewer = getattr(default, "num_hidden_layers", None), SIZES["num_hidden_layers"]
-    found: dict[str, Any] = {}
+    kinds = getattr(default, "layer_types", None) or []
+    fewer = max(fewer, *(kinds.index(kind) + 1 for kind in kinds), 0)
+    found: dict[str, Any] = {default.attribute_map.get("num_hidden_layers", "num_hidden_layers"): fewer}
     if getattr(default, "layer_types", ()) is None:  # it must be given
         found["layer_types"] = ["full_attention"] * fewer
     for name, value in default.to_dict().items():
@@ -190,7 +192,7 @@ def document(results: list[Result]) -> str:
         "# Model types of transformers",
         f"""
 Written by `benchmarks/families.py`: all {len(results)} model types for which transformers {version("transformers")} has a causal language model, each with its
-configuration class's defaults shrunk to two layers. That a type is complete here does not say that every configuration of it is.""",
+configuration class's defaults shrunk to as few layers as have one of each kind, at least two. That a type is complete here does not say that every configuration of it is.""",
     ]
     for kind, title in TITLES.items():
         found = [result for result in results if result.kind == kind]

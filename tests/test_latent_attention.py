@@ -59,10 +59,37 @@ def rows_of_a_part(x, y):
     return whole + x
 
 
+def columns_of_a_row(x, y):
+    """As rotary embeddings of three axes mix them: the row is read through its view after two writes."""
+    whole = x * 2
+    row = whole[0]
+    row[:, 1::3] = y
+    row[:, 2::3] = whole[1, :, 2::3]
+    return torch.cat((row, whole[0]), dim=-1)
+
+
 @pytest.mark.parametrize(
     ("function", "shapes", "names"),
     [
         (two_parts, [(2, 3), (2, 4)], ["aten.cat.default", "aten.mul.Tensor"]),
+        (
+            columns_of_a_row,
+            [(2, 3, 7), (3, 2)],
+            [
+                "mul",
+                "select",
+                "slice_scatter",
+                "select_scatter",
+                "select",
+                "select",
+                "slice",
+                "slice_scatter",
+                "select_scatter",
+                "select",
+                "select",
+                "cat",
+            ],
+        ),
         (rows_of_a_part, [(3, 4), (3,)], ["slice", "expand", "slice_scatter", "slice_scatter", "add"]),
     ],
 )

@@ -75,15 +75,17 @@ def _spec(tensor: torch.Tensor | None) -> Hashable:
     return None if tensor is None else (tuple(tensor.shape), str(tensor.dtype))
 
 
-def index_attributes(layers: Sequence[torch.nn.Module]) -> set[Attribute]:
-    """The attributes that in every layer equal the layer's place in the list."""
-    return set.intersection(*({*_ints_equal_to(index, layer)} for index, layer in enumerate(layers)))
+def index_attributes(layers: Sequence[torch.nn.Module]) -> list[set[Attribute]]:
+    """For each layer its attributes that equal a layer's place in the list, in every layer that has them."""
+    ints = [_ints(layer) for layer in layers]
+    other = {place for index, held in enumerate(ints) for place, value in held.items() if value != index}
+    return [held.keys() - other for held in ints]
 
 
-def _ints_equal_to(index: int, layer: torch.nn.Module) -> list[Attribute]:
-    return [
-        (path, name)
+def _ints(layer: torch.nn.Module) -> dict[Attribute, int]:
+    return {
+        (path, name): value
         for path, module in layer.named_modules()
         for name, value in vars(module).items()
-        if type(value) is int and value == index
-    ]
+        if type(value) is int
+    }

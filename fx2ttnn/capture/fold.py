@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_flatten
 
 from fx2ttnn.capture.cache import IndexUsed, LayerSlot, TracedCache
 from fx2ttnn.capture.fingerprint import Attribute, Fingerprints, index_attributes
+from fx2ttnn.capture.layers import layer_lists
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -60,12 +61,11 @@ class LayerFolder:
 
     def __post_init__(self) -> None:
         self._fingerprints = Fingerprints()
-        self._layers = [layer for path, modules in _layer_lists(self.model) for layer in self._layers_of(path, modules)]
+        self._layers = [layer for path, modules in layer_lists(self.model) for layer in self._layers_of(path, modules)]
         self._counts = Counter(layer.fingerprint for layer in self._layers)
 
     def _layers_of(self, path: str, modules: torch.nn.ModuleList) -> Iterator[Layer]:
-        attributes = index_attributes(list(modules))
-        for index, module in enumerate(modules):
+        for index, (module, attributes) in enumerate(zip(modules, index_attributes(list(modules)), strict=True)):
             fingerprint = (path, self._fingerprints.of(module, attributes))
             yield Layer(f"{path}.{index}", index, module, frozenset(attributes), fingerprint)
 
@@ -117,7 +117,7 @@ class LayerFolder:
             self.excluded.add(layer.fingerprint)
             raise
         tensor, rest = _hidden_output(out)
-        only_own_slot = sum(c.updates for c in caches) == updates + 1 and sum(c.plain_updates for c in caches) == plain
+        only_own_slot = sum(c.updates for c in caches) <= updates + 1 and sum(c.plain_updates for c in caches) == plain
         if (
             tensor is not None
             and only_own_slot
@@ -211,13 +211,3 @@ def _hidden_index(layer: Layer) -> Iterator[None]:
     finally:
         for module, name in places:
             vars(module)[name] = layer.index
-
-
-def _layer_lists(model: torch.nn.Module) -> list[tuple[str, torch.nn.ModuleList]]:
-    """The outermost lists of more than one module: a list inside a layer (such as experts) is part of the layer."""
-    found: list[tuple[str, torch.nn.ModuleList]] = []
-    for path, module in model.named_modules():
-        inside = any(path.startswith(f"{outer}.") for outer, _ in found)
-        if isinstance(module, torch.nn.ModuleList) and len(module) > 1 and not inside:
-            found.append((path, module))
-    return found

@@ -18,6 +18,7 @@ _LIBRARY.define(
     "experts(Tensor hidden, Tensor index, Tensor weights, Tensor up, Tensor down, Tensor? up_bias, Tensor? down_bias,"
     " bool transposed, str activation, str? gate, float? limit, float? alpha) -> Tensor"
 )
+_LIBRARY.define("uncaptured(Tensor[] inputs, int[] shape, ScalarType dtype, str why) -> Tensor")
 # `takes` and `gives` are what the representative layer took and gave: they say which of its values are replaced.
 _LIBRARY.define("layer(Tensor hidden, Tensor takes, Tensor gives, int index, str like) -> Tensor")
 
@@ -53,6 +54,12 @@ def _update_cache(k: torch.Tensor, v: torch.Tensor, layer: int, max_seq_len: int
 def _experts(hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor, *rest: object) -> torch.Tensor:
     """hidden [T, H], index and weights [T, K], the experts' weights -> [T, H]."""
     return torch.empty_like(hidden)
+
+
+@torch.library.register_fake("fx2ttnn::uncaptured")
+def _uncaptured(inputs: list[torch.Tensor], shape: list[int], dtype: torch.dtype, why: str) -> torch.Tensor:
+    """What a module that cannot be traced makes of its inputs (uncaptured.py)."""
+    return torch.empty(shape, dtype=dtype, device=inputs[0].device)
 
 
 @torch.library.register_fake("fx2ttnn::layer")

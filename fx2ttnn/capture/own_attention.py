@@ -119,6 +119,9 @@ def form_of(written: Written) -> Form:
 def check_form(written: Written, form: Form) -> None:
     """Raises CaptureError unless it gives the numbers of an `attention` op of this form, for equal scores and for others."""
     past = written.shape(written.update.outputs[0])[2] - written.sizes[1]
+    batch, tokens, heads, _, width = written.sizes
+    if math.prod(written.shape(written.out)) != batch * tokens * heads * width:
+        raise written.error("what keys and values make together is not one row of a head for each token")
     random = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(written.shape(name), generator=random) for name in (written.q, *written.update.outputs))
     spread = 10 / (form["scaling"] * math.sqrt(q.shape[-1])) if form["scaling"] else 0.0

@@ -15,6 +15,7 @@ from fx2ttnn.capture.moves import shorten_moves
 from fx2ttnn.capture.own_attention import Form, as_ops, check_form, form_of, written_attentions
 from fx2ttnn.capture.to_graph import to_graph
 from fx2ttnn.capture.trace import Trace, trace_step
+from fx2ttnn.capture.verify import refuse_uncaptured
 from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Ref, TensorSpec
 
@@ -32,7 +33,9 @@ def own_step(
 
     def traced(users: int, tokens: int, past: int) -> tuple[Trace, Graph]:
         trace = trace_step(model, (users, tokens), max_seq_len, past)
-        return trace, to_graph(trace, weights, name)
+        graph = to_graph(trace, weights, name)
+        refuse_uncaptured(graph)
+        return trace, graph
 
     _, graph = traced(1, 1, max_seq_len - 1)
     forms = [form_of(written) for written in written_attentions(graph)]

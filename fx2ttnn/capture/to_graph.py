@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -135,13 +135,13 @@ class _Converter:
         name = _name(target)
         namespace, op, overload = name.split(".")
         old, new = args[0], Ref(node.name)
-        if not op.endswith("_") or old in self._stored() or self._seen_elsewhere(node, old):
+        if not op.endswith("_") or old in self._stored() or self._seen_elsewhere(node, old, {old}):
             raise _part_written(module, name)
         self._rename(old, new)
         return f"{namespace}.{op[:-1]}.{overload}"
 
     def _write(self, node: fx.Node, written: Ref, source: Ref, module: str) -> Ref:
-        """`written.copy_(source)`: a `slice_scatter` into what `written` is a slice of, for each slice on the way to a whole tensor.
+        """`written.copy_(source)`: a scatter into what `written` is a slice of, for each slice on the way to a whole tensor.
 
         From here on the tensor written to is the result; returns what `written` then is.
         """
@@ -156,17 +156,25 @@ class _Converter:
             self._rename(written, source)
             return source
         producers = {value: op for op in self._ops for value in op.outputs}
-        whole, result = written, source
+        whole, result, views = written, source, []
         while self._memory.get(whole, whole) != whole:
             view = producers[whole]
-            if view.name != "aten.slice.Tensor":
+            views.append(view)
+            if view.name not in _SCATTERS:
                 raise _part_written(module, _name(node.target))  # type: ignore[arg-type]
             whole = view.args[0]
             arguments = (whole, result, *view.args[1:])
-            result = self._append("aten.slice_scatter.default", arguments, f"{node.name}_{whole}", whole, node)
-        if whole in self._stored() or self._seen_elsewhere(node, whole):
+            result = self._append(_SCATTERS[view.name], arguments, f"{node.name}_{whole}", whole, node)
+        known = {whole, *(view.outputs[0] for view in views)}
+        if whole in self._stored() or self._seen_elsewhere(node, whole, known):
             raise _part_written(module, _name(node.target))  # type: ignore[arg-type]
         self._rename(whole, result)
+        base = result
+        for view in reversed(views):  # what was written to shows what is there now
+            old = view.outputs[0]
+            base = self._append(view.name, (base, *view.args[1:]), f"{node.name}_{old}_now", old, node)
+            self._memory[base] = result
+            self._rename(old, base)
         return source
 
     def _written_whole(self, old: Any, source: Any) -> bool:
@@ -190,12 +198,12 @@ class _Converter:
     def _stored(self) -> set[str]:
         return {*self._parameters, *self._constants}
 
-    def _seen_elsewhere(self, node: fx.Node, written: str) -> bool:
-        """Whether a later op reads the memory of `written` under another name, and so would miss what is written."""
+    def _seen_elsewhere(self, node: fx.Node, written: str, known: Iterable[str]) -> bool:
+        """Whether a later op reads the memory of `written` under a name that is not `known`, and so would miss what is written."""
         memory = self._memory.get(written, written)
         if memory in self._stored():
             return True
-        others = {v for v in self._specs if v != written and self._memory.get(v, v) == memory}
+        others = {v for v in self._specs if v not in known and self._memory.get(v, v) == memory}
         holders = [n for n, value in self._values.items() if isinstance(value, Ref) and value in others]
         return any(user is not node and user not in self._done for holder in holders for user in holder.users)
 
@@ -204,12 +212,16 @@ def _part_written(module: str, name: str) -> CaptureError:
     return CaptureError(f"{module}: {name} writes into part of a tensor, which a functional graph cannot hold")
 
 
+# A view of part of a tensor, and what writes that part.
+_SCATTERS = {"aten.slice.Tensor": "aten.slice_scatter.default", "aten.select.int": "aten.select_scatter.default"}
+
 # The tensors among the arguments of fx2ttnn's own ops.
 _TENSORS = {
     "attention": ["q", "k", "v", "sinks"],
     "own_positions": ["position_ids"],
     "update_cache": ["k", "v"],
     "experts": ["hidden", "index", "weights", "up", "down", "up_bias", "down_bias"],
+    "uncaptured": ["inputs"],
     "layer": ["hidden"],
 }
 
@@ -223,8 +235,8 @@ def _own_op(
     name = target._opname
     places = {a.name: arg for a, arg in zip(target._schema.arguments, args, strict=False)}
     tensors = _TENSORS[name]
-    # The length of the cache is in the shape of the outputs.
-    named = {k: v for k, v in places.items() if k not in (*tensors, "max_seq_len") and v is not None}
+    # The length of the cache, and what a module gives that is not captured, is in the specs of the outputs.
+    named = {k: v for k, v in places.items() if k not in (*tensors, "max_seq_len", "shape", "dtype") and v is not None}
     return name, tuple(places[t] for t in tensors if places.get(t) is not None), named
 
 

@@ -19,6 +19,7 @@ from fx2ttnn.capture.cache import IndexUsed, SizedCache, TracedCache
 from fx2ttnn.capture.fold import LayerFolder
 from fx2ttnn.capture.last_position import Branches, LastPosition
 from fx2ttnn.capture.length import Unknown
+from fx2ttnn.capture.uncaptured import ModuleError, Uncaptured
 from fx2ttnn.errors import CaptureError, OwnAttention, UserError
 
 MODULE = "module"  # key of a node's meta: path of the innermost module that ran it
@@ -38,14 +39,14 @@ def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int,
 
     The cache has `max_seq_len` positions and does not say how many tokens it holds; given `past`, it holds so many and no more.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode, uncaptured = FakeTensorMode(allow_non_fake_inputs=True), Uncaptured(model)
     with _fake_weights(model, mode), mode, torch.no_grad():
         tensors = {id(tensor): name for name, tensor in _named_tensors(model)}
         ids, positions = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
-        graph, folded, branches = _trace(model, ids, positions, max_seq_len, past, [])
+        graph, folded, branches = _trace(model, uncaptured, ids, positions, max_seq_len, past, [])
         ways = branches.others()
         while ways:
-            other, _, branches = _trace(model, ids, positions, max_seq_len, past, ways.pop())
+            other, _, branches = _trace(model, uncaptured, ids, positions, max_seq_len, past, ways.pop())
             if not _same(graph, other):
                 raise CaptureError("the model takes another way where a sequence is longer than some length")
             ways += branches.others()
@@ -54,6 +55,7 @@ def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int,
 
 def _trace(
     model: torch.nn.Module,
+    uncaptured: Uncaptured,
     ids: torch.Tensor,
     positions: torch.Tensor,
     max_seq_len: int,
@@ -63,13 +65,19 @@ def _trace(
     """The graph, the folded layers, and what the model asked about its last position."""
     excluded: set[Hashable] = set()
     while True:
-        folder, branches = LayerFolder(model, excluded), Branches(answers)
-        try:
-            with _left_as_found(model):
-                graph = _trace_once(model, folder, branches, ids, positions, max_seq_len, past)
-            return graph, folder.folded, branches
-        except IndexUsed:
-            continue  # the folder has excluded that layer's kind, so this ends
+        with uncaptured.standing(), _left_as_found(model):
+            folder, branches = LayerFolder(model, excluded), Branches(answers)
+            try:
+                return _trace_once(model, folder, branches, ids, positions, max_seq_len, past), folder.folded, branches
+            except IndexUsed:
+                continue  # the folder has excluded that layer's kind, so this ends
+            except ModuleError as error:
+                if not uncaptured.add(error):
+                    raise uncaptured.first or error from error
+            except OwnAttention:
+                if uncaptured.first:  # it may be about what stands for a module
+                    raise uncaptured.first from None
+                raise
 
 
 @contextmanager
@@ -124,10 +132,10 @@ def _trace_once(
     except (IndexUsed, OwnAttention):
         raise
     except UserError as error:
-        raise CaptureError(f"{paths.where()}: {error}") from error
+        raise paths.error(f": {error}") from error
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CaptureError(f"{paths.where()} cannot be traced: {type(error).__name__}: {reason}") from error
+        raise paths.error(f" cannot be traced: {type(error).__name__}: {reason}") from error
 
 
 @contextmanager
@@ -150,11 +158,10 @@ class _ModulePaths:
         self._stack: list[str] = []
         self._last: fx.Node | None = None
 
-    def where(self) -> str:
-        """The module that is running, or was when an error was raised."""
+    def error(self, reason: str) -> ModuleError:
+        """Of the module that was running when an error was raised."""
         path = self._stack[-1] if self._stack else ""
-        module = self._model.get_submodule(path)
-        return f"{path or 'the model'} ({type(module).__name__})"
+        return ModuleError(path, type(self._model.get_submodule(path)).__name__, reason)
 
     @contextmanager
     def recording(self) -> Iterator[None]:

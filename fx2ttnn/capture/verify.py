@@ -15,7 +15,15 @@ def check_attention(graph: Graph) -> None:
             f"{user.module}: {user.name} reads the cache of layer {cache.attrs['layer']}; only attention may"
         )
     if not any(op.name == "attention" for op in graph.ops):
+        refuse_uncaptured(graph)
         raise CaptureError("the model has no attention layer with a cache")
+
+
+def refuse_uncaptured(graph: Graph) -> None:
+    """Raises CaptureError if a module stands as one op, for graphs of which a report would say nothing."""
+    for op in graph.ops:
+        if op.name == "uncaptured":
+            raise CaptureError(f"{op.module}: {op.attrs['why']}")
 
 
 def reads_caches_itself(graph: Graph) -> bool:

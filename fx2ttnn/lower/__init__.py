@@ -101,7 +101,7 @@ class _Engine:
     def _op(self, op: Op) -> None:
         candidates = self.by_op.get(op.name, [])
         if not candidates:
-            self._refuse(op, "no row in lowering_rules/ for this operation")
+            self._refuse(op, op.attrs.get("why", "no row in lowering_rules/ for this operation"))
             return
         fitting, refused = [], []
         for rule in candidates:
