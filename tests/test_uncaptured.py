@@ -20,7 +20,7 @@ LINEAR = {
 
 def test_the_report_goes_on_behind_it(run, tmp_path):
     config = write_config(tmp_path / "model", SIZES | LINEAR)
-    code, out, err = run("compile", config, "--target", "n150", "--max-seq-len", 128, "-o", "out")
+    code, _, err = run("compile", config, "--target", "n150", "--max-seq-len", 128, "-o", "out")
     assert code == 3 and "no package" in err
     report = json.loads((tmp_path / "out" / "report" / "coverage.json").read_text())
     modules = [row for row in report["unsupported"] if row["op"] == "uncaptured"]
@@ -40,7 +40,7 @@ def test_the_report_goes_on_behind_it(run, tmp_path):
 
 def test_nothing_but_it_is_one_message(run, tmp_path):
     fields = SIZES | LINEAR | {"layer_types": ["linear_attention"] * 8}
-    code, out, err = run("compile", write_config(tmp_path / "model", fields), "--target", "n150", "-o", "out")
+    code, _, err = run("compile", write_config(tmp_path / "model", fields), "--target", "n150", "-o", "out")
     assert code == 2 and not (tmp_path / "out").exists()
     assert "model.layers.0.linear_attn: Qwen3NextGatedDeltaNet: the model calls `get_conv_state`" in err
 
