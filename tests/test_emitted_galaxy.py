@@ -12,10 +12,9 @@ LOGITS = [f"tests/model/test_model.py::test_{name}" for name in ("decode", "pref
 
 @pytest.mark.slow
 def test_qwen3_32b_on_galaxy(tmp_path: Path) -> None:
-    """Bfloat8_b weights and cache: a layer, what is around the layers and the logits against Hugging Face, three steps, another position for every user, and prompts, PCC 0.99."""
+    """Bfloat8_b weights and cache: logits of two layers against Hugging Face, three steps, another position for every user, and prompts, PCC 0.99; drawing tokens."""
     package = compiled(tmp_path, "qwen3-32b", "galaxy", max_seq_len=128)
-    modules = [f"tests/modules/test_{name}.py" for name in ("decoder", "embed_tokens", "lm_head", "sampling")]
-    assert_passes(run_suite(package, *modules, *LOGITS))
+    assert_passes(run_suite(package, "tests/modules/test_sampling.py", *LOGITS))
 
 
 @pytest.mark.slow

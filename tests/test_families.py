@@ -2,7 +2,7 @@
 
 import pytest
 from recognised import assert_equals_model
-from test_emitted_suites import assert_passes, compiled, run_suite
+from test_emitted_suites import NUMBERS, assert_passes, compiled, run_suite
 from tiny import CONFIGS, FAMILIES, HEADS, config_of, folder_of
 from tiny import compiled as stages
 
@@ -56,7 +56,7 @@ def test_the_emitted_suite_passes(family, target, tmp_path):
     Some with heads to which zeros are added; norms without weights, one of which runs twice, heads that rotate backwards. An activation with weights. Weights
     stored [in, out] and learned positions; parts of groups of heads, rotated before heads come first, with tables from a buffer.
     """
-    assert_passes(run_suite(compiled(tmp_path, str(folder_of(family)), target, max_seq_len=256)))
+    assert_passes(run_suite(compiled(tmp_path, str(folder_of(family)), target, max_seq_len=256), *NUMBERS))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from recognised import assert_equals_model
 from test_cli import contents, refused
-from test_emitted_suites import assert_passes, run_suite
+from test_emitted_suites import NUMBERS, assert_passes, run_suite
 from tiny import CONFIGS, folder_of, write_config
 
 from fx2ttnn import models, pipeline
@@ -174,4 +174,4 @@ def test_the_emitted_suite_of_grok_passes(tmp_path):
     folder = write_config(tmp_path / "tiny_grok", GROK)
     options = pipeline.Options(str(folder), "n150", max_seq_len=128, module=grok_module())
     pipeline.write_package(pipeline.compile_model(options), tmp_path / "grok_package")
-    assert_passes(run_suite(tmp_path / "grok_package"))
+    assert_passes(run_suite(tmp_path / "grok_package", *NUMBERS))

@@ -144,7 +144,7 @@ def test_the_emitted_suite_of_a_model_of_ones_own_passes(style, target, tmp_path
     module = f"{tmp_path / 'modeling_own.py'}:OwnForCausalLM"
     options = pipeline.Options(str(tmp_path / "own"), target, max_seq_len=256, module=module)
     pipeline.write_package(pipeline.compile_model(options), tmp_path / "package_of_own")
-    assert_passes(run_suite(tmp_path / "package_of_own", "tests/modules", "tests/model"))
+    assert_passes(run_suite(tmp_path / "package_of_own", "tests/modules", "tests/model/test_model.py"))
 
 
 @pytest.mark.parametrize(
