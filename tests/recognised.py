@@ -95,7 +95,7 @@ def _add_slopes(run, op, args):
     x, column = args[0].clone(), op.attrs["first"]
     for digits, bits, parts in zip(op.attrs["digits"], (8, 4), (2, 3), strict=True):
         for _ in range(digits):
-            left = list(op.attrs["slopes"])
+            left = [slope / op.attrs["scaling"] for slope in op.attrs["slopes"]]
             for _ in range(parts):
                 rounded = [_to_bits(s, bits) for s in left]
                 x[:, :, :, column] += torch.tensor(rounded)[:, None]

@@ -104,7 +104,7 @@ def form_of(written: Written) -> Form:
     """
     length = written.shape(written.update.outputs[0])[2]
     places = torch.arange(length, dtype=torch.float32)[:, None].expand(written.shape(written.update.outputs[1]))
-    form = {"scaling": _scaling(written)}
+    form: Form = {"scaling": _scaling(written)}
     slopes = _slopes(written, form["scaling"])
     if any(slopes):
         form["slopes"] = slopes
@@ -120,21 +120,18 @@ def form_of(written: Written) -> Form:
 def _slopes(written: Written, scaling: float) -> tuple[float, ...]:
     """By how much the score of a key grows with its position, in each head, where queries say nothing.
 
-    A key's values are 1 in the column that is its distance from the last one. The first slopes are those between the last two keys, whose
-    weights no other key can hide; undone, they leave an error that shows between keys further apart.
+    The first slopes are those between the last two keys, whose weights no other key can hide. Undone, they leave an error that shows
+    between keys further apart.
     """
-    _, _, heads, _, width = written.sizes
-    near = torch.zeros(written.shape(written.update.outputs[1]))
-    far = min(near.shape[2], width) - 1
-    if far < 1 or not scaling:
-        return ()
-    near[:, :, range(-1, -far - 2, -1), range(far + 1)] = 1
+    heads, length = written.sizes[2], written.shape(written.update.outputs[0])[2]
+    values = torch.zeros(written.shape(written.update.outputs[1]))
     slopes = torch.zeros(heads, dtype=torch.float64)
-    for distance in (1, far):
-        weights = _run(written, *_undoing(written, {"scaling": scaling, "slopes": slopes.tolist()}), near)
-        logs = weights.reshape(heads, width).double().log()
-        found = (logs[:, 0] - logs[:, distance]) / distance
-        slopes = slopes + torch.where(found.isfinite(), found, 0)
+    for distance in sorted({1, min(16, length - 1), length - 1} - {0}) if scaling and values.shape[-1] > 1 else ():
+        values[...] = 0
+        values[:, :, -1, 0] = values[:, :, -1 - distance, 1] = 1  # so that the result is the weights of these two keys
+        weights = _run(written, *_undoing(written, {"scaling": scaling, "slopes": slopes.tolist()}), values)
+        last, other = weights.reshape(heads, -1).double().log()[:, :2].T
+        slopes += torch.where((last - other).isfinite(), (last - other) / distance, 0)
     return tuple(float(f"{slope:.7g}") if abs(slope) > _NO_SLOPE else 0.0 for slope in slopes.tolist())
 
 

@@ -73,10 +73,16 @@ def positions_in_columns(graph: Graph) -> Graph:
             tables[columns] = _table("keys", columns, number, op, graph), _table("queries", columns, number, op, graph)
         keys, queries = tables[columns]
         attrs = dict(op.attrs)
-        slopes = tuple(slope / op.attrs["scaling"] for slope in attrs.pop("slopes"))
+        slopes = attrs.pop("slopes")
         placed_k, sloped_q, placed_q = Ref(f"{k}_placed"), Ref(f"{q}_sloped"), Ref(f"{q}_placed")
         specs |= {placed_k: graph.specs[k], sloped_q: graph.specs[q], placed_q: graph.specs[q]}
-        form = {"slopes": slopes, "first": columns.first, "digits": columns.digits, "size": size}
+        form = {
+            "slopes": slopes,
+            "scaling": op.attrs["scaling"],
+            "first": columns.first,
+            "digits": columns.digits,
+            "size": size,
+        }
         changed[update.outputs[0]] = (
             Op("add", (k, Ref(keys.outputs[0])), (placed_k,), {}, op.module, op.sources),
             replace(update, args=(placed_k, v), attrs={**update.attrs, "positions": keys.attrs["stem"]}),
@@ -96,17 +102,19 @@ def _table(of: str, columns: _Columns, number: str, attention: Op, graph: Graph)
     places, factors, others = _numbers(of, columns)
     base = _BASES[0 if of == "keys" else 1]
     users, tokens = graph.specs[POSITIONS].shape
-    shape = (users, tokens, columns.size)
+    narrow, shape = (users, tokens, columns.count), (users, tokens, columns.size)
+    around = (columns.first, columns.size - columns.first - columns.count)
     ops = [
         Op("aten.unsqueeze.default", (Ref(POSITIONS), -1), ("position",)),
         Op("aten.floor_divide.default", (Ref("position"), Ref("places")), ("upper",)),
         Op("aten.remainder.Scalar", (Ref("upper"), base), ("digits",)),
         Op("aten.mul.Tensor", (Ref("digits"), Ref("factors")), ("weighed",)),
-        Op("aten.add.Tensor", (Ref("weighed"), Ref("others")), ("columns",)),
+        Op("aten.add.Tensor", (Ref("weighed"), Ref("others")), ("own",)),
+        Op("aten.constant_pad_nd.default", (Ref("own"), around, 0.0 if of == "keys" else 1.0), ("columns",)),
     ]
     specs = {POSITIONS: graph.specs[POSITIONS], "position": TensorSpec((users, tokens, 1), "int64")}
-    specs |= {name: TensorSpec(shape, "int64") for name in ("upper", "digits")}
-    specs |= {name: TensorSpec(shape) for name in ("weighed", "columns")}
+    specs |= {name: TensorSpec(narrow, "int64") for name in ("upper", "digits")}
+    specs |= {name: TensorSpec(narrow) for name in ("weighed", "own")} | {"columns": TensorSpec(shape)}
     if of == "keys":
         ops.append(Op("aten.unsqueeze.default", (Ref("columns"), 1), ("of_all_heads",)))
         specs["of_all_heads"] = TensorSpec((users, 1, tokens, columns.size))
@@ -120,14 +128,13 @@ def _table(of: str, columns: _Columns, number: str, attention: Op, graph: Graph)
 
 
 def _numbers(of: str, columns: _Columns) -> torch.Tensor:
-    """For each column the place of the digit that it holds, what multiplies that, and what is added, [3, size]."""
+    """For each column the place of the digit that it holds, what multiplies that, and what is added, [3, columns]."""
     keys, queries = (
         [base**place for place in range(digits) for _ in range(parts)]
         for base, digits, (_, parts) in zip(_BASES, columns.digits, BITS, strict=True)
     )
     if of == "keys":
-        outside, inside = (1, 0, 0), [*((place, 1, 0) for place in keys), *((1, 0, 1) for _ in queries)]
+        found = [*((place, 1, 0) for place in keys), *((1, 0, 1) for _ in queries)]
     else:
-        outside, inside = (1, 0, 1), [*((1, 0, place) for place in keys), *((place, -place, 0) for place in queries)]
-    behind = columns.size - columns.first - columns.count
-    return torch.tensor([outside] * columns.first + inside + [outside] * behind).T
+        found = [*((1, 0, place) for place in keys), *((place, -place, 0) for place in queries)]
+    return torch.tensor(found).T

@@ -137,7 +137,11 @@ def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapp
     rotated, pairs, gives = forms.pop()
     size = max(whole_tiles(head_dim), whole_tiles(value_dim))
     if "slopes" in attention.attrs:
-        size = wide_enough(max(head_dim, value_dim), graph.specs[update.outputs[0]].shape[2], 64 if any(op.name == "rotary" for op in query) else 32)
+        size = wide_enough(
+            max(head_dim, value_dim),
+            graph.specs[update.outputs[0]].shape[2],
+            64 if any(op.name == "rotary" for op in query) else 32,
+        )
     order = (head_dim, rotated, pairs, size)
     shared = any(held for _, held in key)
     nothing = columns(order) == list(range(head_dim)) and value_dim == head_dim and not shared
