@@ -21,7 +21,7 @@ from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.plan.segments import layer_of
 from fx2ttnn.recognise.tables import POSITIONS
 
-BITS = ((8, 2), (4, 3))  # of the parts of a slope, and how many parts: by digits of the key, and of the query
+_BITS = ((8, 2), (4, 3))  # of the parts of a slope, and how many parts: by digits of the key, and of the query
 _BASES = (128, 16)
 _BLOCK = 16  # columns of a block of bfloat8_b
 
@@ -36,7 +36,7 @@ class _Columns:
 
     @property
     def count(self) -> int:
-        return sum(digits * parts for digits, (_, parts) in zip(self.digits, BITS, strict=True))
+        return sum(digits * parts for digits, (_, parts) in zip(self.digits, _BITS, strict=True))
 
 
 def _columns(head_dim: int, size: int, length: int) -> _Columns:
@@ -68,6 +68,8 @@ def positions_in_columns(graph: Graph) -> Graph:
         (q, *rest), (k, v) = op.args, update.args
         head_dim, *_, size = update.attrs["orders"][0]
         columns = _columns(head_dim, size, graph.specs[update.outputs[0]].shape[2])
+        if columns.first + columns.count > size // 2:
+            continue
         if columns not in tables:
             number = f"_{len(tables) + 1}" if tables else ""
             tables[columns] = _table("keys", columns, number, op, graph), _table("queries", columns, number, op, graph)
@@ -131,7 +133,7 @@ def _numbers(of: str, columns: _Columns) -> torch.Tensor:
     """For each column the place of the digit that it holds, what multiplies that, and what is added, [3, columns]."""
     keys, queries = (
         [base**place for place in range(digits) for _ in range(parts)]
-        for base, digits, (_, parts) in zip(_BASES, columns.digits, BITS, strict=True)
+        for base, digits, (_, parts) in zip(_BASES, columns.digits, _BITS, strict=True)
     )
     if of == "keys":
         found = [*((place, 1, 0) for place in keys), *((1, 0, 1) for _ in queries)]
