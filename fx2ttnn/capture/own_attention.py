@@ -126,7 +126,9 @@ def _slopes(written: Written, scaling: float) -> tuple[float, ...]:
     heads, length = written.sizes[2], written.shape(written.update.outputs[0])[2]
     values = torch.zeros(written.shape(written.update.outputs[1]))
     slopes = torch.zeros(heads, dtype=torch.float64)
-    for distance in sorted({1, min(16, length - 1), length - 1} - {0}) if scaling and values.shape[-1] > 1 else ():
+    for distance in sorted({1, 16, length - 1}) if scaling and values.shape[-1] > 1 else ():
+        if not 0 < distance < length:
+            continue
         values[...] = 0
         values[:, :, -1, 0] = values[:, :, -1 - distance, 1] = 1  # so that the result is the weights of these two keys
         weights = _run(written, *_undoing(written, {"scaling": scaling, "slopes": slopes.tolist()}), values)

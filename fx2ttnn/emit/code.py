@@ -104,10 +104,8 @@ class Writer:
 
     def arguments(self, unit: Unit, mode: str) -> dict[str, str]:
         """What the forward of a unit takes -> the name of the argument."""
-        body = unit.bodies[mode]
-        return {
-            value: name for value, name in Names(body, self.preferred[mode], mode).of.items() if value in body.inputs
-        }
+        names = Names(unit.bodies[mode], self.preferred[mode], mode)
+        return {value: names.of[value] for value in unit.bodies[mode].inputs}
 
     def opening(self, body: Body, mode: str, lines: list[str]) -> tuple[str, ...]:
         """Where code depends on the length of the chunk: the line that reads it from an input's shape."""
