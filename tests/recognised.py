@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from tiny import random_model
@@ -88,6 +90,25 @@ def _position_table(run, op, args):
     return interpret.run(op.attrs["table"], {"position_ids": args[0], "last_position": args[0].max()}, {})[0]
 
 
+def _add_slopes(run, op, args):
+    """Two parts of 8 bits for each digit of keys, and three of 4 bits for each of queries, in every head; their sum is the slope."""
+    x, column = args[0].clone(), op.attrs["first"]
+    for digits, bits, parts in zip(op.attrs["digits"], (8, 4), (2, 3), strict=True):
+        for _ in range(digits):
+            left = [slope / op.attrs["scaling"] for slope in op.attrs["slopes"]]
+            for _ in range(parts):
+                rounded = [_to_bits(s, bits) for s in left]
+                x[:, :, :, column] += torch.tensor(rounded)[:, None]
+                left = [a - b for a, b in zip(left, rounded, strict=True)]
+                column += 1
+    return x
+
+
+def _to_bits(number, bits):
+    step = 2.0 ** (math.floor(math.log2(abs(number))) + 1 - bits) if number else 1.0
+    return round(number / step) * step
+
+
 def _normalise(run, op, args):
     total = args[0].sum(-1, keepdim=True) + op.attrs.get("eps", 0)
     return args[0] / total.clamp(min=op.attrs.get("floor", -torch.inf))
@@ -141,6 +162,7 @@ RECOGNISED = {
     "layer_norm": _layer_norm,
     "multiply_heads": lambda run, op, args: args[0] * _selected(args[1].T, None, op.attrs.get("order")).T.unsqueeze(1),
     "rotary": _rotary,
+    "add_slopes": _add_slopes,
     "scale_positions": lambda run, op, args: args[0] * args[1].unsqueeze(1),
     "activation": lambda run, op, args: ACTIVATIONS[op.attrs["function"]](*args),
     "gated": _gated,

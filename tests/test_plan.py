@@ -180,8 +180,9 @@ CASES = {
         [],
     ),
 }
-# A chip takes the weights of the experts, or heads, whose columns it holds: no function of its own part alone; test_moe.py has it.
-UNTESTED = {"weigh", "weigh_both", "weigh_heads"}
+# A chip takes the weights of the experts, or heads, whose columns it holds, or the slopes of its heads: no function of its own part
+# alone; test_moe.py and test_alibi.py have it.
+UNTESTED = {"weigh", "weigh_both", "weigh_heads", "add_slopes"}
 
 
 def _strategies(case):

@@ -109,7 +109,10 @@ def _update_cache(state: Run, op: Op, args: list[Any]) -> tuple[torch.Tensor, to
 
 
 def _attention(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
-    """q [B, H, S, D] over k, v [B, Hkv, L, D] -> [B, S, H, D]: each token sees the positions up to its own."""
+    """q [B, H, S, D] over k, v [B, Hkv, L, D] -> [B, S, H, D]: each token sees the positions up to its own.
+
+    `slopes`: of each head, by how much a score grows with the key's position.
+    """
     q, k, v, *sinks = args
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
@@ -117,6 +120,8 @@ def _attention(state: Run, op: Op, args: list[Any]) -> torch.Tensor:
     if (cap := op.attrs.get("softcap")) is not None:
         scores = cap * torch.tanh(scores / cap)
     key, query = torch.arange(k.shape[2]), state.inputs["position_ids"][:, None, :, None]
+    if slopes := op.attrs.get("slopes"):
+        scores = scores + torch.tensor(slopes).view(-1, 1, 1) * (key - query)
     seen = key <= query
     if (window := op.attrs.get("sliding_window")) is not None:
         seen = seen & (key > query - window)

@@ -20,6 +20,8 @@ from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 
 Form = dict[str, Any]  # the attributes of an `attention` op
+_NO_SLOPE = 1e-6  # what rounding may make of none
+_EPSILON = 2.0**-21  # how far float32 numbers may be off, as a part of them, after a few operations
 
 
 @dataclass(frozen=True)
@@ -96,24 +98,52 @@ def _between(graph: Graph, last: Op, stop: set[str]) -> tuple[Op, ...]:
 
 
 def form_of(written: Written) -> Form:
-    """Scale, cap and window of an attention of one user's one token, the last that the cache has room for.
+    """Scale, cap, window and slopes of an attention of one user's one token, the last that the cache has room for.
 
     Raises CaptureError if there is no such form, or it gives other numbers.
     """
     length = written.shape(written.update.outputs[0])[2]
     places = torch.arange(length, dtype=torch.float32)[:, None].expand(written.shape(written.update.outputs[1]))
-    zeros = torch.zeros(written.shape(written.q))
+    form: Form = {"scaling": _scaling(written)}
+    slopes = _slopes(written, form["scaling"])
+    if any(slopes):
+        form["slopes"] = slopes
     # With equal scores the weights of what is seen are equal, so that places have the mean of the first and the last seen.
-    mean = _run(written, zeros, torch.zeros(written.shape(written.update.outputs[0])), places).flatten()[0].item()
+    mean = _run(written, *_undoing(written, form), places).flatten()[0].item()
     window = min(length, round(2 * (length - 1 - mean)) + 1) if math.isfinite(mean) else length
-    form = {
-        "scaling": _scaling(written),
-        "sliding_window": window if 0 < window < length else None,
-        "softcap": _softcap(written),
-    }
+    form |= {"sliding_window": window if 0 < window < length else None, "softcap": _softcap(written)}
     form = {name: value for name, value in form.items() if value is not None}
     check_form(written, form)
     return form
+
+
+def _slopes(written: Written, scaling: float) -> tuple[float, ...]:
+    """By how much the score of a key grows with its position, in each head, where queries say nothing.
+
+    The first slopes are those between the last two keys, whose weights no other key can hide. Undone, they leave an error that shows
+    between keys further apart.
+    """
+    heads, length = written.sizes[2], written.shape(written.update.outputs[0])[2]
+    values = torch.zeros(written.shape(written.update.outputs[1]))
+    slopes = torch.zeros(heads, dtype=torch.float64)
+    for distance in sorted({1, 16, length - 1}) if scaling and values.shape[-1] > 1 else ():
+        if not 0 < distance < length:
+            continue
+        values[...] = 0
+        values[:, :, -1, 0] = values[:, :, -1 - distance, 1] = 1  # so that the result is the weights of these two keys
+        weights = _run(written, *_undoing(written, {"scaling": scaling, "slopes": slopes.tolist()}), values)
+        last, other = weights.reshape(heads, -1).double().log()[:, :2].T
+        slopes += torch.where((last - other).isfinite(), (last - other) / distance, 0)
+    return tuple(float(f"{slope:.7g}") if abs(slope) > _NO_SLOPE else 0.0 for slope in slopes.tolist())
+
+
+def _undoing(written: Written, form: Form) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and keys whose products undo the slopes, so that the scores of all keys are equal; zeros where there are none."""
+    q, k = (torch.zeros(written.shape(value)) for value in (written.q, written.update.outputs[0]))
+    if slopes := form.get("slopes"):
+        k[..., 0] = torch.arange(1 - k.shape[2], 1)
+        _heads_first(written, q)[..., 0] = -torch.tensor(slopes)[:, None] / form["scaling"]
+    return q, k
 
 
 def check_form(written: Written, form: Form) -> None:
@@ -125,17 +155,21 @@ def check_form(written: Written, form: Form) -> None:
     random = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(written.shape(name), generator=random) for name in (written.q, *written.update.outputs))
     spread = 10 / (form["scaling"] * math.sqrt(q.shape[-1])) if form["scaling"] else 0.0
-    for queries, tolerance in ((torch.zeros_like(q), 3e-6), (q * spread, 1e-4)):
-        found = _run(written, queries, k, v)
-        tensors = {"q": _heads_first(written, queries), "k": k, "v": v}
+    steepest = max(map(abs, form.get("slopes", (0.0,))))
+    rounding = _EPSILON * steepest * k.shape[2]  # of the bias, as the model computes it
+    cases = [(*_undoing(written, form), 3e-6), (torch.zeros_like(q), k, 3e-6), (q * spread, k, 1e-4)]
+    for queries, keys, tolerance in cases:
+        found = _run(written, queries, keys, v)
+        tensors = {"q": _heads_first(written, queries), "k": keys, "v": v}
         run = interpret.Run(written.graph, {"position_ids": _positions(written)}, {}, tensors)
         op = Op("attention", (Ref("q"), Ref("k"), Ref("v")), ("out",), form)
         wanted = _as_written(written, interpret.OPS["attention"](run, op, [tensors[arg] for arg in op.args]))
         error = (found - wanted).abs().max()
-        if not error <= tolerance * v.abs().max():  # also where it is not a number
+        if not error <= (tolerance + rounding) * v.abs().max():  # also where it is not a number
             raise written.error(
-                f"on {written.sizes[1]} tokens after {past} others it gives other numbers than softmax(scale * q k^T) v in which"
-                " each token sees itself and those before it, all or the last of them; a bias on the scores, such as ALiBi, is not supported"
+                f"on {written.sizes[1]} tokens after {past} others it gives other numbers than softmax(scale * q k^T + slope * (j - i)) v in which"
+                " each token i sees itself and those before it, all or the last of them, with a slope for each head or none (ALiBi);"
+                " a bias that grows otherwise with the distance, or that is rounded, is not supported"
             )
 
 

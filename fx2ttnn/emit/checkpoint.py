@@ -11,7 +11,8 @@ from fx2ttnn.ir import Capture
 
 def weight_files(capture: Capture, render: Callable[..., str]) -> dict[str, str]:
     """Name and text of the files: weights.py, its cache, the reader of checkpoints, and the tensors that one must have."""
-    files = {name: render(f"{name}.j2") for name in ("weights.py", "weight_cache.py")}
+    slopes = any(op.name == "add_slopes" for op in capture.graph.ops)
+    files = {"weights.py": render("weights.py.j2", slopes=slopes), "weight_cache.py": render("weight_cache.py.j2")}
     apart = any(stored_apart(capture).values())
     files["checkpoint.py"] = render("checkpoint.py.j2", apart=apart, part=capture.part_of is not None)
     return files | {"checkpoint.json": expected_tensors(capture)}

@@ -97,10 +97,15 @@ class Writer:
         """The forward of one mode."""
         body = unit.bodies[mode]
         names = Names(body, self.preferred[mode], mode)
-        arguments = tuple(names.of[v] for v in body.inputs)
+        arguments = tuple(self.arguments(unit, mode).values())
         statements = tuple((self.statement(item, unit, names, index), item) for index, item in enumerate(body.items))
         opening = self.opening(body, mode, [line for line, _ in statements])
         return Method(mode, arguments, statements, tuple(names.of[v] for v in body.outputs), opening)
+
+    def arguments(self, unit: Unit, mode: str) -> dict[str, str]:
+        """What the forward of a unit takes -> the name of the argument."""
+        names = Names(unit.bodies[mode], self.preferred[mode], mode)
+        return {value: names.of[value] for value in unit.bodies[mode].inputs}
 
     def opening(self, body: Body, mode: str, lines: list[str]) -> tuple[str, ...]:
         """Where code depends on the length of the chunk: the line that reads it from an input's shape."""

@@ -36,8 +36,10 @@ def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, 
                 {
                     "name": f"{mode}_forward",
                     "tokens": tokens,
-                    "inputs": [_tensor(v, lowered, writer, mode) for v in unit.bodies[mode].inputs],
-                    "outputs": [_tensor(v, lowered, writer, mode) for v in unit.bodies[mode].outputs],
+                    "inputs": [_tensor(v, n, lowered, writer) for v, n in writer.arguments(unit, mode).items()],
+                    "outputs": [
+                        _tensor(v, writer.preferred[mode][v], lowered, writer) for v in unit.bodies[mode].outputs
+                    ],
                 }
                 for mode, tokens, lowered in _graphs(program)
                 if mode in unit.bodies and (unit.path or mode != "sample")
@@ -51,10 +53,10 @@ def _graphs(program: Program) -> list[tuple[str, int, Lowered]]:
     return [("decode", 1, program.decode), *(("prefill", n, graph) for n, graph in program.lengths.items()), *sampling]
 
 
-def _tensor(value: str, lowered: Lowered, writer: Writer, mode: str) -> dict[str, Any]:
+def _tensor(value: str, name: str, lowered: Lowered, writer: Writer) -> dict[str, Any]:
     tensor = lowered.tensors[value]
     return {
-        "name": writer.preferred[mode][value],
+        "name": name,
         "shape": list(tensor.shape),
         "dtype": tensor.dtype,
         "layout": tensor.layout,

@@ -33,6 +33,17 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     border = border_of(program.plan.capture.graph)
     layers = _layers(program.plan.capture, 1 + max(int(u.path.rsplit(".", 1)[1]) for u in representatives))
     cache = next(t for v, t in decode.tensors.items() if decode.states.get(v) == "layer")
+    done: set[str] = set()
+    by_file: dict[str, list[_Test]] = {}
+    for unit in root.tree()[:-1]:  # the model has its own tests
+        if unit.class_name not in done and not _unlike_module(unit) and "sample" not in unit.bodies:
+            done.add(unit.class_name)
+            tests = [_Test(program, root, writer, unit, mode) for mode in unit.bodies]
+            by_file.setdefault(unit.file, []).extend(tests)
+    contexts = {
+        file: [test.context() for test in tests] for file, tests in by_file.items()
+    }  # which also says what they feed
+    key_positions = _by_layer(program.plan, "positions")
     files = {
         "tests/modules/__init__.py": "",
         "tests/model/__init__.py": "",
@@ -48,7 +59,9 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             repeated=_repeated(program.plan.capture.graph),
             unlike_caches=_unlike_caches(program.plan.capture.graph),
             cache=cache,
-            cache_orders=_cache_orders(program.plan),
+            cache_orders=_by_layer(program.plan, "orders"),
+            key_positions=key_positions,
+            several_inputs=any(len(test.computed) > 1 for tests in by_file.values() for test in tests),
             expanded_from=_expanded_from(program.plan),
             routers=_routers(program.plan.capture.graph),
             weighed_inputs=_weigh_inputs(program.plan.capture.graph),
@@ -58,21 +71,15 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
         "tests/model/test_model.py": render(
             "model_test.py.j2",
             class_name=root.class_name,
+            key_positions=key_positions,
             routers=_routers(program.plan.capture.graph),
             border=border,
         ),
     }
-    done: set[str] = set()
-    by_file: dict[str, list[dict[str, Any]]] = {}
-    for unit in root.tree()[:-1]:  # the model has its own tests
-        if unit.class_name not in done and not _unlike_module(unit) and "sample" not in unit.bodies:
-            done.add(unit.class_name)
-            tests = [_Test(program, root, writer, unit, mode).context() for mode in unit.bodies]
-            by_file.setdefault(unit.file, []).extend(tests)
-    for file, tests in by_file.items():
-        imports = sorted({pair for t in tests for pair in t["imports"]})
+    for file, found in contexts.items():
+        imports = sorted({pair for context in found for pair in context["imports"]})
         files[f"tests/modules/test_{file}.py"] = render(
-            "module_test.py.j2", tests=tests, imports=imports, file=file, border=border
+            "module_test.py.j2", tests=found, imports=imports, file=file, border=border
         )
     return files
 
@@ -140,16 +147,15 @@ def _weigh_inputs(graph: Graph) -> bool:
     return any(op.name == "weigh_both" for op in graph.ops)
 
 
-def _cache_orders(plan: Plan) -> dict[int, tuple]:
-    """The orders of columns in the caches of keys and values (see recognise/rotary.py), by layer, where they are not the model's."""
+def _by_layer(plan: Plan, name: str) -> dict[int, Any]:
+    """What an attribute of the caches' updates says, by layer: `orders` of columns where they are not the model's (see
+    recognise/rotary.py), the table of `positions` in keys (alibi.py)."""
     found = {
-        layer_of(op.module): op.attrs["orders"]
-        for op in plan.graph.ops
-        if op.name == "update_cache" and "orders" in op.attrs
+        layer_of(op.module): op.attrs[name] for op in plan.graph.ops if op.name == "update_cache" and name in op.attrs
     }
-    orders = {int(layer.rsplit(".", 1)[1]): order for layer, order in found.items() if layer}
+    values = {int(layer.rsplit(".", 1)[1]): value for layer, value in found.items() if layer}
     folded = [op.attrs for op in plan.capture.graph.ops if op.name == "layer"]
-    return orders | {attrs["index"]: found[attrs["like"]] for attrs in folded if attrs["like"] in found}
+    return values | {attrs["index"]: found[attrs["like"]] for attrs in folded if attrs["like"] in found}
 
 
 def _of_depth(capture: Capture, layers: int) -> dict[str, dict[str, float]]:
@@ -202,11 +208,13 @@ class _Test:
         self.routers = [experts for place, experts in _chosen_in(program.plan.capture.graph).items() if place in places]
         self.build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
         self.feed: list[str] = []
+        self.names = writer.arguments(unit, mode)
+        self.computed: list[str] = []  # inputs that other modules compute, in the order of the module's arguments
 
     def context(self) -> dict[str, Any]:
         """What the template needs."""
         body = self.unit.bodies[self.mode]
-        names = self.writer.preferred[self.mode]
+        names = self.names
         caches = [v for v in body.inputs if self.lowered.states.get(v) == "layer"]
         if caches:
             layer = layer_of(self.unit.path) or ""
@@ -235,7 +243,7 @@ class _Test:
 
     def _feed(self, value: str) -> None:
         """Statements that make one input."""
-        name = self.writer.preferred[self.mode][value]
+        name = self.names[value]
         table = self._table(value)
         if value in self.lowered.states or value in self.lowered.inputs:
             self.feed.append(f"{name} = {self._prepared(value)}")
@@ -254,7 +262,9 @@ class _Test:
         for call in self.unit.bodies[self.mode].all_calls(self.mode):
             if call.op.name == "weigh" and call.op.args[1] == value.split(".")[0]:
                 return f"{self.step}.with_users(reference.routing({self.step}, {call.op.module!r}))"
-        return f"{self.step}.before[{self.unit.path!r}]"
+        self.computed.append(value)
+        number = len(self.computed) - 1
+        return f"{self.step}.before[{self.unit.path!r}{f', {number}' if number else ''}]"
 
     def _host(self, hidden: str) -> str:
         if self.mode == "decode":
@@ -278,7 +288,7 @@ class _Test:
         names = self.writer.preferred[self.mode]
         self.build.append(f"{table.attribute} = {table.class_name}(mesh_device, weights.at({table.path!r}))")
         inputs = ", ".join(self._prepared(v) for v in body.inputs)
-        results = ", ".join(names[o] for o in body.outputs)
+        results = ", ".join(self.names.get(o, names[o]) for o in body.outputs)
         self.feed.append(f"{results} = {table.attribute}.{self.mode}_forward({inputs})")
 
     def _compare(self, name: str, value: str, index: int) -> str:

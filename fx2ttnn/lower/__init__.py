@@ -334,7 +334,8 @@ class _Engine:
         for key, parameter in self.decode.parameters.items():
             table = "stem" in op.attrs and parameter.arguments.get("table") == op.attrs["stem"]
             same = parameter.sources == sources and parameter.arguments.get("rows") == op.attrs.get("rows")
-            if (same and sources and self.decode.owners[key] == op.module) or table:
+            known = bool(sources) or parameter.attribute == name  # what is made of nothing goes by its name
+            if (same and known and self.decode.owners[key] == op.module) or table:
                 self.parameters[key], self.owners[key] = parameter, op.module
                 self.tensors[key] = parameter.tensor
                 return parameter.tensor

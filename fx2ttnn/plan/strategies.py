@@ -118,6 +118,12 @@ def scale_positions(graph: Graph, op: Op) -> list[Strategy]:
     return [Strategy((1, R), (1,)), Strategy((0, 0), (0,))]
 
 
+@strategy_for("add_slopes")
+def add_slopes(graph: Graph, op: Op) -> list[Strategy]:
+    """x [B, H, S, D]: each chip takes the slopes of the heads that it holds."""
+    return [Strategy((1,), (1,)), Strategy((0,), (0,))]
+
+
 @strategy_for("update_cache")
 def update_cache(graph: Graph, op: Op) -> list[Strategy]:
     """Keys and values [B, Hkv, 1, D] -> the caches [B, Hkv, L, D]."""

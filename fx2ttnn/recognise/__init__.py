@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fx2ttnn.ir import Capture, Graph, Op, Ref, TensorSpec
+from fx2ttnn.recognise.alibi import positions_in_columns
 from fx2ttnn.recognise.complex_rotary import real_rotary
 from fx2ttnn.recognise.experts import place_experts
 from fx2ttnn.recognise.half_rotary import join_halves
@@ -41,7 +42,7 @@ def recognise(capture: Capture) -> Capture:
     graph = without_dead_code(join_parts_of_heads(graph))
     graph = without_dead_code(split_linears(graph))
     graph = without_dead_code(align_heads(graph))
-    graph = fuse_projections(graph)
+    graph = positions_in_columns(fuse_projections(graph))
     if graph.name == "prefill":
         graph = take_last_tile(graph)
     return replace(capture, graph=graph)

@@ -168,9 +168,11 @@ def _whole_part(**attrs: Any) -> Node:
 
 
 def _tanh_gelu() -> Node:
-    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))"""
-    inner = A.add(x, A.scale(A.pow(x, 3), factor=0.044715))
-    tanh = A.activation(A.scale(inner, factor=math.sqrt(2 / math.pi)), function="tanh")
+    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), or x (1 + 0.044715 x x) within."""
+    root = const("root", lambda n: math.isclose(n, math.sqrt(2 / math.pi), rel_tol=1e-8))
+    inner = A.scale(A.add(x, A.scale(A.pow(x, 3), factor=0.044715)), factor=root)
+    product = A.mul(A.scale(x, factor=root), A.add(A.mul(A.scale(x, factor=0.044715), x), 1))
+    tanh = A.activation(either(inner, product), function="tanh")
     return A.mul(A.scale(x, factor=0.5), A.add(tanh, 1))
 
 

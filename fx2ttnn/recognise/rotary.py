@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.recognise.alibi import wide_enough
 from fx2ttnn.recognise.tables import append
 
 # Columns of a head, how many of the first of them rotate (of the last, if negative), which in pairs ("halves", "swapped halves" or
@@ -135,6 +136,12 @@ def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapp
     forms = {_form(query, graph), _form([op for op, _ in key], graph)}
     rotated, pairs, gives = forms.pop()
     size = max(whole_tiles(head_dim), whole_tiles(value_dim))
+    if "slopes" in attention.attrs:
+        size = wide_enough(
+            max(head_dim, value_dim),
+            graph.specs[update.outputs[0]].shape[2],
+            64 if any(op.name == "rotary" for op in query) else 32,
+        )
     order = (head_dim, rotated, pairs, size)
     shared = any(held for _, held in key)
     nothing = columns(order) == list(range(head_dim)) and value_dim == head_dim and not shared
