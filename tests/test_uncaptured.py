@@ -31,6 +31,8 @@ def test_the_report_goes_on_behind_it(run, tmp_path):
     assert {row["problem"].partition(";")[0] for row in modules} == {
         "Qwen3NextGatedDeltaNet: the model calls `get_conv_state` of its cache"
     }
+    text = (tmp_path / "out" / "report" / "coverage.md").read_text()
+    assert "is not known and not counted: model.layers.0.linear_attn." in text
     # What is behind it is in the report too: its MLPs, and the attention of the other layers.
     assert {("mlp", 6), ("mlp", 2), ("self_attn", 2)} <= {
         (row["module"].split(".")[3], row["layers"]) for row in report["rows"] if row["module"].count(".") > 3

@@ -111,6 +111,8 @@ class Coverage:
             + (f", {self.on_host(mode)} operations on the host" if self.on_host(mode) else "")
             for mode in self.modes
         ]
+        if uncaptured := sorted({row.module for row in self.rows if row.op == "uncaptured"}):
+            lines += ["", f"What these modules compute and hold is not known and not counted: {', '.join(uncaptured)}."]
         lines += [
             "",
             "| mode | operation | module | captured | layers | status | rule rows | ttnn calls |",
