@@ -116,7 +116,7 @@ def test_sizes_out_of_range(sizes, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"model_type": "bloom"}, "own code"),
+        ({"model_type": "diffllama"}, "own code"),
         (
             {"model_type": "llama4_text", "num_key_value_heads": 2, "attention_chunk_size": 8, "head_dim": 16},
             r"self_attn.* chunk of 8 positions.*--max-seq-len is 32 and may be 8 at most",

@@ -41,10 +41,11 @@ class Uncaptured:
         """Lets the module that cannot be traced, or else the nearest around it, stand; false where none is inside a layer."""
         self.first = self.first or error
         lists = [path for path, _ in layer_lists(self.model)]
+        known = {*self._classes, *self._classes.values(), torch.nn.ModuleList, torch.nn.ModuleDict}
         path = error.path
         while any(path.startswith(f"{outer}.") for outer in lists):
             kind = type(self.model.get_submodule(path))
-            if kind not in self._classes and kind not in (torch.nn.ModuleList, torch.nn.ModuleDict):
+            if kind not in known:
                 why = f"{kind.__name__}{error.reason}" if path == error.path else str(error)
                 self._classes[kind] = _standing(kind, why, getattr(self.model, "config", None))
                 return True
