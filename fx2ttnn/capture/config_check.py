@@ -81,16 +81,16 @@ def _refusal(where: str, model_type: str, kind: str) -> UserError:
 
 def check_config(config: Any, fields: Mapping[str, Any], where: str) -> None:
     """Raises UserError for sizes that do not fit together or that no tile grid can hold."""
-    hidden, heads = config.hidden_size, config.num_attention_heads
+    hidden = config.hidden_size
     if hidden % _TILE:
         raise UserError(f"{where}: hidden size {hidden} is no multiple of {_TILE}, the side of a tile on the chip")
+    try:
+        heads, kv_heads = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
+    except Exception:  # they differ by layer
+        return
     if not isinstance(heads, int):
         return
     if fields.get("head_dim") is None and getattr(config, "head_dim", None) is None and hidden % heads:
         raise UserError(f"{where}: hidden size {hidden} is not divisible by the {heads} attention heads")
-    try:
-        kv_heads = getattr(config, "num_key_value_heads", None)
-    except Exception:  # it differs by layer
-        return
     if isinstance(kv_heads, int) and heads % kv_heads:
         raise UserError(f"{where}: {heads} attention heads cannot be shared among {kv_heads} key/value heads evenly")

@@ -213,7 +213,11 @@ def _fixed(graph: Graph, decode: Plan) -> dict[tuple[str, str], Placement]:
         if twin is None:
             continue
         by_source = {names[v]: decode.placements[v] for v in twin.inputs if v in names}
-        fixed |= {(op.outputs[0], v): by_source[graph.parameters[v]] for v in op.inputs if v in graph.parameters}
+        fixed |= {
+            (op.outputs[0], v): by_source[source]
+            for v in op.inputs
+            if (source := graph.parameters.get(v, "")) in by_source
+        }
         if op.name == "update_cache":
             for out in op.outputs:
                 fixed[op.outputs[0], out] = _of_one_user(decode.placements[out])
