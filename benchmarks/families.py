@@ -162,7 +162,7 @@ def _fewer_layers(default: Any) -> dict[str, Any]:
     """The number of layers, and the fields that have an entry for each, or patterns [[entries, times], ..] of such, cut to these layers."""
     layers, fewer = getattr(default, "num_hidden_layers", None), SIZES["num_hidden_layers"]
     kinds = getattr(default, "layer_types", None) or []
-    fewer = max(fewer, *(kinds.index(kind) + 1 for kind in kinds), 0)
+    fewer = max([fewer, *(kinds.index(kind) + 1 for kind in kinds)])
     found: dict[str, Any] = {default.attribute_map.get("num_hidden_layers", "num_hidden_layers"): fewer}
     if getattr(default, "layer_types", ()) is None:  # it must be given
         found["layer_types"] = ["full_attention"] * fewer

@@ -148,8 +148,8 @@ def _undoing(written: Written, form: Form) -> tuple[torch.Tensor, torch.Tensor]:
 
 def check_form(written: Written, form: Form) -> None:
     """Raises CaptureError unless it gives the numbers of an `attention` op of this form, for equal scores and for others."""
-    past = written.shape(written.update.outputs[0])[2] - written.sizes[1]
     batch, tokens, heads, _, width = written.sizes
+    past = written.shape(written.update.outputs[0])[2] - tokens
     if math.prod(written.shape(written.out)) != batch * tokens * heads * width:
         raise written.error("what keys and values make together is not one row of a head for each token")
     random = torch.Generator().manual_seed(0)
@@ -167,7 +167,7 @@ def check_form(written: Written, form: Form) -> None:
         error = (found - wanted).abs().max()
         if not error <= (tolerance + rounding) * v.abs().max():  # also where it is not a number
             raise written.error(
-                f"on {written.sizes[1]} tokens after {past} others it gives other numbers than softmax(scale * q k^T + slope * (j - i)) v in which"
+                f"on {tokens} tokens after {past} others it gives other numbers than softmax(scale * q k^T + slope * (j - i)) v in which"
                 " each token i sees itself and those before it, all or the last of them, with a slope for each head or none (ALiBi);"
                 " a bias that grows otherwise with the distance, or that is rounded, is not supported"
             )

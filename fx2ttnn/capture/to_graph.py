@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -198,7 +198,7 @@ class _Converter:
     def _stored(self) -> set[str]:
         return {*self._parameters, *self._constants}
 
-    def _seen_elsewhere(self, node: fx.Node, written: str, known: Iterable[str]) -> bool:
+    def _seen_elsewhere(self, node: fx.Node, written: str, known: set[str]) -> bool:
         """Whether a later op reads the memory of `written` under a name that is not `known`, and so would miss what is written."""
         memory = self._memory.get(written, written)
         if memory in self._stored():

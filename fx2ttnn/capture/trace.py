@@ -39,7 +39,8 @@ def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int,
 
     The cache has `max_seq_len` positions and does not say how many tokens it holds; given `past`, it holds so many and no more.
     """
-    mode, uncaptured = FakeTensorMode(allow_non_fake_inputs=True), Uncaptured(model)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    uncaptured = Uncaptured(model, mode)
     with _fake_weights(model, mode), mode, torch.no_grad():
         tensors = {id(tensor): name for name, tensor in _named_tensors(model)}
         ids, positions = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
@@ -72,8 +73,7 @@ def _trace(
             except IndexUsed:
                 continue  # the folder has excluded that layer's kind, so this ends
             except ModuleError as error:
-                if not uncaptured.add(error):
-                    raise uncaptured.first or error from error
+                uncaptured.add(error)
             except OwnAttention:
                 if uncaptured.first:  # it may be about what stands for a module
                     raise uncaptured.first from None

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
-from torch.utils._pytree import tree_map
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_map
 from transformers.cache_utils import DynamicCache
 from transformers.utils import logging
 
@@ -31,14 +32,15 @@ class ModuleError(CaptureError):
 
 @dataclass
 class Uncaptured:
-    """Which classes of a model's modules stand as one op, and why. It grows as tracing fails; `first` is what failed first."""
+    """Which classes of a model's modules stand as one op, and why. It grows as tracing under `mode` fails; `first` is what failed first."""
 
     model: torch.nn.Module
+    mode: FakeTensorMode
     first: ModuleError | None = None
     _classes: dict[type, type] = field(default_factory=dict)  # by the model's own
 
-    def add(self, error: ModuleError) -> bool:
-        """Lets the module that cannot be traced, or else the nearest around it, stand; false where none is inside a layer."""
+    def add(self, error: ModuleError) -> None:
+        """Lets the module that cannot be traced, or else the nearest around it, stand. Raises what failed first where none is inside a layer."""
         self.first = self.first or error
         lists = [path for path, _ in layer_lists(self.model)]
         known = {*self._classes, *self._classes.values(), torch.nn.ModuleList, torch.nn.ModuleDict}
@@ -47,10 +49,10 @@ class Uncaptured:
             kind = type(self.model.get_submodule(path))
             if kind not in known:
                 why = f"{kind.__name__}{error.reason}" if path == error.path else str(error)
-                self._classes[kind] = _standing(kind, why, getattr(self.model, "config", None))
-                return True
+                self._classes[kind] = self._standing(kind, why)
+                return
             path = path.rpartition(".")[0]
-        return False
+        raise self.first from error
 
     @contextmanager
     def standing(self) -> Iterator[None]:
@@ -64,38 +66,32 @@ class Uncaptured:
             for module, kind in modules:
                 module.__class__ = kind
 
+    def _standing(self, kind: type, why: str) -> type:
+        """The class `kind`, but a call is one op for each tensor that it gives."""
 
-def _standing(kind: type, why: str, config: Any) -> type:
-    """The class `kind`, but a call is one op for each tensor that it gives."""
+        def forward(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
+            op = torch.ops.fx2ttnn.uncaptured
+            return tree_map(
+                lambda x: op(tensors, list(x.shape), x.dtype, why) if isinstance(x, torch.Tensor) else x,
+                self._run_alone(kind, module, args, kwargs),
+            )
 
-    def forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        tensors: list[torch.Tensor] = []
-        tree_map(lambda x: tensors.append(x) if isinstance(x, torch.Tensor) else None, (args, kwargs))
-        gives = _run_alone(self, kind, config, args, kwargs)
-        op = torch.ops.fx2ttnn.uncaptured
-        return tree_map(lambda x: op(tensors, list(x.shape), x.dtype, why) if isinstance(x, torch.Tensor) else x, gives)
+        return type(kind.__name__, (kind,), {"forward": forward})
 
-    return type(kind.__name__, (kind,), {"forward": forward})
-
-
-def _run_alone(module: Any, kind: Any, config: Any, args: Any, kwargs: Any) -> Any:
-    """What the module gives outside of the trace, with an empty cache of transformers: its shapes are what is wanted."""
-    slots = [(m, n, v) for m in module.modules() for n, v in vars(m).items() if isinstance(v, LayerSlot)]
-    caches: dict[int, DynamicCache] = {}
-
-    def own(value: Any) -> Any:
-        return caches.setdefault(id(value), DynamicCache(config=config)) if isinstance(value, TracedCache) else value
-
-    args, kwargs = ([own(a) for a in args], {name: own(a) for name, a in kwargs.items()})
-    fake = next(m for m in _get_current_dispatch_mode_stack() if isinstance(m, torch._subclasses.FakeTensorMode))
-    try:
-        for m, name, slot in slots:
-            setattr(m, name, slot_number(slot))
-        with _disable_current_modes(), fake, torch.no_grad(), _quiet():
-            return kind.forward(module, *args, **kwargs)
-    finally:
-        for m, name, slot in slots:
-            setattr(m, name, slot)
+    def _run_alone(self, kind: Any, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+        """What the module gives outside of the trace, with an empty cache of transformers: its shapes are what is wanted."""
+        cache = DynamicCache(config=getattr(self.model, "config", None))
+        args, kwargs = tree_map(lambda x: cache if isinstance(x, TracedCache) else x, (args, kwargs))
+        slots = [(m, n, v) for m in module.modules() for n, v in vars(m).items() if isinstance(v, LayerSlot)]
+        try:
+            for m, name, slot in slots:
+                setattr(m, name, slot_number(slot))
+            with _disable_current_modes(), self.mode, torch.no_grad(), _quiet():
+                return kind.forward(module, *args, **kwargs)
+        finally:
+            for m, name, slot in slots:
+                setattr(m, name, slot)
 
 
 @contextmanager

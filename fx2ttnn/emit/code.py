@@ -97,29 +97,26 @@ class Writer:
         """The forward of one mode."""
         body = unit.bodies[mode]
         names = Names(body, self.preferred[mode], mode)
-        arguments = tuple(self.arguments(unit, mode).values())
+        arguments = tuple(names.of[v] for v in body.inputs)
         statements = tuple((self.statement(item, unit, names, index), item) for index, item in enumerate(body.items))
-        opening = self.opening(body, mode, [line for line, _ in statements])
+        opening = self.opening(body, names, [line for line, _ in statements])
         return Method(mode, arguments, statements, tuple(names.of[v] for v in body.outputs), opening)
 
     def arguments(self, unit: Unit, mode: str) -> dict[str, str]:
         """What the forward of a unit takes -> the name of the argument."""
-        names = Names(unit.bodies[mode], self.preferred[mode], mode)
-        return {value: names.of[value] for value in unit.bodies[mode].inputs}
+        return Names(unit.bodies[mode], self.preferred[mode], mode).of
 
-    def opening(self, body: Body, mode: str, lines: list[str]) -> tuple[str, ...]:
+    def opening(self, body: Body, names: Names, lines: list[str]) -> tuple[str, ...]:
         """Where code depends on the length of the chunk: the line that reads it from an input's shape."""
         if not any(re.search(r"\bseq_len\b", line.partition("  # ")[0]) for line in lines):
             return ()
         for value in body.inputs:
-            for dim, size in enumerate(self.program.shape(mode, value)):
+            for dim, size in enumerate(self.program.shape(names.mode, value)):
                 if isinstance(size, str):
                     parts = round(
                         1 / float(size.partition(" * ")[2] or 1)
                     )  # the tokens may be divided over a mesh axis
-                    return (
-                        f"seq_len = {self.preferred[mode][value]}.shape[{dim}]{f' * {parts}' if parts > 1 else ''}",
-                    )
+                    return (f"seq_len = {names.of[value]}.shape[{dim}]{f' * {parts}' if parts > 1 else ''}",)
         raise AssertionError("no input of the method has the length of the chunk")
 
     def statement(self, item: Call | Unit, unit: Unit, names: Names, index: int) -> str:

@@ -72,7 +72,7 @@ def _method(program: Program, root: Unit, writer: Writer, mode: str, loop_units:
     arguments = [hidden, *(tables[0] if alike else ["*tables[kind]"]), *states]
     given = [v for v in body.inputs if lowered.states.get(v) != "layer"]
     return {
-        "opening": list(writer.opening(body, mode, [*before, *after])),
+        "opening": list(writer.opening(body, names, [*before, *after])),
         "arguments": [names.of[v] for v in given],
         "prepared": [(names.of[v], prepare(v, lowered)) for v in given],
         "before": before,

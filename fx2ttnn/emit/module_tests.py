@@ -40,9 +40,8 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
             done.add(unit.class_name)
             tests = [_Test(program, root, writer, unit, mode) for mode in unit.bodies]
             by_file.setdefault(unit.file, []).extend(tests)
-    contexts = {
-        file: [test.context() for test in tests] for file, tests in by_file.items()
-    }  # which also says what they feed
+    # A test's context says what it feeds, which `computed` then holds.
+    contexts = {file: [test.context() for test in tests] for file, tests in by_file.items()}
     key_positions = _by_layer(program.plan, "positions")
     files = {
         "tests/modules/__init__.py": "",

@@ -83,6 +83,7 @@ def positions_in_columns(graph: Graph) -> Graph:
             "scaling": op.attrs["scaling"],
             "first": columns.first,
             "digits": columns.digits,
+            "parts": _BITS,
             "size": size,
         }
         changed[update.outputs[0]] = (
