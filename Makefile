@@ -4,6 +4,7 @@ export LOGURU_LEVEL ?= WARNING
 export TT_METAL_LOGGER_LEVEL ?= FATAL
 
 export OMP_WAIT_POLICY ?= PASSIVE
+unexport PYTHONDONTWRITEBYTECODE  # without bytecode each start of torch takes five seconds more
 
 .PHONY: demo generated test test-fast lint benchmark models families setup
 

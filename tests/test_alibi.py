@@ -3,7 +3,7 @@
 import pytest
 import torch
 from recognised import RECOGNISED, assert_equals_model
-from test_emitted_suites import assert_passes, run_suite
+from suites import assert_passes, run_suite
 from test_own_attention import BY_HAND, ROWS, own
 from tiny import CONFIGS, write_config
 

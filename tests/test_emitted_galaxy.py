@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_emitted_suites import assert_passes, compiled, run_suite
+from suites import assert_passes, compiled, run_suite
 
 LOGITS = [f"tests/model/test_model.py::test_{name}" for name in ("decode", "prefill")]
 

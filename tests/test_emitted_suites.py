@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from suites import assert_passes, compiled, run_suite
 from tiny import CONFIGS, write_config
 
-from fx2ttnn import pipeline
-
-# A package's suite but what its generator does: that is the same code for all models, and runs in `test_one_chip` and others.
-NUMBERS = ("tests/ops", "tests/modules", "tests/model/test_model.py")
 # Heads that divide a Galaxy's rows, so that there are collectives.
 WIDE = {"hidden_size": 1024, "intermediate_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 8}
-
-
-def compiled(folder: Path, model: str, target: str, precision: str = "performance", **options: int) -> Path:
-    """A package of `model` below `folder`."""
-    out = folder / f"{pipeline.default_out(model, target).name}_{precision}"
-    pipeline.write_package(pipeline.compile_model(pipeline.Options(model, target, precision=precision, **options)), out)
-    return out
-
-
-def run_suite(package: Path, *selection: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run a package's own tests in a process of its own, as a user would."""
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        *options,
-        *(str(package / s) for s in selection or ("tests",)),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=package.parent, env=environment)
-
-
-def assert_passes(done: subprocess.CompletedProcess[str]) -> None:
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "skipped" not in done.stdout
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import pytest
 from recognised import assert_equals_model
-from test_emitted_suites import NUMBERS, assert_passes, compiled, run_suite
+from suites import NUMBERS, assert_passes, compiled, run_suite
 from tiny import CONFIGS, FAMILIES, HEADS, config_of, folder_of
 from tiny import compiled as stages
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_emitted_suites import assert_passes, run_suite
+from suites import assert_passes, run_suite
 from tiny import CONFIGS, write_config
 
 from fx2ttnn import pipeline

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from recognised import assert_equals_model
-from test_emitted_suites import assert_passes, run_suite
-from test_emitted_suites import compiled as emitted
+from suites import assert_passes, run_suite
+from suites import compiled as emitted
 from tiny import CONFIGS, LATENT, compiled, config_of, folder_of, write_config
 from torch import nn
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from recognised import assert_equals_model
+from suites import NUMBERS, assert_passes, run_suite
 from test_cli import contents, refused
-from test_emitted_suites import NUMBERS, assert_passes, run_suite
 from tiny import CONFIGS, folder_of, write_config
 
 from fx2ttnn import models, pipeline

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from recognised import assert_equals_model
-from test_emitted_suites import NUMBERS, assert_passes, run_suite
+from suites import NUMBERS, assert_passes, run_suite
 from test_weights import compiled as compiled_package
 from test_weights import modules_of
 from tiny import CONFIGS, MIXTURES, compiled, config_of, package, random_model

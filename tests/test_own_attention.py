@@ -2,7 +2,7 @@
 
 import pytest
 from recognised import assert_equals_model
-from test_emitted_suites import assert_passes, run_suite
+from suites import assert_passes, run_suite
 from tiny import CONFIGS, write_config
 
 from fx2ttnn import pipeline

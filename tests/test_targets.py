@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from test_emitted_suites import assert_passes, run_suite
+from suites import assert_passes, run_suite
 from tiny import package
 
 from fx2ttnn import targets

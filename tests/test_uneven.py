@@ -1,7 +1,7 @@
 """Heads, experts and vocabularies that the mesh does not divide: complete models, and a vocabulary that is split all the same."""
 
 import pytest
-from test_emitted_suites import assert_passes, compiled, run_suite
+from suites import assert_passes, compiled, run_suite
 from tiny import CONFIGS, write_config
 
 from fx2ttnn import pipeline
