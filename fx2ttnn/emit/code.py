@@ -173,8 +173,8 @@ class Writer:
         ]
         if any(d is not None for d in tensor.mesh_dims):
             args.append(f"mesh_dims={tensor.mesh_dims!r}")
-        if "P" in tensor.axes:
-            args.append(f"partial_axes={tuple(i for i, axis in enumerate(tensor.axes) if axis == 'P')}")
+        if tensor.partial_axes:
+            args.append(f"partial_axes={tensor.partial_axes}")
         if parameter.transform == "linear":
             args.append(f"dtype=ttnn.{tensor.dtype}")
         if parameter.transform == "linear" or tensor.memory.kind != "interleaved":

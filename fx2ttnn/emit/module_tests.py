@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -252,6 +253,8 @@ class _Test:
             tensor = self.lowered.tensors[value]
             memory = self.writer.configs.expression(tensor.memory)
             host = self._host(self._given(value))
+            if tensor.partial_axes:  # the chips' shares, which may as well be equal
+                host += f" / {math.prod(self.plan.target.mesh_shape[axis] for axis in tensor.partial_axes)}"
             self.feed.append(
                 f"{name} = to_mesh(mesh_device, {host}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, memory_config={memory})"
             )
@@ -294,7 +297,9 @@ class _Test:
         expected = f"{self.step}.after[{self.unit.path!r}][{index}]"
         if self._is_router():
             expected = f"reference.routing({self.step}, {self.routers[0]!r})"
-        found = f"from_mesh(mesh_device, {name}, {self.lowered.tensors[value].mesh_dims})"
+        tensor = self.lowered.tensors[value]
+        summed = f", {tensor.partial_axes}" if tensor.partial_axes else ""
+        found = f"from_mesh(mesh_device, {name}, {tensor.mesh_dims}{summed})"
         if value in self.plan.placements and self.plan.fill(value):
             found += f"[..., : {self.plan.graph.specs[value].shape[-1]}]"
         if self.mode == "decode":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fx2ttnn.ir import Op, Ref, refs
+from fx2ttnn.ir import PARTIAL, Op, Ref, refs
 
 Range = tuple[tuple[int, int], tuple[int, int]]  # first and last core (x, y), both included
 
@@ -62,6 +62,11 @@ class Tensor:
     def mesh_dims(self) -> tuple[int | None, ...]:
         """`dims` of a ttnn mesh mapper."""
         return tuple(None if isinstance(a, str) else a for a in self.axes)
+
+    @property
+    def partial_axes(self) -> tuple[int, ...]:
+        """Mesh axes along which the value is the sum of what the chips hold."""
+        return tuple(i for i, a in enumerate(self.axes) if a == PARTIAL)
 
     @property
     def width(self) -> int:

@@ -20,17 +20,18 @@ def on_host(mesh_device, tensor, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT):
     return ttnn.from_torch(tensor, dtype=dtype, layout=layout, mesh_mapper=_mapper(mesh_device, mesh_dims))
 
 
-def from_mesh(mesh_device, tensor, mesh_dims):
-    """Read a tensor back to the host; of dims that are the same everywhere the first copy is taken."""
+def from_mesh(mesh_device, tensor, mesh_dims, partial_axes=()):
+    """Read a tensor back to the host. Along `partial_axes` it is the sum of what the chips hold; along others that do not split it the first copy is taken."""
     if _both_on_one(mesh_dims):
         return ttnn.to_torch(tensor, mesh_composer=ttnn.ConcatMeshToTensor(mesh_device, mesh_dims[0]))
     free = iter(d for d in range(len(tensor.shape)) if d not in mesh_dims)
     dims = tuple(next(free) if d is None else d for d in mesh_dims)
     composer = ttnn.ConcatMesh2dToTensor(mesh_device, cfg.MESH_SHAPE, dims)
     whole = ttnn.to_torch(tensor, mesh_composer=composer)
-    for dim, asked, size in zip(dims, mesh_dims, cfg.MESH_SHAPE):
+    for axis, (dim, asked, size) in enumerate(zip(dims, mesh_dims, cfg.MESH_SHAPE)):
         if asked is None:
-            whole = whole.narrow(dim, 0, whole.shape[dim] // size)
+            copies = whole.chunk(size, dim)
+            whole = sum(copy.float() for copy in copies) if axis in partial_axes else copies[0]
     return whole
 
 

@@ -197,13 +197,15 @@ class Weights:
             f"norm plus {offset}, {order}", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT
         )
 
-    def weight_of_heads(self, name, order=None, mesh_dims=(None, None)):
-        """Weight [heads, D] -> [1, 1, heads, D], for heads [1, users, heads, D]."""
+    def weight_of_heads(self, names, order=None, mesh_dims=(None, None)):
+        """Weight [heads, D], or one [D] for each head -> [1, 1, heads, D], for heads [1, users, heads, D]."""
+        names = _as_list(names)
 
         def make():
-            return selected(self.read(name).T, None, order).T[None, None]
+            weight = torch.cat([torch.atleast_2d(self.read(name)) for name in names])
+            return selected(weight.T, None, order).T[None, None]
 
-        return self._place(f"weight of heads, {order}", [name], make, mesh_dims, ttnn.bfloat16)
+        return self._place(f"weight of heads, {order}", names, make, mesh_dims, ttnn.bfloat16)
 
     def embedding(self, name, rows=None, mesh_dims=(None, None)):
         """Table [V, H] -> [1, 1, V, H], row major; `rows`: see `selected`."""

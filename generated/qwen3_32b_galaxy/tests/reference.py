@@ -204,7 +204,9 @@ class Reference:
         cache = DynamicCache()
         for layer, (key, value) in enumerate(self.past):
             cache.update(key, value, layer)
-        start = torch.arange(cfg.BATCH) * (HISTORY - 1) // max(cfg.BATCH - 1, 1)  # every user elsewhere in its history
+        start = (
+            HISTORY - 1 - torch.arange(cfg.BATCH) * (HISTORY - 1) // max(cfg.BATCH - 1, 1)
+        )  # users from the end of their history to its start
         steps = []
         for number in range(NUM_STEPS):
             step = Step(torch.randint(0, cfg.VOCAB_SIZE, (cfg.BATCH,)), start + number)
