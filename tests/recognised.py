@@ -55,6 +55,11 @@ def _heads(x, heads, dim):
     return x.reshape(*x.shape[:2], heads, dim).transpose(1, 2)
 
 
+def _multiply_heads(run, op, args):
+    weight = torch.stack(args[1]) if isinstance(args[1], list) else args[1]
+    return args[0] * _selected(weight.T, None, op.attrs.get("order")).T.unsqueeze(1)
+
+
 def _create_qkv_heads(run, op, args):
     heads, kv, dim = op.attrs["heads"], op.attrs["kv_heads"], op.attrs["head_dim"]
     parts = args[0].split([heads * dim, kv * dim, kv * dim], dim=-1)
@@ -160,7 +165,7 @@ RECOGNISED = {
     "linear": _linear,
     "rms_norm": _rms_norm,
     "layer_norm": _layer_norm,
-    "multiply_heads": lambda run, op, args: args[0] * _selected(args[1].T, None, op.attrs.get("order")).T.unsqueeze(1),
+    "multiply_heads": _multiply_heads,
     "rotary": _rotary,
     "add_slopes": _add_slopes,
     "scale_positions": lambda run, op, args: args[0] * args[1].unsqueeze(1),

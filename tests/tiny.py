@@ -131,6 +131,7 @@ HEADS: dict[str, dict[str, Any]] = {
 HEADS = {f"{family}_{fields['head_dim']}": {"model_type": family, **fields} for family, fields in HEADS.items()}
 CONFIGS |= {name: {**SIZES, **fields} for name, fields in HEADS.items()}
 CONFIGS["cohere_norms"] = {**CONFIGS["cohere"], "use_qk_norm": True}  # norms with other weights for every head
+CONFIGS["stablelm_norms"] = {**CONFIGS["stablelm"], "qk_layernorm": True}  # a norm of its own for every head
 # More heads than a tile has rows: ttnn makes and joins no more at once.
 CONFIGS["many_heads"] = {**CONFIGS["qwen3"], "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 32}
 # Zeros would change the mean of a layer norm of heads.

@@ -174,6 +174,8 @@ def _attribute(key: str, unit: Unit, parameters: Mapping[str, Parameter]) -> str
     if names == [[kind]] and kind not in ("weight", "bias"):  # a parameter of the unit itself, by the row's name
         return identifier(parameter.attribute)
     stems = [parameter.part] if parameter.part else list(dict.fromkeys(n[-2] if len(n) > 1 else "" for n in names))
+    if len(names) > 1 and all(len(n) > 2 and n[-2].isdigit() for n in names):  # of all in a list: by the list
+        stems = [names[0][-3]]
     suffix = "_proj" if len(stems) > 1 and all(s.endswith("_proj") for s in stems) else ""
     stem = "".join(s.removesuffix("_proj") for s in stems) + suffix if len(stems) > 1 else stems[0]
     return identifier("_".join(part for part in (stem, "" if kind == "weight" and stem else kind) if part))

@@ -71,8 +71,14 @@ def norm(graph: Graph, op: Op) -> list[Strategy]:
 
 @strategy_for("multiply_heads")
 def multiply_heads(graph: Graph, op: Op) -> list[Strategy]:
-    """x [B, H, S, D], weight [H, D]."""
-    return [Strategy((0, R), (0,)), Strategy((1, 0), (1,)), Strategy((2, R), (2,))]
+    """x [B, H, S, D], a weight [H, D] or one [D] for each head, all of which lie on every chip."""
+    weights = len(op.inputs) - 1
+    whole = (R,) * weights
+    return [
+        Strategy((0, *whole), (0,)),
+        Strategy((1, *(whole if weights > 1 else (0,))), (1,)),
+        Strategy((2, *whole), (2,)),
+    ]
 
 
 @strategy_for("multiply_vector")

@@ -13,6 +13,7 @@ from fx2ttnn.recognise.heads import fuse_projections
 from fx2ttnn.recognise.heads_first import heads_first
 from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.match import match, sources_between
+from fx2ttnn.recognise.norms_of_heads import norms_of_heads
 from fx2ttnn.recognise.parts import split_linears
 from fx2ttnn.recognise.patterns import PATTERNS, new_spec
 from fx2ttnn.recognise.position_factors import multiply_by_positions
@@ -36,7 +37,7 @@ def recognise(capture: Capture) -> Capture:
     graph = without_single_heads(real_rotary(graph))
     graph = tabulate_positions(without_dead_code(heads_first(graph)))
     graph = without_dead_code(experts_of_stacks(scatter_last(graph)))
-    graph = apply_patterns(transposed_weights(separate_rows(graph)))
+    graph = without_dead_code(norms_of_heads(apply_patterns(transposed_weights(separate_rows(graph)))))
     graph = multiply_by_positions(scale_tables(join_halves(graph)), capture.max_seq_len)
     graph = without_dead_code(place_experts(without_dead_code(graph)))
     graph = without_dead_code(join_parts_of_heads(graph))

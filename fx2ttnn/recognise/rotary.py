@@ -240,7 +240,7 @@ def _with_zeros(op: Op, order: Order, graph: Graph, specs: dict[str, TensorSpec]
         _widen(value, order, graph, specs)
     for value in op.inputs:
         if value in graph.parameters:
-            _widen(value, order, graph, specs, 0 if op.name != "multiply_heads" else 1)
+            _widen(value, order, graph, specs, 0 if op.name == "linear" else -1)
     return replace(op, attrs=attrs)
 
 
