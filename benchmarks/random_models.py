@@ -11,7 +11,7 @@ unsupported  the report names what has no ttnn calls (the command's exit code 3)
 refused      one message (exit code 2)
 CRASH        any other exception: a bug
 REJECTED     `--check`: ttnn on a mock cluster refused something in a complete package: a bug
-WRONG        `--emulate`: a test of the package's modules failed: a bug
+WRONG        `--emulate`: a test of the package's modules, of the model or of its generator failed: a bug
 """
 
 from __future__ import annotations
@@ -381,7 +381,8 @@ def _checked(package: Path) -> tuple[str, str]:
 
 
 def _emulated(package: Path) -> tuple[str, str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(package / "tests" / "modules")]
+    tests = [str(package / "tests" / part) for part in ("modules", "model")]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=package.parent, env=environment)
     return ("complete", "") if done.returncode == 0 else ("WRONG", done.stdout[-3000:] + done.stderr[-1000:])
@@ -396,7 +397,7 @@ def main() -> int:
     parser.add_argument("--family", choices=sorted(_FAMILIES), help="all draws of this model type")
     parser.add_argument("--small", action="store_true", help="no model as wide as real ones")
     parser.add_argument("--check", action="store_true", help="run packages under ttnn on a mock cluster")
-    parser.add_argument("--emulate", action="store_true", help="run the tests of the packages' modules on the emulator")
+    parser.add_argument("--emulate", action="store_true", help="run the packages' tests of modules and model on the emulator")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no further draw after so many seconds")
     parser.add_argument("-v", "--verbose", action="store_true", help="print each configuration")
     args = parser.parse_args()
