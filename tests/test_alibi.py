@@ -11,6 +11,7 @@ from fx2ttnn import pipeline
 from fx2ttnn.capture import capture_decode, capture_prefill, interpret, load_config
 from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.lower.rules import load_rules
 from fx2ttnn.recognise.alibi import positions_in_columns, wide_enough
 
 SLOPES = (0.7, 0.5, 0.3, 0.11, 0.05, 0.01, 0.003, 0.001)
@@ -112,9 +113,11 @@ def test_columns_give_the_bias_in_numbers_of_few_bits(length, head_dim, monkeypa
 
 
 def test_heads_without_room_keep_their_slopes():
-    """So that no rule takes them: they are never dropped."""
+    """In an op that no rule takes: they are never dropped."""
     graph = attention(2048, 64, 64)
-    assert positions_in_columns(graph).ops == graph.ops
+    (update, op), (same, left) = graph.ops, positions_in_columns(graph).ops
+    assert (same, left.name, left.args, left.attrs["slopes"]) == (update, "alibi_attention", op.args, SLOPES)
+    assert "alibi_attention" not in {rule.op for rule in load_rules()}
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from fx2ttnn.recognise.tables import POSITIONS
 _BITS = ((8, 2), (4, 3))  # of the parts of a slope, and how many parts: by digits of the key, and of the query
 _BASES = (128, 16)
 _BLOCK = 16  # columns of a block of bfloat8_b
+_NO_ROOM = "its bias goes into columns that are added to heads, and these heads cannot be widened"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def wide_enough(head_dim: int, length: int, multiple: int) -> int:
 def positions_in_columns(graph: Graph) -> Graph:
     """Replace each attention with `slopes` by one without, over keys plus a table and queries, plus slopes, times a table.
 
-    Heads that are not as wide as that takes stay as they are, and no rule takes their attention. `positions` of the cache's update is
+    Where heads are not as wide as that takes, it becomes `alibi_attention`, which no rule takes. `positions` of the cache's update is
     the table of keys.
     """
     producers = graph.producers()
@@ -62,14 +63,14 @@ def positions_in_columns(graph: Graph) -> Graph:
     specs: dict[str, TensorSpec] = {}
     changed: dict[str, tuple[Op, ...]] = {}  # by first output
     for op in graph.ops:
-        update = producers.get(op.args[1]) if op.name == "attention" and "slopes" in op.attrs else None
-        if update is None or not update.attrs.get("orders"):
+        if op.name != "attention" or "slopes" not in op.attrs:
+            continue
+        update = producers.get(op.args[1])
+        columns = _room(update, graph)
+        if update is None or columns is None:
+            changed[op.outputs[0]] = (replace(op, name="alibi_attention", attrs={**op.attrs, "why": _NO_ROOM}),)
             continue
         (q, *rest), (k, v) = op.args, update.args
-        head_dim, *_, size = update.attrs["orders"][0]
-        columns = _columns(head_dim, size, graph.specs[update.outputs[0]].shape[2])
-        if columns.first + columns.count > size // 2:
-            continue
         if columns not in tables:
             number = f"_{len(tables) + 1}" if tables else ""
             tables[columns] = _table("keys", columns, number, op, graph), _table("queries", columns, number, op, graph)
@@ -84,7 +85,7 @@ def positions_in_columns(graph: Graph) -> Graph:
             "first": columns.first,
             "digits": columns.digits,
             "parts": _BITS,
-            "size": size,
+            "size": columns.size,
         }
         changed[update.outputs[0]] = (
             Op("add", (k, Ref(keys.outputs[0])), (placed_k,), {}, op.module, op.sources),
@@ -98,6 +99,15 @@ def positions_in_columns(graph: Graph) -> Graph:
     made = [table for pair in tables.values() for table in pair]
     specs |= {table.outputs[0]: table.attrs["table"].specs[table.attrs["table"].outputs[0]] for table in made}
     return graph.with_ops((*made, *(new for op in graph.ops for new in changed.get(op.outputs[0], (op,)))), specs)
+
+
+def _room(update: Op | None, graph: Graph) -> _Columns | None:
+    """The columns of the heads that go into a cache, if these have been widened for them."""
+    if update is None or not update.attrs.get("orders"):
+        return None
+    head_dim, *_, size = update.attrs["orders"][0]
+    columns = _columns(head_dim, size, graph.specs[update.outputs[0]].shape[2])
+    return columns if columns.first + columns.count <= size // 2 else None
 
 
 def _table(of: str, columns: _Columns, number: str, attention: Op, graph: Graph) -> Op:
