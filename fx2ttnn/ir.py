@@ -100,6 +100,14 @@ def refs(args: tuple[Any, ...]) -> Iterator[Ref]:
             yield from refs(arg)
 
 
+def rename(args: tuple, names: Mapping[str, str]) -> tuple:
+    """Arguments with values renamed."""
+    return tuple(
+        rename(a, names) if isinstance(a, tuple) else Ref(names[a]) if isinstance(a, Ref) and a in names else a
+        for a in args
+    )
+
+
 @dataclass(frozen=True)
 class Graph:
     """Ops in execution order. `specs` holds every value; `parameters` maps a value to its name in the checkpoint.

@@ -1,9 +1,17 @@
-"""Names of modules as names in Python."""
+"""Names of modules: the layer that they are part of, and names in Python."""
 
 from __future__ import annotations
 
 import keyword
 import re
+
+_LAYER = re.compile(r"^(.*?\.\d+)(?:\.|$)")
+
+
+def layer_of(module: str) -> str | None:
+    """`model.layers.3.mlp.up_proj` -> `model.layers.3`; None outside the layers."""
+    found = _LAYER.match(module)
+    return found[1] if found else None
 
 
 def identifier(text: str) -> str:

@@ -16,11 +16,11 @@ from fx2ttnn import plan as planning
 from fx2ttnn.capture import capture_decode, capture_prefill, interpret, load_config
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan import strategies as table
 from fx2ttnn.plan.collectives import steps_between
 from fx2ttnn.plan.device_shape import device_order, split_count
 from fx2ttnn.plan.search import Search, users_split
-from fx2ttnn.plan.segments import layer_of
 from fx2ttnn.recognise import recognise
 
 MESHES = [(1, 1), (1, 2), (1, 8), (2, 4), (8, 4)]

@@ -10,7 +10,8 @@ import pytest
 from tiny import CONFIGS, SIZES, compiled, folder_of, package
 
 from fx2ttnn import pipeline
-from fx2ttnn.plan.segments import layer_counts, layer_of
+from fx2ttnn.names import layer_of
+from fx2ttnn.plan.segments import layer_counts
 
 PACKAGES = [("qwen3", "n150"), ("qwen2", "n300"), ("llama", "t3k"), ("qwen3_galaxy", "galaxy")]
 every_package = pytest.mark.parametrize(("model", "target"), PACKAGES)

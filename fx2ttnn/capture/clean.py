@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
 
 # The value stays the same whatever the other arguments are.
 _ALWAYS = {"detach", "alias", "clone", "contiguous", "lift_fresh", "lift_fresh_copy", "positive"}
@@ -24,7 +23,8 @@ def clean(graph: Graph) -> Graph:
     renamed: dict[str, Ref] = {}
     ops = []
     for op in graph.ops:
-        op = _renamed(op, renamed)
+        attrs = dict(zip(op.attrs, rename(tuple(op.attrs.values()), renamed), strict=True))
+        op = replace(op, args=rename(op.args, renamed), attrs=attrs)
         base = base_name(op)
         if base in _CHECKS:
             continue
@@ -40,15 +40,6 @@ def base_name(op: Op) -> str:
     """`mul` of `aten.mul.Tensor`."""
     parts = op.name.split(".")
     return parts[1] if len(parts) == 3 else op.name
-
-
-def _renamed(op: Op, names: Mapping[str, Ref]) -> Op:
-    def rename(arg: Any) -> Any:
-        if isinstance(arg, Ref):
-            return names.get(arg, arg)
-        return tuple(map(rename, arg)) if isinstance(arg, tuple) else arg
-
-    return replace(op, args=rename(op.args), attrs={k: rename(v) for k, v in op.attrs.items()})
 
 
 def _does_nothing(op: Op, base: str, specs: Mapping[str, TensorSpec]) -> bool:

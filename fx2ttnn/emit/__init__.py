@@ -30,6 +30,7 @@ from fx2ttnn.emit.units import Unit, build
 from fx2ttnn.lower import BLOCK_SIZE
 from fx2ttnn.lower.host import on_host
 from fx2ttnn.lower.program import Program
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -173,8 +174,6 @@ def layer_paths(plan: Plan) -> dict[str, str]:
     """Every layer's path, in order, and the path of the layer that is spelled out for it."""
     found: dict[str, str] = {}
     for op in plan.capture.graph.ops:
-        from fx2ttnn.plan.segments import layer_of
-
         if op.name == "layer":
             like = op.attrs["like"]
             found[f"{like.rsplit('.', 1)[0]}.{op.attrs['index']}"] = like

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fx2ttnn.emit.code import Writer
 from fx2ttnn.emit.units import ROUTER, Unit
 from fx2ttnn.ir import Capture
-from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.names import layer_of
 
 NORMS = {"rms_norm", "layer_norm"}
 MOVES = {"reshard", "all_gather", "all_reduce", "reduce_scatter", "mesh_partition"}

@@ -10,7 +10,7 @@ from fx2ttnn.emit.code import Writer
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Lowered
-from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.names import layer_of
 
 
 def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -10,8 +10,7 @@ from fx2ttnn.emit.code import Names, Writer
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Lowered
-from fx2ttnn.names import identifier
-from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.names import identifier, layer_of
 from fx2ttnn.recognise.tables import border_of
 
 

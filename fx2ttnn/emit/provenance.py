@@ -8,7 +8,7 @@ from typing import Any
 
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.lower.values import Call
-from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.names import layer_of
 
 
 def provenance(folder: Path, root: Unit) -> list[dict[str, Any]]:

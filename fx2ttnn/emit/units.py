@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
-from fx2ttnn.names import identifier
-from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.names import identifier, layer_of
 
 ROUTER = "router"  # of experts: its module is a unit, although it lies inside another one
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from fx2ttnn.lower.host import on_host
 from fx2ttnn.lower.lengths import merge
 from fx2ttnn.lower.values import Call, Lowered, Parameter
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
-from fx2ttnn.plan.segments import layer_counts, layer_of
+from fx2ttnn.plan.segments import layer_counts
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from fx2ttnn.errors import UserError
-from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref
+from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref, rename
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan.cost import op_seconds, step_seconds
 from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
 from fx2ttnn.plan.precision import PRECISIONS, Precision
 from fx2ttnn.plan.search import Choice, Move, Search, Solution, users_split
-from fx2ttnn.plan.segments import Segment, layer_counts, layer_of, rename, segments, without_folded
+from fx2ttnn.plan.segments import Segment, layer_counts, segments, without_folded
 from fx2ttnn.targets import Target
 
 Best = tuple[

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fx2ttnn.ir import Graph, Op, Ref
-
-_LAYER = re.compile(r"^(.*?\.\d+)(?:\.|$)")
+from fx2ttnn.ir import Graph, Op, rename
+from fx2ttnn.names import layer_of
 
 
 @dataclass(frozen=True)
@@ -20,12 +18,6 @@ class Segment:
     count: int
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-
-
-def layer_of(module: str) -> str | None:
-    """`model.layers.3.mlp.up_proj` -> `model.layers.3`; None outside the layers."""
-    found = _LAYER.match(module)
-    return found[1] if found else None
 
 
 def layer_counts(graph: Graph) -> dict[str, int]:
@@ -48,14 +40,6 @@ def without_folded(graph: Graph) -> Graph:
         else:
             ops.append(replace(op, args=rename(op.args, same)))
     return replace(graph.with_ops(tuple(ops)), outputs=tuple(same.get(v, v) for v in graph.outputs))
-
-
-def rename(args: tuple, names: Mapping[str, str]) -> tuple:
-    """Arguments with values renamed."""
-    return tuple(
-        rename(a, names) if isinstance(a, tuple) else Ref(names[a]) if isinstance(a, Ref) and a in names else a
-        for a in args
-    )
 
 
 def segments(graph: Graph, free: frozenset[str], counts: Mapping[str, int]) -> tuple[Segment, ...]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.plan.segments import layer_of
+from fx2ttnn.names import layer_of
 from fx2ttnn.recognise.tables import POSITIONS
 
 _BITS = ((8, 2), (4, 3))  # of the parts of a slope, and how many parts: by digits of the key, and of the query

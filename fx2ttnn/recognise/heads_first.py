@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.plan.segments import rename
+from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
 from fx2ttnn.recognise.aten import is_pointwise
 from fx2ttnn.recognise.match import base_name
 

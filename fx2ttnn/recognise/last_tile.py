@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from fx2ttnn.errors import CaptureError
-from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.plan.segments import layer_of, rename
+from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
+from fx2ttnn.names import layer_of
 from fx2ttnn.recognise.aten import function_of, is_pointwise
 
 ROWS = 32  # of a tile

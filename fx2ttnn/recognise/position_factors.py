@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from fx2ttnn.capture import interpret
-from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.plan.segments import layer_of, rename
+from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
+from fx2ttnn.names import layer_of
 from fx2ttnn.recognise.match import A, base_name, match, var
 from fx2ttnn.recognise.tables import POSITIONS, append
 

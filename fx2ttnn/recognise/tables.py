@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.plan.segments import layer_of, rename
+from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
+from fx2ttnn.names import layer_of
 from fx2ttnn.recognise.match import A, base_name, const, either, match, var
 
 POSITIONS = "position_ids"

@@ -14,8 +14,9 @@ from fx2ttnn.ir import Op
 from fx2ttnn.lower.host import on_host
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
-from fx2ttnn.plan.segments import layer_counts, layer_of
+from fx2ttnn.plan.segments import layer_counts
 from fx2ttnn.report.issue import issue_text
 
 

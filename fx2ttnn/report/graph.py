@@ -9,10 +9,11 @@ from typing import Any
 from fx2ttnn.ir import Op, Placement
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.cost import collective_seconds
 from fx2ttnn.plan.device_shape import local_shape
-from fx2ttnn.plan.segments import layer_counts, layer_of
+from fx2ttnn.plan.segments import layer_counts
 from fx2ttnn.profile.roofline import PLACED, OpBound, rooflines
 from fx2ttnn.profile.work import Meter
 from fx2ttnn.report.calls import Calls, Emitted
