@@ -1,4 +1,4 @@
-"""Names of modules: the layer that they are part of, and names in Python."""
+"""Names of modules: the layer that they are part of, the module that holds several, and names in Python."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ def layer_of(module: str) -> str | None:
     """`model.layers.3.mlp.up_proj` -> `model.layers.3`; None outside the layers."""
     found = _LAYER.match(module)
     return found[1] if found else None
+
+
+def common_module(modules: list[str]) -> str:
+    """The deepest module that holds all of `modules`."""
+    parts = [m.split(".") for m in modules]
+    shared = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1:
+            break
+        shared.append(names[0])
+    return ".".join(shared)
 
 
 def identifier(text: str) -> str:

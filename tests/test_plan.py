@@ -481,6 +481,16 @@ def test_plan_with_any_residual_is_consistent(residual, monkeypatch):
     assert plan.residual == Placement(residual)
 
 
+@pytest.mark.parametrize(("model", "owner"), [("gpt_neox", "gpt_neox.layers.0"), ("llama", "model.layers.0")])
+def test_what_is_gathered_for_several_modules_belongs_to_the_one_that_holds_them(model, owner, monkeypatch):
+    """Both norms of a parallel block, or a norm and the addition behind, read it: a norm does not hand on what it was given."""
+    plan = planned(model, (2, 2), ("R", 2), monkeypatch)
+    gather = next(op for op in plan.graph.ops if op.name == "all_gather")
+    readers = [op.module for op in plan.graph.users()[gather.outputs[0]]]
+    assert gather.module == owner
+    assert all(f"{reader}.".startswith(f"{owner}.") for reader in readers)
+
+
 def test_plan_is_deterministic():
     """Also where the two searches start from graphs of separate captures."""
     again = planning.plan(compiled("qwen3_galaxy", "galaxy").recognised, targets.load("galaxy"))

@@ -16,9 +16,8 @@ from fx2ttnn.emit.units import Unit
 from fx2ttnn.ir import Capture, Graph
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call
-from fx2ttnn.names import layer_of
+from fx2ttnn.names import common_module, layer_of
 from fx2ttnn.plan import Plan
-from fx2ttnn.recognise.heads import common_module
 from fx2ttnn.recognise.tables import border_of
 
 OWN_MODULE = Path("tests/modeling.py")  # a copy of the file that defines the model, where transformers does not

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.heads import common_module
+from fx2ttnn.names import common_module
 
 
 def place_experts(graph: Graph) -> Graph:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.names import common_module
 
 _KEEP_HEADS_APART = {"rms_norm", "rotary", "update_cache", "layer_norm", "multiply_heads", "scale_positions"}
 Projection = tuple[Op, Op]  # a linear and the split_heads that reads it
@@ -114,14 +115,3 @@ def _origin(value: str, producers: Mapping[str, Op]) -> Op | None:
         value = op.args[index]
         op = producers.get(value)
     return op if op is not None and op.name == "split_heads" else None
-
-
-def common_module(modules: list[str]) -> str:
-    """The deepest module that holds all of `modules`."""
-    parts = [m.split(".") for m in modules]
-    shared = []
-    for names in zip(*parts, strict=False):
-        if len(set(names)) > 1:
-            break
-        shared.append(names[0])
-    return ".".join(shared)
