@@ -38,6 +38,7 @@ class TensorSpec:
 
 
 REPLICATED, PARTIAL = "R", "P"
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "mesh_partition")  # ops of a plan
 
 
 @dataclass(frozen=True)

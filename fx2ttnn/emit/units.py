@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fx2ttnn.errors import UserError
+from fx2ttnn.ir import COLLECTIVES
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
-from fx2ttnn.names import identifier, layer_of
+from fx2ttnn.names import common_module, identifier, layer_of
 
+_MOVES = {"reshard", *COLLECTIVES}
 ROUTER = "router"  # of experts: its module is a unit, although it lies inside another one
 
 
@@ -89,8 +91,11 @@ def build(program: Program) -> Unit:
     root = Unit("")
     units: dict[str, Unit] = {"": root}
     for mode, lowered in program.modes.items():
+        own = {id(call): unit_path(call.op.module, ancestors, inner) for call in lowered.calls}
         for call in lowered.calls:
-            path = unit_path(call.op.module, ancestors, inner)
+            path = own[id(call)]
+            if call.op.name in _MOVES and (path not in units or mode not in units[path].bodies):
+                path = _holds_all(path, call, lowered, own)
             steps = _steps(path)
             body = _body(root, mode, lowered)
             for step in list(steps)[1:]:
@@ -107,6 +112,20 @@ def build(program: Program) -> Unit:
         for mode, body in unit.bodies.items():
             _boundary(body, mode)
     return root
+
+
+def _holds_all(path: str, move: Call, lowered: Lowered, own: Mapping[int, str]) -> str:
+    """The unit that holds all units of the layer which read what `move` gives: none of them hands on to others what was moved for it."""
+    readers, todo = [path], list(move.outputs)
+    while todo:
+        value = todo.pop()
+        for call in (c for c in lowered.calls if value in c.inputs):
+            if call.op.name in _MOVES:
+                todo += call.outputs
+            else:
+                readers.append(own[id(call)])
+    common = common_module(readers)
+    return common if layer_of(common) and layer_of(common) == layer_of(path) else path
 
 
 def _runs_again(unit: Unit, call: Call, body: Body, mode: str) -> bool:

@@ -8,7 +8,7 @@ from itertools import product
 
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref, rename
-from fx2ttnn.names import common_module, layer_of
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan.cost import op_seconds, step_seconds
 from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
@@ -293,7 +293,6 @@ class _Builder:
         self.ops: list[Op] = []
         self.tables: dict[tuple[str, Placement], str] = {}
         self.origins: dict[str, str] = {}
-        self.fetched: set[str] = set()  # what collectives give that run before an op that wants it so
 
     def segment(self, part: Segment, solution: Solution) -> None:
         """Append the ops of a solved segment."""
@@ -312,7 +311,7 @@ class _Builder:
         for choice in solution.choices:
             for move in choice.moves:
                 if move not in early.get(move.value, ()):
-                    self.fetched.update(self._move(move, choice.op.module))
+                    self._move(move, choice.op.module)
             self._op(choice)
             for out in choice.op.outputs:
                 for move in early.get(out, ()):
@@ -359,9 +358,8 @@ class _Builder:
             self.origins[name] = value
         return self.tables[value, placement]
 
-    def _move(self, move: Move, module: str) -> list[str]:
-        """Append the collectives of a move that have not run yet; gives the names of their results."""
-        name, here, made = self.names[move.value, move.start], move.start, []
+    def _move(self, move: Move, module: str) -> None:
+        name, here = self.names[move.value, move.start], move.start
         for step in move.steps:
             if (move.value, step.after) not in self.names:
                 out = self._fresh(f"{move.value}_{_SUFFIX[step.name]}")
@@ -372,9 +370,7 @@ class _Builder:
                 self.ops.append(Op(step.name, (Ref(name),), (out,), attrs, module, ()))
                 self.seconds[out] = step_seconds(step, self.graph.specs[move.value], here, self.target, self.precision)
                 self._place(move.value, out, step.after)
-                made.append(out)
             name, here = self.names[move.value, step.after], step.after
-        return made
 
     def _place(self, value: str, name: str, placement: Placement) -> None:
         self.names[value, placement] = name
@@ -404,7 +400,7 @@ class _Builder:
         inputs = tuple(name for (value, _), name in self.tables.items() if value in self.graph.inputs)
         graph = replace(
             self.graph,
-            ops=(*tables, *self._in_parts(self._shared_by_readers())),
+            ops=(*tables, *self._in_parts()),
             specs=self.specs,
             parameters=self.parameters,
             inputs=inputs,
@@ -425,41 +421,18 @@ class _Builder:
             self.origins,
         )
 
-    def _shared_by_readers(self) -> list[Op]:
-        """The ops; collectives that ran for one module, and whose result others read too, belong to the module that holds them all."""
-        ops = list(self.ops)
-        makers = {out: op for op in ops for out in op.outputs}
-        for op in self.ops:
-            readers = [o.module for o in ops if op.outputs[0] in o.inputs]
-            if op.outputs[0] not in self.fetched or all(_inside(reader, op.module) for reader in readers):
-                continue
-            steps = [op]
-            while steps[0].inputs[0] in self.fetched and makers[steps[0].inputs[0]] in ops:
-                steps.insert(0, makers[steps[0].inputs[0]])
-            common = common_module([op.module, *readers])
-            begin = next(n for n, o in enumerate(ops) if _inside(o.module, op.module))
-            known = {*self.graph.inputs, *self.tables.values(), *(out for o in ops[:begin] for out in o.outputs)}
-            if layer_of(common) == layer_of(op.module) and steps[0].inputs[0] in known:
-                kept = [o for o in ops if o not in steps]
-                ops = [*kept[:begin], *(replace(step, module=common) for step in steps), *kept[begin:]]
-        return ops
-
-    def _in_parts(self, ops: list[Op]) -> Iterator[Op]:
+    def _in_parts(self) -> Iterator[Op]:
         """The ops; fused projections with `parts`, over how many chips their reader splits the columns.
 
         Each of so many equal slices holds its share of query, key and value. The weight itself may lie in fewer parts, where its
         product is scattered further, or in more, where it is gathered.
         """
-        heads = [op for op in ops if op.name == "create_qkv_heads"]
+        heads = [op for op in self.ops if op.name == "create_qkv_heads"]
         read = {self.origins.get(op.args[0], op.args[0]): self.placements[op.args[0]] for op in heads}
-        for op in ops:
+        for op in self.ops:
             fused = op.name == "linear" and "units" in op.attrs
             parts = split_count(read[op.outputs[0]], 2, self.target.mesh_shape) if fused else None
             yield replace(op, attrs={**op.attrs, "parts": parts}) if fused else op
-
-
-def _inside(module: str, outer: str) -> bool:
-    return f"{module}.".startswith(f"{outer}.")
 
 
 def _outer(part: Segment) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fx2ttnn.ir import Op
+from fx2ttnn.ir import COLLECTIVES, Op
 from fx2ttnn.profile.work import MATMULS, MOVES, VIEWS, base_name
 
 KINDS = ("matmul", "norm", "attention", "collective", "elementwise", "movement", "unsupported")
-_COLLECTIVES = {"all_reduce", "all_gather", "reduce_scatter", "mesh_partition"}
 _NORMS = {"rms_norm", "layer_norm"}
 
 
@@ -17,7 +16,7 @@ def kind_of(op: Op) -> str:
         return "matmul"
     if name in _NORMS:
         return "norm"
-    if name in _COLLECTIVES:
+    if name in COLLECTIVES:
         return "collective"
     if name == "attention":
         return "attention"
