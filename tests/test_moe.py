@@ -13,6 +13,7 @@ from suites import NUMBERS, assert_passes, run_suite
 from test_weights import compiled as compiled_package
 from test_weights import modules_of
 from tiny import CONFIGS, MIXTURES, compiled, config_of, package, random_model
+from transformers.activations import ACT2FN
 
 from fx2ttnn import pipeline
 from fx2ttnn.capture import capture_decode, interpret, ops  # noqa: F401  (defines the op)
@@ -38,6 +39,7 @@ def experts(**given: Any) -> SimpleNamespace:
     [
         (lambda x: torch.nn.functional.gelu(x[..., ::2]) * x[..., 1::2], "gelu", "neighbours"),
         (lambda x: torch.relu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1], "relu", "halves"),
+        (lambda x: ACT2FN["gelu_new"](x.chunk(2, -1)[0]) * x.chunk(2, -1)[1], "gelu_tanh", "halves"),
     ],
 )
 def test_the_activation_is_found_by_trying(gate, activation, form, monkeypatch):

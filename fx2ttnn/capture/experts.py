@@ -67,11 +67,12 @@ def experts_function(
 def _activation(self: Any) -> tuple[str, str | None, float | None, float | None]:
     """The arguments of `activated` with which it computes what the experts compute between their products."""
     with _disable_current_modes(), torch.no_grad():
-        x = 8 * torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
+        # In float64: the same function may be written so that float32 cancels.
+        x = 8 * torch.randn(64, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         wanted = self._apply_gate(x.clone()) if self.has_gate else self.act_fn(x.clone())
         for candidate in _candidates(self):
             found = activated(x, *candidate)
-            if found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-5, atol=1e-6):
+            if found.shape == wanted.shape and torch.allclose(found, wanted.double(), rtol=1e-5, atol=1e-6):
                 return candidate
     raise CaptureError("what the experts compute between their two products is not supported")
 
