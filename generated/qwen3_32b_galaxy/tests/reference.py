@@ -153,6 +153,14 @@ class Reference:
         whole = [from_mesh(mesh_device, tensor, (1, 0)).float()[pages] for tensor in cache]
         return [w.transpose(0, 1).flatten(1, 2)[None, :, :count] for w in whole]
 
+    def text(self, count):
+        """Token ids of a text."""
+        return torch.randint(0, cfg.VOCAB_SIZE, (count,)).tolist()
+
+    def clear(self, text):
+        """Of each token of a text whether the model's choices for it are clear: it makes none."""
+        return [True] * len(text)
+
     def _prompt(self, count):
         prompt = Prompt(torch.randint(0, cfg.VOCAB_SIZE, (count,)))
         cache = DynamicCache()

@@ -19,10 +19,10 @@ def generator(mesh_device, reference):
 
 
 @pytest.fixture(scope="module")
-def prompts():
+def prompts(reference):
     """Prompts of different lengths."""
     torch.manual_seed(1)
-    return [torch.randint(0, cfg.VOCAB_SIZE, (count,)).tolist() for count in (5, 17, 6)][: max(1, cfg.BATCH)]
+    return [reference.text(count) for count in (5, 17, 6)[: cfg.BATCH]]
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,18 @@ def test_logits(reference, prompts, written):
     """Of every token, those of Hugging Face's model behind the same text; the token drawn is among its best."""
     first = among = count = 0
     for prompt, tokens, logits in zip(prompts, *written):
-        expected = _hugging_face(reference, prompt + tokens[:-1])[len(prompt) - 1 :]
-        for token, found, wanted in zip(tokens, logits, expected):
-            assert_pcc(found, wanted, cfg.PCC)
+        text = prompt + tokens[:-1]
+        behind = slice(len(prompt) - 1, None)
+        for token, found, wanted, clear in zip(
+            tokens, logits, _hugging_face(reference, text)[behind], reference.clear(text)[behind]
+        ):
             assert found[token] == found.max()
-            best = wanted.topk(5).indices.tolist()
-            first, among, count = first + (token == best[0]), among + (token in best), count + 1
+            if clear:
+                assert_pcc(found, wanted, cfg.PCC)
+                best = wanted.topk(5).indices.tolist()
+                first, among, count = first + (token == best[0]), among + (token in best), count + 1
     print(f"top-1 {first} of {count}, top-5 {among} of {count}")
+    assert count >= len(prompts)
     assert among >= (0.9 if cfg.PRECISION == "accuracy" else 0.7) * count
 
 
@@ -79,11 +84,11 @@ def test_stop_token(generator, prompts, written):
     assert generator.generate(prompts[0], NEW_TOKENS, stop_tokens=[tokens[1]]) == tokens[: tokens.index(tokens[1]) + 1]
 
 
-def test_next_input(generator, prompts):
+def test_next_input(generator, reference):
     """Fed other tokens than it drew, it goes on behind these."""
-    fed = prompts[-1][:NEW_TOKENS]
-    tokens, logits = generator.generate(prompts[0], NEW_TOKENS, next_input=fed, return_logits=True)
-    longer, last = generator.generate(prompts[0] + fed[:-1], 1, return_logits=True)
+    text = reference.text(5 + NEW_TOKENS)
+    tokens, logits = generator.generate(text[:5], NEW_TOKENS, next_input=text[5:], return_logits=True)
+    longer, last = generator.generate(text[:-1], 1, return_logits=True)
     assert_pcc(logits[-1], last[0], cfg.PCC)
     assert len(tokens) == NEW_TOKENS and len(longer) == 1
 
