@@ -397,7 +397,9 @@ def main() -> int:
     parser.add_argument("--family", choices=sorted(_FAMILIES), help="all draws of this model type")
     parser.add_argument("--small", action="store_true", help="no model as wide as real ones")
     parser.add_argument("--check", action="store_true", help="run packages under ttnn on a mock cluster")
-    parser.add_argument("--emulate", action="store_true", help="run the packages' tests of modules and model on the emulator")
+    parser.add_argument(
+        "--emulate", action="store_true", help="run the packages' tests of modules and model on the emulator"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no further draw after so many seconds")
     parser.add_argument("-v", "--verbose", action="store_true", help="print each configuration")
     args = parser.parse_args()
