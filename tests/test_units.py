@@ -4,8 +4,7 @@ import pytest
 from tiny import CONFIGS, folder_of
 
 from fx2ttnn import pipeline
-from fx2ttnn.emit.units import build
-from fx2ttnn.ir import COLLECTIVES
+from fx2ttnn.emit.units import MOVES, build
 
 # So many experts of so few columns that the router and they read the hidden state in the same place of a chip.
 CONFIGS["many_experts"] = {**CONFIGS["mixtral"], "hidden_size": 160, "num_local_experts": 60}
@@ -22,6 +21,6 @@ def test_no_module_hands_on_what_was_moved_for_it(model, target):
         for mode, body in unit.bodies.items():
             made = {value: call for call in body.all_calls(mode) for value in call.outputs}
             for value in body.outputs:
-                while value in made and made[value].op.name in {"reshard", *COLLECTIVES}:
+                while value in made and made[value].op.name in MOVES:
                     value = made[value].inputs[0]
                 assert value in made, f"{unit.path} hands on {value}"

@@ -15,7 +15,7 @@ from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.names import common_module, identifier, layer_of
 
-_MOVES = {"reshard", *COLLECTIVES}
+MOVES = {"reshard", *COLLECTIVES}  # change where a value lies, not the value
 ROUTER = "router"  # of experts: its module is a unit, although it lies inside another one
 
 
@@ -92,10 +92,14 @@ def build(program: Program) -> Unit:
     units: dict[str, Unit] = {"": root}
     for mode, lowered in program.modes.items():
         own = {id(call): unit_path(call.op.module, ancestors, inner) for call in lowered.calls}
+        readers: dict[str, list[Call]] = {}
+        for call in lowered.calls:
+            for value in call.inputs:
+                readers.setdefault(value, []).append(call)
         for call in lowered.calls:
             path = own[id(call)]
-            if call.op.name in _MOVES and (path not in units or mode not in units[path].bodies):
-                path = _holds_all(path, call, lowered, own)
+            if call.op.name in MOVES and (path not in units or mode not in units[path].bodies):
+                path = _holds_all(path, call, readers, own)
             steps = _steps(path)
             body = _body(root, mode, lowered)
             for step in list(steps)[1:]:
@@ -114,17 +118,16 @@ def build(program: Program) -> Unit:
     return root
 
 
-def _holds_all(path: str, move: Call, lowered: Lowered, own: Mapping[int, str]) -> str:
+def _holds_all(path: str, move: Call, readers: Mapping[str, list[Call]], own: Mapping[int, str]) -> str:
     """The unit that holds all units of the layer which read what `move` gives: none of them hands on to others what was moved for it."""
-    readers, todo = [path], list(move.outputs)
+    paths, todo = [path], list(move.outputs)
     while todo:
-        value = todo.pop()
-        for call in (c for c in lowered.calls if value in c.inputs):
-            if call.op.name in _MOVES:
+        for call in readers.get(todo.pop(), []):
+            if call.op.name in MOVES:
                 todo += call.outputs
             else:
-                readers.append(own[id(call)])
-    common = common_module(readers)
+                paths.append(own[id(call)])
+    common = common_module(paths)
     return common if layer_of(common) and layer_of(common) == layer_of(path) else path
 
 
