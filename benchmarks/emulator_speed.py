@@ -170,7 +170,7 @@ class Prefill:
                q: Any = None, k: Any = None) -> Any:  # fmt: skip
         ttnn, config = self.ttnn, self.config
         eps = config.rms_norm_eps
-        fused = ttnn.linear(ttnn.rms_norm(x, epsilon=eps, weight=before), qkv)
+        fused = self._linear(ttnn.rms_norm(x, epsilon=eps, weight=before), qkv)
         query, key, value = ttnn.experimental.nlp_create_qkv_heads(
             fused,
             num_heads=config.num_attention_heads,
@@ -183,10 +183,17 @@ class Prefill:
         for cache, states in zip(caches, (key, value), strict=True):
             ttnn.experimental.paged_fill_cache(cache, ttnn.typecast(states, ttnn.bfloat8_b), self.pages, batch_idx=0)
         attended = ttnn.transformer.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = ttnn.add(x, ttnn.linear(ttnn.experimental.nlp_concat_heads(attended), out))
+        x = ttnn.add(x, self._linear(ttnn.experimental.nlp_concat_heads(attended), out))
         h = ttnn.rms_norm(x, epsilon=eps, weight=after)
-        h = ttnn.multiply(ttnn.linear(h, gate), ttnn.linear(h, up), input_tensor_a_activations=[ttnn.UnaryOpType.SILU])
-        return ttnn.add(x, ttnn.linear(h, down))
+        silu = [ttnn.UnaryOpType.SILU]
+        h = ttnn.multiply(self._linear(h, gate), self._linear(h, up), input_tensor_a_activations=silu)
+        return ttnn.add(x, self._linear(h, down))
+
+    def _linear(self, x: Any, weight: Any) -> Any:
+        """With the sums in float32, as in a package."""
+        ttnn = self.ttnn
+        compute = ttnn.WormholeComputeKernelConfig(math_fidelity=ttnn.MathFidelity.HiFi2, fp32_dest_acc_en=True)
+        return ttnn.linear(x, weight, compute_kernel_config=compute)
 
 
 def prefill(model: Any, device: Any, runs: int) -> dict[str, Seconds]:

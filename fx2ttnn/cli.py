@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,14 +19,20 @@ from rich.table import Table
 from fx2ttnn import pipeline, targets
 from fx2ttnn.errors import UserError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 out, err = Console(), Console(stderr=True, soft_wrap=True)
 if not out.is_terminal:
     out = Console(width=140)  # a file or a pipe: room for the tables
 
 BAD_INPUT, UNSUPPORTED, REFUSED, INTERRUPTED = 2, 3, 4, 130
 
-Model = Annotated[str, typer.Argument(help="A built-in name, a folder with config.json, or a hub id.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A folder with a config.json or a .gguf file, a config.json, a .gguf file, a built-in name such as qwen3-32b,"
+        " or a hub id such as Qwen/Qwen3-32B."
+    ),
+]
 TargetName = Annotated[str, typer.Option("--target", help="The machine: see `fx2ttnn targets`.")]
 Batch = Annotated[int, typer.Option(help="Users of a decode step.")]
 MaxSeqLen = Annotated[int | None, typer.Option(help="Tokens that the KV cache holds for each user.")]
@@ -35,6 +43,21 @@ Module = Annotated[
     str | None,
     typer.Option(metavar="FILE:CLASS", help="Your own model class, in the style of transformers. FILE is run."),
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"fx2ttnn {metadata.version('fx2ttnn')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+    ] = False,
+) -> None:
+    """Compiles Hugging Face language models to ttnn packages for Tenstorrent hardware; checks, explains and runs them."""
 
 
 @app.command("compile")
@@ -51,12 +74,22 @@ def compile_command(
     ] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the package.")] = None,
     dump: Annotated[Path | None, typer.Option(help="Write each stage's value as text into this folder.")] = None,
+    trace_rewrites: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Say why these passes, or rewrites to these operations, did not apply: align_heads, linear, … or all.",
+        ),
+    ] = None,
 ) -> None:
     """Compile a model to a ttnn package. Exit code 3: some operations are unsupported; their report is written, no package."""
     folder = output or pipeline.default_out(model, target)
     pipeline.check_replaceable(folder)
     options = pipeline.Options(model, target, batch, max_seq_len, precision, layers, module, allow_host_fallback)
+    _check(options)
     with _stages() as progress:
+        if trace_rewrites:
+            os.environ["FX2TTNN_TRACE"] = trace_rewrites
         compiled = pipeline.compile_model(options, dump, progress)
         progress("emit")
         if compiled.complete:
@@ -101,6 +134,45 @@ def check_command(package: Annotated[Path, typer.Argument(help="Folder of an emi
         raise typer.Exit(REFUSED)
 
 
+@app.command("simulate")
+def simulate_command(
+    package: Package,
+    ops: Annotated[bool, typer.Option("--ops", help="Only the tests of operations.")] = False,
+    modules: Annotated[bool, typer.Option("--modules", help="Only the tests of modules.")] = False,
+    model: Annotated[bool, typer.Option("--model", help="Only the tests of the model and its generator.")] = False,
+    only: Annotated[str, typer.Option("-k", help="Only tests whose file or name has this in it.")] = "",
+    simulator: Annotated[
+        Path | None, typer.Option(help="Library of the simulator; else TT_METAL_SIMULATOR, else in ~/sim.")
+    ] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="Folder with the kernel compiler in runtime/sfpi; else TT_METAL_RUNTIME_ROOT.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one test.")] = 3600.0,
+    quick: Annotated[bool, typer.Option("--quick", help="One decode step, and the shortest prompt.")] = False,
+) -> None:
+    """Run a package's tests on the vendor's kernels in the vendor's simulator. Exit code 4: wrong numbers, a hang or an error."""
+    from fx2ttnn.simulate import simulate
+    from fx2ttnn.simulate.render import line, render
+    from fx2ttnn.simulate.run import KINDS
+
+    chosen = [kind for kind, wanted in zip(KINDS, (ops, modules, model), strict=True) if wanted]
+    found = simulate(
+        package,
+        chosen or KINDS,
+        only,
+        simulator,
+        runtime,
+        timeout,
+        quick,
+        lambda run: err.print(line(run), markup=False, highlight=False),
+    )
+    found.write(package)
+    for part in render(found):
+        out.print(part)
+    if not found.ok:
+        raise typer.Exit(REFUSED)
+
+
 @app.command("profile")
 def profile_command(
     model: Model,
@@ -117,6 +189,7 @@ def profile_command(
     from fx2ttnn.profile.render import render
 
     options = pipeline.Options(model, target, batch, max_seq_len, precision, layers, module)
+    _check(options)
     with _stages() as progress:
         compiled = pipeline.compile_model(options, None, progress)
     found = profile(compiled.recognised, compiled.plan.target, precision, compiled.plan)
@@ -148,6 +221,8 @@ def explain_command(
     where: Annotated[str, typer.Argument(metavar="FILE:LINE", help="A line of the package, such as attention.py:28.")],
 ) -> None:
     """Say what stands behind a line of a package: captured operation, rule row and reason, module, placements, test."""
+    if not package.exists() and Path(where).is_dir():
+        raise UserError(f"the package comes first, then the line: fx2ttnn explain {where} {package}")
     from fx2ttnn.report.data import read
     from fx2ttnn.report.explain import explain
     from fx2ttnn.report.explain_render import render
@@ -165,7 +240,9 @@ def run_command(
     temperature: Annotated[float, typer.Option(help="0: always the best token.")] = 0.0,
     top_k: Annotated[int | None, typer.Option(help="Draw from so many best tokens, at most 32.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from the best tokens with this mass.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same tokens.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed draws the same tokens for the same list of prompts.")
+    ] = None,
 ) -> None:
     """Generate text with a package: on a card where there is one, else on the emulator, and say which."""
     from fx2ttnn.run import run
@@ -186,6 +263,25 @@ def targets_command() -> None:
     out.print(table)
 
 
+def _check(options: pipeline.Options) -> None:
+    """UserError for bad options; says so where the model is a built-in one."""
+    with _interruptible():
+        found = pipeline.check_options(options)
+    if found.built_in:
+        out.print(f"the built-in configuration of {found.built_in}", markup=False, highlight=False)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C or SIGTERM is one message and an exit code of its own."""
+    try:
+        with pipeline.interruptible():
+            yield
+    except KeyboardInterrupt:
+        err.print("fx2ttnn: interrupted; nothing was written", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 @contextmanager
 def _stages() -> Iterator[pipeline.Progress]:
     """A progress bar that names the stage under way."""
@@ -195,16 +291,9 @@ def _stages() -> Iterator[pipeline.Progress]:
         TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(),
     )
-    try:
-        with (
-            Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar,
-            pipeline.interruptible(),
-        ):
-            task = bar.add_task("", total=len(pipeline.STAGES))
-            yield lambda stage: bar.update(task, description=stage, completed=pipeline.STAGES.index(stage))
-    except KeyboardInterrupt:
-        err.print("fx2ttnn: interrupted; nothing was written", markup=False)
-        raise typer.Exit(INTERRUPTED) from None
+    with _interruptible(), Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=len(pipeline.STAGES))
+        yield lambda stage: bar.update(task, description=stage, completed=pipeline.STAGES.index(stage))
 
 
 def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
@@ -233,13 +322,15 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
     ]
     if plan.capture.part_of:
         rows.insert(0, ("text only", f"the language model of a {plan.capture.part_of}: its other inputs are left out"))
-    for name, value in rows:
+    for name, value in [*rows, *(("note", note) for note in compiled.notes)]:
         table.add_row(name, value)
     out.print(table)
 
 
 def main() -> None:
     """Entry point: bad input is one message and exit code 2."""
+    # transformers advises its own users about a config; what is wrong for us we say ourselves.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except UserError as error:

@@ -38,7 +38,6 @@ class TensorSpec:
 
 
 REPLICATED, PARTIAL = "R", "P"
-COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "mesh_partition")  # ops of a plan
 
 
 @dataclass(frozen=True)
@@ -179,6 +178,7 @@ class Capture:
     `module` defines the model's class where transformers does not. `own_attention`: the model's own code computes attention.
     `part_of`: the type of the multimodal model whose language model this is.
     `own_positions`: the model counts positions on from the length of its cache, in which it knows of no users.
+    `whole_layers`: how many layers the model has of which these are the first; None: these.
     """
 
     model_name: str
@@ -194,3 +194,4 @@ class Capture:
     own_attention: bool = False
     part_of: str | None = None
     own_positions: bool = False
+    whole_layers: int | None = None

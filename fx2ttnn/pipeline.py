@@ -9,15 +9,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fx2ttnn import targets
 from fx2ttnn.errors import UserError
+from fx2ttnn.models.locate import Location, locate
 
 if TYPE_CHECKING:  # torch takes seconds to load, which `--help` and `targets` need not wait for
     from fx2ttnn.capture import ModelSource
-    from fx2ttnn.ir import Capture
+    from fx2ttnn.graph.passes import Pass, Watch
+    from fx2ttnn.ir import Capture, Graph
     from fx2ttnn.lower.program import Program
     from fx2ttnn.lower.values import Lowered
     from fx2ttnn.plan import Plan
@@ -45,7 +48,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Compiled:
-    """The value of every stage. `capture`, `recognised`, `plan` and `lowered` are of the decode step; `program` has prefill too."""
+    """The value of every stage. `capture`, `recognised`, `plan` and `lowered` are of the decode step; `program` has prefill too.
+
+    `notes`: what a user should know of the model's files.
+    """
 
     capture: Capture
     recognised: Capture
@@ -53,6 +59,7 @@ class Compiled:
     lowered: Lowered
     program: Program
     coverage: Coverage
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -62,31 +69,40 @@ class Compiled:
 
 def compile_model(options: Options, dump: Path | None = None, progress: Progress = lambda stage: None) -> Compiled:
     """Run all stages but emit. Raises UserError for bad input; unsupported operations are in the result."""
+    check_options(options)
+    target = targets.load(options.target)
+    progress("load")
     from fx2ttnn.lower import ttnn_api
 
     ttnn_api.start()  # reads ttnn's signatures while the model is loaded, the first time
-    target = targets.load(options.target)
-    check_batch(options.batch, target)
-    check_precision(options.precision)
-    progress("load")
     from fx2ttnn.capture import capture_decode, load_source
+    from fx2ttnn.graph.verify import verify
 
     source = load_source(options.model, options.layers, options.module)
     length = options.max_seq_len or min(4096, getattr(source.config, "max_position_embeddings", 4096))
     progress("capture")
     # A decode step holds a whole tile of rows; the users fill the first of them and the other rows idle.
     capture = capture_decode(source.config, target.max_batch, length, source.model_class)
-    capture = replace(capture, users=options.batch, config=source.fields, module=source.module, part_of=source.part_of)
+    capture = replace(
+        capture,
+        users=options.batch,
+        config=source.fields,
+        module=source.module,
+        part_of=source.part_of,
+        whole_layers=source.whole_layers,
+    )
+    verify(capture.graph, "capture")
     _dump(dump, "1_capture.txt", capture.graph)
     progress("recognise")
     from fx2ttnn.recognise import recognise
 
-    recognised = recognise(capture)
+    recognised = recognise(capture, _dump_passes(dump, "2_recognise"))
     _dump(dump, "2_recognise.txt", recognised.graph)
     progress("plan")
     from fx2ttnn.plan import plan
 
     planned = plan(recognised, target, options.precision)
+    verify(planned.graph, "plan")
     _dump(dump, "3_plan.txt", planned)
     progress("lower")
     from fx2ttnn.lower import lower
@@ -100,7 +116,7 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
 
     found = coverage(program)
     _dump(dump, "9_coverage.md", found.markdown())
-    return Compiled(capture, recognised, planned, lowered, program, found)
+    return Compiled(capture, recognised, planned, lowered, program, found, source.notes)
 
 
 def _with_prefill(
@@ -108,6 +124,7 @@ def _with_prefill(
 ) -> Program:
     """The program of decode and prefill: planned once, for the longest chunk, and lowered for each length."""
     from fx2ttnn.capture import capture_prefill
+    from fx2ttnn.graph.verify import verify
     from fx2ttnn.lower import lower
     from fx2ttnn.lower.program import Program
     from fx2ttnn.lower.sampling import lower_sampling
@@ -119,10 +136,14 @@ def _with_prefill(
     captures = {
         n: recognise(capture_prefill(source.config, n, capture.max_seq_len, source.model_class)) for n in lengths
     }
-    captures = {n: replace(c, users=capture.users, config=capture.config) for n, c in captures.items()}
+    captures = {
+        n: replace(c, users=capture.users, config=capture.config, whole_layers=capture.whole_layers)
+        for n, c in captures.items()
+    }
     longest = max(lengths)
     _dump(dump, "5_prefill_recognise.txt", captures[longest].graph)
     planned = plan(captures[longest], decode.target, decode.precision.name, decode, min(lengths))
+    verify(planned.graph, "plan of prefill")
     graphs = {n: lower(planned.at_length(captures[n]), decode=lowered, host_fallback=host_fallback) for n in lengths}
     _dump(dump, "6_prefill_plan.txt", planned)
     _dump(dump, "7_prefill_lower.txt", "\n".join(f"{n} tokens\n{graph}" for n, graph in graphs.items()))
@@ -142,6 +163,13 @@ def prefill_lengths(max_seq_len: int) -> tuple[int, ...]:
     return tuple(n for n in (SHORT_CHUNK, LONG_CHUNK) if n <= max_seq_len)
 
 
+def check_options(options: Options) -> Location:
+    """UserError for what can be known to be wrong before torch is loaded, which takes seconds; returns where the model is."""
+    check_batch(options.batch, targets.load(options.target))
+    check_precision(options.precision)
+    return locate(options.model)
+
+
 def check_batch(batch: int, target: targets.Target) -> None:
     """UserError unless 1 to 32 users: the rows of a tile, which a decode step holds on every chip."""
     if not 1 <= batch <= target.max_batch:
@@ -152,7 +180,7 @@ def check_batch(batch: int, target: targets.Target) -> None:
 
 def check_precision(name: str) -> None:
     """UserError unless `name` is a precision we have."""
-    from fx2ttnn.plan.precision import PRECISIONS
+    from fx2ttnn.precision import PRECISIONS
 
     if name not in PRECISIONS:
         raise UserError(f"unknown precision {name!r}: known are {', '.join(PRECISIONS)}")
@@ -231,6 +259,23 @@ def _dump(folder: Path | None, name: str, value: object) -> None:
         with _as_user_error(folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(str(value))
+
+
+def _dump_passes(folder: Path | None, name: str) -> Watch | None:
+    """Writes what each pass changed and the graph behind it, one file for each that changed something."""
+    if folder is None:
+        return None
+    from fx2ttnn.graph.passes import changes
+
+    shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier compile
+    numbers = count(1)
+
+    def write(one: Pass, before: Graph, after: Graph) -> None:
+        number = next(numbers)
+        if lines := changes(before, after):
+            _dump(folder / name, f"{number:02}_{one.name}.txt", "\n".join([*lines, "", str(after)]))
+
+    return write
 
 
 def default_out(model: str, target: str) -> Path:

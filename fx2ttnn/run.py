@@ -13,6 +13,7 @@ from pathlib import Path
 from fx2ttnn.errors import UserError
 
 NAME = "package_that_runs"  # the name under which it is imported, whatever its folder is called
+TOKENIZER = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "*.gguf")  # one of them is there, whatever the model
 QUIET = {"LOGURU_LEVEL": "WARNING", "TT_METAL_LOGGER_LEVEL": "FATAL", "TRANSFORMERS_VERBOSITY": "error"}
 
 
@@ -22,6 +23,11 @@ def run(package: Path, weights: Path, options: Sequence[str]) -> int:
         raise UserError(f"{package} is no package of fx2ttnn that can generate text: make one with `fx2ttnn compile`")
     if not weights.exists():
         raise UserError(f"there is no checkpoint at {weights}")
+    folder = weights if weights.is_dir() else weights.parent
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER):
+        raise UserError(
+            f"no tokenizer in {folder}: put the model's tokenizer.json (or tokenizer.model) and tokenizer_config.json there"
+        )
     # Idle threads of torch must not spin: the emulator has many small steps, and the machine may have other work.
     environment = QUIET | {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
     command = [sys.executable, "-m", "fx2ttnn.run", str(package), "--weights", str(weights), *options]

@@ -14,7 +14,16 @@ from fx2ttnn import pipeline
 NUMBERS = ("tests/ops", "tests/modules", "tests/model/test_model.py")
 # A suite needs a process of its own: ttnn holds one mock mesh in each. Forks of one that has the libraries start in no time.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pytest", "torch", "ttnn", "transformers.models.auto.modeling_auto", "fx2ttnn.emulate"])
+# What takes seconds to import: a reference model asks for the compiler of torch.
+LIBRARIES = [
+    "pytest",
+    "torch",
+    "torch._dynamo",
+    "torch.distributed.tensor",
+    "ttnn",
+    "transformers.models.auto.modeling_auto",
+]
+FORKS.set_forkserver_preload([*LIBRARIES, "transformers.models.qwen3.modeling_qwen3", "fx2ttnn.emulate"])
 
 
 def compiled(folder: Path, model: str, target: str, precision: str = "performance", **options: int) -> Path:

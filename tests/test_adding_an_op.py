@@ -60,7 +60,9 @@ def test_with_it_the_model_compiles_is_accepted_and_computes(model, tmp_path, mo
     monkeypatch.setattr(rules.load_rules, "__defaults__", (tables,))
     row = eval(block("python"), vars(patterns))
     place = next(i for i, p in enumerate(patterns.PATTERNS) if p.name == "gated")
-    monkeypatch.setattr("fx2ttnn.recognise.PATTERNS", (*patterns.PATTERNS[:place], row, *patterns.PATTERNS[place:]))
+    monkeypatch.setattr(
+        "fx2ttnn.recognise.patterns.PATTERNS", (*patterns.PATTERNS[:place], row, *patterns.PATTERNS[place:])
+    )
 
     compiled = pipeline.compile_model(model)
     assert compiled.complete and compiled.coverage.percent == 100

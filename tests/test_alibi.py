@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from recognised import RECOGNISED, assert_equals_model
+from recognised import assert_equals_model
 from suites import assert_passes, run_suite
 from test_own_attention import BY_HAND, ROWS, own
 from tiny import CONFIGS, write_config
 
 from fx2ttnn import pipeline
-from fx2ttnn.capture import capture_decode, capture_prefill, interpret, load_config
+from fx2ttnn.capture import capture_decode, capture_prefill, load_config
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.graph import interpret
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.lower.rules import load_rules
 from fx2ttnn.recognise.alibi import positions_in_columns, wide_enough
@@ -26,10 +27,10 @@ def biased(bias, seen=ROWS):
 
 
 @pytest.mark.parametrize(("seen", "window"), [(ROWS, {}), (WINDOW, {"sliding_window": 5})])
-def test_a_slope_of_each_head_is_recognised(seen, window, tmp_path, monkeypatch):
+def test_a_slope_of_each_head_is_recognised(seen, window, tmp_path):
     """Of more heads of queries than of keys, too."""
     config, model_class = own(tmp_path, biased(LINEAR, seen), "None")
-    graph = assert_equals_model(config, monkeypatch, model_class)
+    graph = assert_equals_model(config, model_class)
     assert not [op for op in graph.ops if op.name == "attention" and "slopes" in op.attrs]
     for captured in (capture_decode(config, 2, 64, model_class), capture_prefill(config, 16, 64, model_class)):
         forms = [op.attrs for op in captured.graph.ops if op.name == "attention"]
@@ -62,11 +63,11 @@ OF_TRANSFORMERS = {
 
 
 @pytest.mark.parametrize("family", OF_TRANSFORMERS)
-def test_a_model_of_transformers_is_complete(family, tmp_path, monkeypatch):
+def test_a_model_of_transformers_is_complete(family, tmp_path):
     fields = {**CONFIGS["llama"], "hidden_size": 512, "num_key_value_heads": 8, "model_type": family}
     del fields["head_dim"]  # which some compute
     folder = write_config(tmp_path / family, {**fields, **OF_TRANSFORMERS[family]})
-    assert_equals_model(load_config(str(folder)), monkeypatch)
+    assert_equals_model(load_config(str(folder)))
     for target in ("n150", "t3k"):
         assert pipeline.compile_model(pipeline.Options(str(folder), target, max_seq_len=256)).complete
 
@@ -85,10 +86,8 @@ def attention(length, head_dim, size):
 
 
 @pytest.mark.parametrize(("length", "head_dim"), [(100, 64), (2048, 80), (16384, 64), (1 << 20, 128)])
-def test_columns_give_the_bias_in_numbers_of_few_bits(length, head_dim, monkeypatch):
+def test_columns_give_the_bias_in_numbers_of_few_bits(length, head_dim):
     """Each number is one of bfloat16, keys have whole numbers below 128, and both of few columns in blocks of 16 that heads leave free."""
-    for name, function in RECOGNISED.items():
-        monkeypatch.setitem(interpret.OPS, name, function)
     size = wide_enough(head_dim, length, 32)
     graph = positions_in_columns(attention(length, head_dim, size))
     placed, queries = graph.ops[-4].args[0], graph.ops[-1].args[0]

@@ -7,8 +7,8 @@ import torch
 from test_capture_numbers import BATCH, MAX_SEQ_LEN, STEPS, random_model, write_config
 
 from fx2ttnn.capture import capture_decode, load_config
-from fx2ttnn.capture.interpret import run
 from fx2ttnn.capture.trace import cache_argument
+from fx2ttnn.graph.interpret import run
 from fx2ttnn.ir import Ref
 
 

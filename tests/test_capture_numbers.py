@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fx2ttnn.capture import build_model, capture_decode, capture_prefill, load_config
-from fx2ttnn.capture.interpret import run
 from fx2ttnn.capture.trace import cache_argument
+from fx2ttnn.graph.interpret import run
 
 BASE = {
     "hidden_size": 64,

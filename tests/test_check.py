@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from math import ceil
 
 import pytest
 from rich.console import Console
+from tiny import folder_of
 
 from fx2ttnn.check import check
 from fx2ttnn.check.device_ops import count_collectives
@@ -14,6 +17,7 @@ from fx2ttnn.check.render import render
 from fx2ttnn.emit import emit
 from fx2ttnn.errors import UserError
 from fx2ttnn.pipeline import Options, compile_model
+from fx2ttnn.targets import load
 
 HIDDEN, LAYERS, HEADS, HEAD_DIM, INTERMEDIATE, VOCAB = 256, 2, 8, 64, 512, 512
 USERS, MAX_SEQ_LEN = 32, 256
@@ -38,10 +42,7 @@ def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "config.json").write_text(json.dumps(CONFIG))
     compiled = compile_model(Options(str(folder), target="n150", batch=USERS, max_seq_len=MAX_SEQ_LEN))
-    out = folder / "a package"
-    out.mkdir()
-    emit(compiled.program, out)
-    return out
+    return _emitted(compiled, folder / "a package")
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +52,11 @@ def result(package):
 
 @pytest.fixture(scope="module")
 def broken(package, tmp_path_factory):
-    """The result for a package whose attention passes a wrong number of heads, and whose MLP kills the process."""
+    """The result for a package whose attention passes a wrong number of heads, whose MLP kills the process, and whose products are too exact."""
     copy = tmp_path_factory.mktemp("broken") / "package"
     shutil.copytree(package, copy)
-    _replace(copy / "attention.py", f"num_kv_heads={HEADS}", f"num_kv_heads={HEADS - 3}")
+    _replace(copy / "attention.py", "num_kv_heads=cfg.NUM_KV_HEADS", f"num_kv_heads={HEADS - 3}")
+    _replace(copy / "model_config.py", "MathFidelity.HiFi2", "MathFidelity.HiFi4")
     _replace(copy / "mlp.py", "gate = ttnn.linear(", "__import__('os').abort(); gate = ttnn.linear(")
     return check(copy)
 
@@ -68,6 +70,15 @@ def test_accepted(result):
         assert module.device_ops and all(op.endswith("DeviceOperation") for op in module.device_ops)
         assert 0 < module.peak_l1_bytes <= result.l1_usable_bytes
     assert "SdpaDecodeDeviceOperation" in _module(result, "Qwen3Attention").device_ops
+
+
+def test_a_simulator_in_the_environment_does_not_reach_the_mock(package, result, monkeypatch):
+    monkeypatch.setenv("TT_METAL_SIMULATOR", "/nowhere/libttsim_wh.so")
+    monkeypatch.setenv("TT_METAL_SLOW_DISPATCH_MODE", "1")
+    assert check(package).to_json() == result.to_json()
+    code = "import os; from fx2ttnn.emulate.mesh import emulated_mesh as e; e(target='n150').__enter__(); print(*os.environ)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "TT_METAL_SIMULATOR" not in shown and "TT_METAL_MOCK_CLUSTER_DESC_PATH" in shown
 
 
 def test_totals(result):
@@ -146,6 +157,25 @@ def test_death_is_a_finding_and_the_check_goes_on(broken, result):
     assert broken.dram == result.dram  # is known: everything was allocated before the calls
 
 
+def test_what_ttnn_warns_of_is_told_once_with_the_line_that_drew_it(broken, result, ttnns_log):
+    assert result.warnings == ()
+    if "HiFi3" not in ttnns_log:
+        pytest.skip(f"ttnn says nothing here of what it warns of elsewhere: {ttnns_log[-1000:]}")
+    (warning,) = (w for w in broken.warnings if "HiFi3" in w.message)
+    assert (warning.kind, warning.file) == ("warning", "attention.py")
+    assert warning.call == "ttnn.linear" and warning.rule.startswith("matmul.toml")
+    assert f"attention.py:{warning.line}" in _shown(broken)
+
+
+def test_semaphores_are_counted_where_there_are_collectives(result):
+    assert (result.l1_small_bytes, result.l1_small_used_bytes) == (0, 0)
+    folder = folder_of("qwen3_galaxy")
+    found = check(_emitted(compile_model(Options(str(folder), "galaxy", layers=1, max_seq_len=128)), folder / "out"))
+    assert found.ok
+    assert 0 < found.l1_small_used_bytes < found.l1_small_bytes
+    assert found.l1_usable_bytes + found.l1_small_bytes == load("galaxy").l1_usable_bytes
+
+
 def test_user_errors(package, tmp_path):
     with pytest.raises(UserError, match="not a package"):
         check(tmp_path)
@@ -172,6 +202,12 @@ def test_messages():
     assert last_words("nothing") == ""
 
 
+def _emitted(compiled, out):
+    out.mkdir()
+    emit(compiled.program, out)
+    return out
+
+
 def _module(result, class_name):
     return next(m for m in result.modules if m.class_name == class_name)
 
@@ -186,3 +222,27 @@ def _replace(path, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def test_a_warning_that_comes_late_or_in_parts_belongs_to_the_call_before(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from fx2ttnn.check.warnings import FastOperation, Warnings
+
+log = Path(sys.argv[1]).open("a", buffering=1)
+FastOperation.__call__ = lambda operation, *said: [log.write(text) for text in said]
+operation = object.__new__(FastOperation)
+warnings = Warnings(Path(sys.argv[1]), lambda message, stack: print(stack[-1][1], message))
+LINE = "2026-01-31 12:00:00.000 | warning  |              Op | {} (all_gather.cpp:148)\\n"
+operation(LINE.format("at once"))
+operation("nothing\\n")
+log.write(LINE.format("late"))
+operation(LINE.format("whole") + LINE[:40])
+log.write(LINE[40:].format("in parts"))
+warnings.collect()
+"""
+    (tmp_path / "log").write_text("")
+    shown = subprocess.run([sys.executable, "-c", code, tmp_path / "log"], capture_output=True, text=True, check=True)
+    told = [line for line in shown.stdout.splitlines() if "ttnn" not in line and "Config" not in line]
+    assert told == ["11 at once", "12 late", "14 whole", "14 in parts"]

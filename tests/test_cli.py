@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from tiny import CONFIGS, folder_of, write_config
 
 from fx2ttnn import cli, pipeline
+from fx2ttnn.errors import UserError
+from fx2ttnn.lower.rules import load_rules
 
 LLAMA = CONFIGS["llama"]
 
@@ -63,7 +66,7 @@ BERT = {"model_type": "bert", "hidden_size": 256, "num_hidden_layers": 2, "num_a
         ({k: v for k, v in LLAMA.items() if k != "model_type"}, ["no model_type"]),
         (BERT, ["bert", "only decoder-only language models"]),
         ({"model_type": "t5", **{k: BERT[k] for k in ("vocab_size",)}}, ["t5", "encoder-decoder"]),
-        (LLAMA | {"model_type": "qwen2_vl", "vision_config": {}}, ["qwen2_vl", "multimodal"]),
+        ({"model_type": "blip", "text_config": {}, "vision_config": {}}, ["blip", "multimodal"]),
         ({"model_type": "vit", "hidden_size": 256}, ["vit", "only decoder-only language models"]),
         (LLAMA | {"hidden_size": 250}, ["hidden size (250)", "attention heads (8)"]),
         (CONFIGS["qwen3"] | {"hidden_size": 250}, ["hidden size 250 is no multiple of 32"]),
@@ -123,7 +126,9 @@ def test_usage_errors_are_not_tracebacks(arguments, run):
 
 
 def test_a_model_too_large_for_the_machine(run, tmp_path):
-    refused(run("compile", "llama-3.3-70b", "--target", "n150", "-o", "out"), "GB of DRAM", "more chips")
+    code, out, err = run("compile", "llama-3.3-70b", "--target", "n150", "-o", "out")
+    assert out == "the built-in configuration of meta-llama/Llama-3.3-70B-Instruct\n"
+    refused((code, "", err), "GB of DRAM", "more chips")
     assert not list(tmp_path.iterdir())
 
 
@@ -226,7 +231,10 @@ def test_a_really_full_disk(run, tmp_path):
 
 def test_dump_writes_one_text_for_each_stage(run, tmp_path):
     assert compile_llama(run, "-o", "out", "--dump", "stages")[0] == 0
-    texts = {name: text.decode() for name, text in contents(tmp_path / "stages").items()}
+    written = {name: text.decode() for name, text in contents(tmp_path / "stages").items()}
+    texts = {name: text for name, text in written.items() if "/" not in name}
+    patterns = written["2_recognise/12_apply_patterns.txt"]  # what the pass changed, then the graph
+    assert "+ linear = linear(" in patterns and "graph decode(" in patterns
     assert list(texts) == [
         "1_capture.txt",
         "2_recognise.txt",
@@ -299,6 +307,16 @@ def test_interrupted_in_any_stage(stage, run, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_interrupted_while_the_hub_is_asked(run, tmp_path, monkeypatch):
+    def interrupted(reference):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "locate", interrupted)
+    code, _, err = run("compile", "someone/model", "-o", "out")
+    assert (code, "interrupted; nothing was written" in err) == (130, True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_interrupted_while_files_are_written(run, tmp_path, monkeypatch):
     from fx2ttnn import emit
 
@@ -348,6 +366,91 @@ def test_module_and_console_script_are_the_same_command(tmp_path):
 def test_help_does_not_wait_for_torch():
     code = "import sys, fx2ttnn.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+CHEAP = """
+import sys
+from fx2ttnn import cli
+sys.argv = ["fx2ttnn", "compile", *sys.argv[1:]]
+try:
+    cli.main()
+finally:
+    print("torch" in sys.modules, "transformers" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["qwen3-33b"],
+        ["nosuchfolder/qwen3-32b"],
+        ["qwen3-32b", "--target", "n151"],
+        ["qwen3-32b", "--batch", "33"],
+        ["qwen3-32b", "--precision", "fast"],
+        ["qwen3-32b", "-o", "."],
+    ],
+    ids=" ".join,
+)
+def test_bad_options_do_not_wait_for_torch(options, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", CHEAP, *options]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    refused((done.returncode, done.stdout.removesuffix("False False\n"), done.stderr))
+
+
+@pytest.mark.slow
+def test_nothing_but_our_own_words(tmp_path):
+    """The first compile of all, which reads ttnn's operations, of a config about which transformers has advice."""
+    rope = {"rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 64, "strange": 1}
+    fields = CONFIGS["qwen3"] | {
+        "rope_theta": None,
+        "rope_parameters": {"rope_theta": 1e4, **rope},
+        "bos_token_id": 600,
+    }
+    write_config(tmp_path / "model", fields)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "fx2ttnn", "compile", "model", "--target", "n150", "--layers", "1", "-o", "out"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("model on n150")
+
+
+def test_a_built_in_configuration_is_said_first(run):
+    code, out, _ = run("profile", "qwen3-0.6b", "--target", "n150", "--layers", "1")
+    assert code == 0
+    assert out.startswith("the built-in configuration of Qwen/Qwen3-0.6B\n")
+
+
+def test_version_and_forms_of_a_model_in_help(run):
+    assert run("--version")[:2] == (0, f"fx2ttnn {metadata.version('fx2ttnn')}\n")
+    words = run("compile", "--help")[1]
+    assert all(form in words for form in ("config.json", ".gguf", "built-in name", "hub id"))
+
+
+def test_swapped_arguments_of_explain(run, tmp_path):
+    (tmp_path / "package").mkdir()
+    words = "the package comes first, then the line: fx2ttnn explain package attention.py:37"
+    refused(run("explain", "attention.py:37", "package"), words)
+
+
+@pytest.mark.parametrize(
+    ("module", "folder", "call"),
+    [
+        ("fx2ttnn.targets", "_HERE", ["targets"]),
+        ("fx2ttnn.models", "_FOLDER", ["compile", "x"]),
+        ("fx2ttnn.emit", "TEMPLATES", ["compile", folder_of("llama"), "--target", "n150"]),
+    ],
+)
+def test_an_installation_without_its_data_says_so(module, folder, call, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{module}.{folder}", tmp_path)
+    refused(run(*call), f"{tmp_path} holds no", "this installation of fx2ttnn is incomplete")
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_an_installation_without_rules_says_so(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} holds no .*.toml: this installation of fx2ttnn is incomplete"):
+        load_rules(tmp_path)
 
 
 def test_targets_are_listed(run):

@@ -85,7 +85,8 @@ def test_no_undefined_or_unused_names(model, target):
 
 @every_package
 def test_imports_ttnn_torch_and_libraries_that_read_checkpoints(model, target):
-    allowed = {"ttnn", "torch", "safetensors", "transformers", "tqdm", *sys.stdlib_module_names}
+    readers = {"safetensors", "transformers", "compressed_tensors"}
+    allowed = {"ttnn", "torch", "tqdm", *readers, *sys.stdlib_module_names}
     for name, tree in python_files(package(model, target)).items():
         if name.startswith("tests/") or name == "backend.py":
             continue

@@ -52,7 +52,7 @@ def test_a_line_of_chips(tmp_path: Path) -> None:
 
 BREAKS = [
     ("attention.py", "cluster_axis=1", "cluster_axis=0"),
-    ("attention.py", "scale=0.125", "scale=0.98"),
+    ("attention.py", "scale=cfg.ATTENTION_SCALE", "scale=0.98"),
     (
         "attention.py",
         "update_idxs_tensor=current_pos, page_table=page_table",
@@ -60,7 +60,7 @@ BREAKS = [
     ),
     ("attention.py", "paged_fill_cache(value_cache, value", "paged_fill_cache(value_cache, key"),
     ("mlp.py", "UnaryOpType.SILU", "UnaryOpType.RELU"),
-    ("norm.py", "epsilon=1e-06", "epsilon=1e-01"),
+    ("norm.py", "epsilon=cfg.NORM_EPS", "epsilon=1e-01"),
     ("decoder.py", "ttnn.add(hidden_states, down", "ttnn.add(down, down"),
 ]
 

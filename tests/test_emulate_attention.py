@@ -5,7 +5,7 @@ import torch
 import ttnn
 from torch.nn import functional
 
-from fx2ttnn.emulate import EmulationError
+from fx2ttnn.emulate import EmulationError, rounding
 
 R, C = MESH = (2, 4)
 device = None  # the mesh that is open: conftest.py sets it
@@ -13,6 +13,12 @@ D, BLOCK = 64, 32
 
 
 pytestmark = pytest.mark.usefixtures("mesh")
+
+
+@pytest.fixture(autouse=True)
+def plain_numbers(monkeypatch):
+    """What is computed, without the roundings of the chip: those are in test_emulate_fidelity.py."""
+    monkeypatch.setattr(rounding, "PLAIN", True)
 
 
 def put(value, dims=(None, None), dtype="bfloat16", layout="TILE", memory_config=None):
@@ -37,7 +43,9 @@ def one(tensor):
 
 def near(found, wanted, tolerance=2e-2):
     assert found.shape == wanted.shape
-    assert torch.allclose(found, wanted.float(), rtol=tolerance, atol=tolerance), (found - wanted).abs().max()
+    assert torch.allclose(found, wanted.float(), rtol=tolerance, atol=tolerance, equal_nan=True), (
+        (found - wanted).abs().max()
+    )
 
 
 def rows(cores, width=D):
@@ -189,7 +197,7 @@ class Paged:
         return q, found
 
     def plain(self, q, positions, **how):
-        wanted = torch.zeros_like(q)
+        wanted = torch.full_like(q, float("nan"))  # nobody writes the rows of users at -1
         for r in range(R):
             for c in range(C):
                 for user, position in enumerate(positions[c].tolist()):
@@ -235,6 +243,23 @@ def test_scale_window_and_sink_matter():
     q, found = paged.attend(positions, attention_sink=put(functional.pad(sink[:, None], (0, 31))))
     near(found, paged.plain(q, positions, sink=sink.float()))
     assert not torch.allclose(found, paged.plain(q, positions), atol=0.1)
+
+
+def test_a_window_needs_chunks_of_a_size():
+    """The kernel is wrong behind the window where it chooses them itself."""
+    positions = torch.randint(34, 60, (C, Paged.users))
+    paged = filled(positions)
+    grid = ttnn.CoreCoord(8, 8)
+    program = {
+        n: ttnn.SDPAProgramConfig(
+            compute_with_storage_grid_size=grid, q_chunk_size=0, k_chunk_size=n, exp_approx_mode=False
+        )
+        for n in (0, 64)
+    }
+    with pytest.raises(EmulationError, match="window_and_chunk"):
+        paged.attend(positions, sliding_window_size=16, program_config=program[0])
+    q, found = paged.attend(positions, sliding_window_size=16, program_config=program[64])
+    near(found, paged.plain(q, positions, window=16))
 
 
 def test_row_by_row_is_the_same(monkeypatch):
@@ -295,7 +320,81 @@ def test_prefill_fills_pages_that_decode_reads():
         put(q), *caches, integers(table), cur_pos_tensor=integers([-1, -1, 63, -1])
     )
     near(one(out)[0, 2], attention(q[0, 2].float(), prompt_k[0].float(), prompt_v[0].float()))
-    assert one(out)[0, 0].eq(0).all()
+    assert one(out)[0, 0].isnan().all()  # nobody wrote it
+
+
+HOLES = [  # table of the first user, position, window
+    ([-1, 1], 5, None),
+    ([0, -1], BLOCK, None),
+    ([-1, 1], 2 * BLOCK - 2, BLOCK),
+]
+
+
+@pytest.mark.parametrize("table, position, window", HOLES)
+def test_decode_refuses_a_page_of_minus_one_that_is_seen(table, position, window):
+    caches = [put(torch.zeros(4, 2, BLOCK, D)) for _ in range(2)]
+    q, positions = put(torch.randn(1, 2, 4, D)), integers([position, -1])
+    with pytest.raises(EmulationError, match=r"page \d of user 0 is -1 in the page table"):
+        ttnn.transformer.paged_scaled_dot_product_attention_decode(
+            q, *caches, integers([table, [-1, -1]]), cur_pos_tensor=positions, sliding_window_size=window
+        )
+
+
+def test_decode_takes_pages_of_minus_one_that_nobody_sees():
+    """Behind a position, before its window, and of an idle user."""
+    caches = [put(torch.ones(4, 2, BLOCK, D)) for _ in range(2)]
+    q, positions = put(torch.randn(1, 2, 4, D)), integers([2 * BLOCK - 1, -1])
+    out = ttnn.transformer.paged_scaled_dot_product_attention_decode(
+        q, *caches, integers([[-1, 1, -1], [-1, -1, -1]]), cur_pos_tensor=positions, sliding_window_size=BLOCK
+    )
+    near(one(out)[0, 0], torch.ones(4, D))
+
+
+def test_prefill_refuses_a_page_of_minus_one_in_the_chunk():
+    caches = [put(torch.zeros(4, 2, BLOCK, D)) for _ in range(2)]
+    q = put(torch.randn(1, 4, BLOCK, D))
+    ttnn.transformer.chunked_scaled_dot_product_attention(q, *caches, integers([[0, 1, -1]]), chunk_start_idx=BLOCK)
+    with pytest.raises(EmulationError, match="page 1 of user 0 is -1 in the page table"):
+        ttnn.transformer.chunked_scaled_dot_product_attention(q, *caches, integers([[0, -1, 2]]), chunk_start_idx=BLOCK)
+
+
+def test_two_users_do_not_write_into_one_tile():
+    cache, x = put(torch.zeros(4, 2, 64, D)), put(torch.ones(1, 8, 2, D), memory_config=rows(8))
+    table = integers([[0], [0], [1], [2], [3], [3], [3], [3]])
+
+    def update(positions):
+        ttnn.experimental.paged_update_cache(cache, x, update_idxs_tensor=integers(positions), page_table=table)
+
+    update([1, 40, 0, 0, 0, 63, -1, -1])  # two tiles of pages 0 and 3
+    with pytest.raises(EmulationError, match="two users write into one tile"):
+        update([1, 31, 0, 0, 0, 63, -1, -1])
+
+
+def test_rows_behind_the_users_are_undefined():
+    """Measured in the vendor's simulator: nlp_concat_heads_decode leaves rows 8 to 31 as they were."""
+    x = ttnn.experimental.nlp_concat_heads_decode(put(torch.ones(1, 8, 4, D), memory_config=rows(8)), num_heads=4)
+    assert one(x)[0, 0, :8].eq(1).all() and one(x)[0, 0, 8:].isnan().all()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_undefined_rows_stay_in_their_row(monkeypatch, plain):
+    """What is not a number in an idle user's row reaches no other row, whatever runs on the rows."""
+    monkeypatch.setattr(rounding, "PLAIN", plain)
+    hidden, clean = torch.randn(2, 1, 1, 8, 64).bfloat16()
+    clean[..., 3, :] = hidden[..., 3, :] = float("nan")
+    idle = torch.arange(8) == 3
+    weight, gain = put(torch.randn(64, 64), dtype="bfloat8_b"), put(torch.ones(1, 1, 2, 32), layout="ROW_MAJOR")
+    for dtype in (ttnn.bfloat16, ttnn.bfloat8_b):
+        x = put(hidden)
+        x = ttnn.rms_norm(x, weight=gain)
+        x = ttnn.linear(x, weight, dtype=dtype)
+        x = ttnn.add(x, put(clean), dtype=dtype)
+        x = ttnn.all_reduce(x, cluster_axis=1)
+        values, places = ttnn.topk(ttnn.typecast(x, ttnn.bfloat16), 32)
+        for found in (x, values, ttnn.typecast(x, ttnn.bfloat16)):
+            assert (one(found).isnan().any(-1).flatten() == idle).all()
+        assert one(places).min() >= 0 and one(places).max() < 64
+        assert one(ttnn.argmax(ttnn.untilize(ttnn.typecast(x, ttnn.bfloat16)), dim=3)).max() < 64
 
 
 def test_prefill_fills_the_pages_of_each_column():

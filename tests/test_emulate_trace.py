@@ -8,6 +8,7 @@ import torch
 import ttnn
 
 from fx2ttnn.emulate import EmulationError
+from fx2ttnn.emulate.places import Place, place
 
 R, C = MESH = (2, 4)
 device = None  # the mesh that is open: conftest.py sets it
@@ -86,19 +87,20 @@ class Model:
 
 
 def test_replay_is_the_same_as_eager(capture):
+    Model(1).step()  # compiles the programs
     eager, traced = Model(1), Model(1)
     trace = capture()
     logits = traced.step()
     ttnn.end_trace_capture(device, trace, cq_id=0)
     gc.collect()
-    shard = ttnn.get_device_tensors(logits)[0]  # taken once, read after every step
+    shard = ttnn.get_device_tensors(logits)[0]  # taken before the first replay: of whichever is the last
     assert one(traced.positions).tolist() == list(range(USERS))  # the capture ran nothing
     seen = set()
     for _ in range(40):
-        wanted = eager.step()
+        wanted = one(eager.step())  # read at once: a replay may write where it lies
         ttnn.execute_trace(device, trace, cq_id=0, blocking=False)
         ttnn.synchronize_device(device)
-        assert torch.equal(ttnn.to_torch(shard), one(wanted))
+        assert torch.equal(ttnn.to_torch(shard), wanted)
         for ours, theirs in ((traced.tokens, eager.tokens), (traced.cache, eager.cache)):
             assert torch.equal(one(ours), one(theirs))
         seen.add(tuple(one(traced.tokens).flatten().tolist()))
@@ -108,6 +110,7 @@ def test_replay_is_the_same_as_eager(capture):
 
 def test_new_input_by_copy_from_the_host(capture):
     x = put(torch.zeros(32, 32))
+    ttnn.add(x, 1.0)
     trace = capture()
     y = ttnn.add(x, 1.0)
     ttnn.end_trace_capture(device, trace, cq_id=0)
@@ -121,6 +124,7 @@ def test_replay_calls_no_ttnn(capture, monkeypatch):
     from ttnn.decorators import FastOperation
 
     x = put(torch.ones(32, 32))
+    ttnn.multiply(x, 3.0)
     trace = capture()
     y = ttnn.multiply(x, 3.0)
     ttnn.end_trace_capture(device, trace, cq_id=0)
@@ -132,6 +136,7 @@ def test_replay_calls_no_ttnn(capture, monkeypatch):
 
 def test_results_have_no_numbers_before_the_execution(capture):
     x = put(torch.ones(32, 32))
+    ttnn.add(x, 1.0)
     trace = capture()
     y = ttnn.add(x, 1.0)
     ttnn.end_trace_capture(device, trace, cq_id=0)
@@ -142,6 +147,7 @@ def test_results_have_no_numbers_before_the_execution(capture):
 def test_a_trace_keeps_no_buffers_and_no_numbers_of_dropped_tensors(capture):
     """Tensors that the program has dropped leave L1 free during the capture, and no numbers after an execution."""
     x = put(torch.ones(1, 1, 1024, 2048))
+    ttnn.add(x, 1.0, memory_config=ttnn.L1_MEMORY_CONFIG)
     trace = capture()
     for _ in range(64):  # 4 MB each: together more than the L1 of a chip
         y = ttnn.add(x, 1.0, memory_config=ttnn.L1_MEMORY_CONFIG)
@@ -186,3 +192,75 @@ def test_unknown_and_released_traces_are_refused(capture):
 
 def test_events_need_no_waiting():
     ttnn.wait_for_event(0, ttnn.record_event(device, 0))
+
+
+def captured(capture, run):
+    """The trace of `run`, compiled before, and what it returns."""
+    run()
+    trace = capture()
+    result = run()
+    ttnn.end_trace_capture(device, trace, cq_id=0)
+    gc.collect()
+    return trace, result
+
+
+def test_a_tensor_allocated_where_a_replay_writes_loses_its_numbers(capture):
+    x, other = put(torch.ones(32, 32)), put(torch.full((32, 32), 3.0))
+    trace, y = captured(capture, lambda: ttnn.add(ttnn.multiply(x, 2.0), 1.0))
+    late = ttnn.multiply(other, 2.0)  # where the product lay in the capture
+    assert one(late).eq(6).all()
+    ttnn.execute_trace(device, trace, cq_id=0)
+    assert one(y).eq(3).all()
+    with pytest.raises(EmulationError, match=r"test_emulate_trace.py:\d+ allocated lies where the trace captured at"):
+        ttnn.multiply(late, 2.0)
+    ttnn.copy(other, late)  # written anew, it is good again
+    assert one(late).eq(3).all()
+
+
+def test_a_tensor_allocated_elsewhere_keeps_its_numbers(capture):
+    x, other = put(torch.ones(32, 32)), put(torch.full((32, 32), 3.0))
+    trace, y = captured(capture, lambda: ttnn.add(x, 1.0))
+    late = ttnn.add(other, 1.0)
+    ttnn.execute_trace(device, trace, cq_id=0)
+    assert one(y).eq(2).all() and one(late).eq(4).all()
+
+
+@pytest.mark.parametrize("memory", ["DRAM", "L1", "sharded"])
+def test_the_place_of_a_tensor_is_that_of_its_buffer(memory):
+    grid = ttnn.num_cores_to_corerangeset(5, device.compute_with_storage_grid_size(), True)
+    shards = ttnn.create_sharded_memory_config(
+        (64, 64),
+        grid,
+        ttnn.ShardStrategy.WIDTH,
+        ttnn.ShardOrientation.ROW_MAJOR,
+        use_height_and_width_as_shard_shape=True,
+    )
+    where = {"DRAM": ttnn.DRAM_MEMORY_CONFIG, "L1": ttnn.L1_MEMORY_CONFIG, "sharded": shards}[memory]
+    x = ttnn.to_memory_config(put(torch.zeros(1, 1, 64, 320)), where)
+    (buffer,) = (b for b in ttnn._ttnn.reports.get_buffers(device) if b.address == x.buffer_address())
+    assert place(x.real) == Place(buffer.buffer_type.name, buffer.address, buffer.address + buffer.max_size_per_bank)
+
+
+def test_programs_compiled_in_a_capture_or_before_a_replay_are_refused(capture):
+    x = put(torch.ones(96, 32))
+    trace, _ = captured(capture, lambda: ttnn.add(x, 1.0))
+    ttnn.rsqrt(x)  # a new program
+    with pytest.raises(EmulationError, match=r"1 programs were compiled after .* captured at .*test_emulate_trace.py"):
+        ttnn.execute_trace(device, trace, cq_id=0)
+    capture()
+    with pytest.raises(EmulationError, match=r"ttnn.exp compiles a program inside a trace capture"):
+        ttnn.exp(x)
+
+
+@pytest.mark.parametrize("take", [lambda y: ttnn.get_device_tensors(y)[0], lambda y: ttnn.reshape(y, (1, 1, 32, 32))])
+def test_the_result_of_a_replay_is_not_read_after_the_next(capture, take):
+    x = put(torch.ones(32, 32))
+    ttnn.reshape(x, (1, 1, 32, 32))
+    trace, y = captured(capture, lambda: ttnn.add(x, 1.0))
+    ttnn.execute_trace(device, trace, cq_id=0)
+    first = take(y)
+    assert first.value.eq(2).all()
+    ttnn.execute_trace(device, trace, cq_id=0)
+    with pytest.raises(EmulationError, match="a view of the result of replay 1 of a trace, and read after replay 2"):
+        ttnn.to_torch(first)
+    assert one(y).eq(2).all()

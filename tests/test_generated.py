@@ -16,7 +16,8 @@ LATER = {
     CHECKED,
     Path("report/index.html"),
     Path("report/tests.json"),
-}  # written by check, report and the tests, not by compile
+    Path("report/simulator.json"),
+}  # written by check, report, the tests and simulate, not by compile
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -34,10 +35,11 @@ def test_compiling_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_checking_again_finds_the_same() -> None:
+def test_checking_again_finds_the_same(ttnns_log: str) -> None:
     """No refusal, DRAM below the target's 12 GB, and the numbers of the checked-in report."""
     result = check(EXAMPLE)
     assert result.ok
-    assert json.loads(json.dumps(result.to_json())) == json.loads((EXAMPLE / CHECKED).read_text()), (
-        "run `make generated`"
-    )
+    found, kept = json.loads(json.dumps(result.to_json())), json.loads((EXAMPLE / CHECKED).read_text())
+    if "HiFi3" not in ttnns_log:  # what ttnn says nothing of on this machine cannot be told
+        kept["warnings"] = []
+    assert found == kept, "run `make generated`"

@@ -11,17 +11,17 @@ from torch import nn
 from fx2ttnn import pipeline
 from fx2ttnn.capture.clean import clean
 from fx2ttnn.capture.expanded import expand_before_cache
-from fx2ttnn.capture.interpret import run
 from fx2ttnn.capture.to_graph import to_graph
 from fx2ttnn.capture.trace import Trace
 from fx2ttnn.capture.writes import join_writes
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.graph.interpret import run
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 
 
 @pytest.mark.parametrize("family", LATENT)
-def test_recognised_graph_equals_the_model(family, monkeypatch):
-    graph = assert_equals_model(config_of(family), monkeypatch)
+def test_recognised_graph_equals_the_model(family):
+    graph = assert_equals_model(config_of(family))
     assert not [op for op in graph.ops if op.name == "shared_key"]
 
 

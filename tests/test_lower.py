@@ -13,7 +13,38 @@ from fx2ttnn.ir import Ref
 from fx2ttnn.lower import lower
 from fx2ttnn.lower.expressions import ExpressionError, evaluate, names, parse
 from fx2ttnn.lower.rules import RULES_DIR, RuleError, load_rules
-from fx2ttnn.lower.values import Enum, Memory, Tensor
+from fx2ttnn.lower.values import Construct, Enum, Memory, Tensor
+
+# -- what ttnn is asked for -------------------------------------------------------------------------------------------
+
+
+def configs(lowered, field):
+    """The program and compute configurations of a graph's calls that have a field."""
+    given = [dict(a.kwargs) for call in lowered.calls for a in call.kwargs.values() if isinstance(a, Construct)]
+    return [config for config in given if field in config]
+
+
+@pytest.mark.parametrize(("target", "exact"), [("n150", "HiFi3"), ("galaxy", "HiFi3"), ("p150", "HiFi4")])
+def test_products_are_as_exact_as_the_chip_computes_right(target, exact):
+    """HiFi4 with sums in float32 gives a wrong element now and then on Wormhole."""
+    for precision, wanted in (("accuracy", {exact}), ("performance", {exact, "HiFi2"})):
+        lowered = compiled("qwen3", target, precision=precision).lowered
+        found = configs(lowered, "math_fidelity")
+        assert {config["math_fidelity"].name for config in found} == {f"ttnn.MathFidelity.{name}" for name in wanted}
+        assert all(config["fp32_dest_acc_en"] for config in found)
+    assert not [path for path in RULES_DIR.glob("*.toml") if "compute_kernel('HiFi" in path.read_text()]
+
+
+@pytest.mark.parametrize("target", ["n150", "n300", "t3k_2x4", "galaxy", "p150"])
+def test_attention_takes_the_exact_exponential(target):
+    """Without a program configuration ttnn takes an approximate one in a decode step."""
+    program = compiled("qwen3", target).program
+    for lowered in program.graphs:
+        calls = [call for call in lowered.calls if "scaled_dot_product" in call.function]
+        if calls:
+            assert [config["exp_approx_mode"] for config in configs(lowered, "exp_approx_mode")] == [False] * len(calls)
+    assert any("paged_scaled_dot_product" in call.function for call in program.decode.calls)
+
 
 # -- expressions -----------------------------------------------------------------------------------------------------
 

@@ -108,10 +108,10 @@ def own(tmp_path, attend, mask):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_causal_attention_is_recognised(style, tmp_path, monkeypatch):
+def test_causal_attention_is_recognised(style, tmp_path):
     attend, mask, form = STYLES[style]
     config, model_class = own(tmp_path, attend, mask)
-    graph = assert_equals_model(config, monkeypatch, model_class)
+    graph = assert_equals_model(config, model_class)
     prompt = capture_prefill(config, 16, 64, model_class).graph
     for op in (op for found in (graph, prompt) for op in found.ops if op.name == "attention"):
         assert op.attrs == pytest.approx({"scaling": 0.125, **form})
@@ -127,10 +127,10 @@ OF_TRANSFORMERS = {
 
 
 @pytest.mark.parametrize("name", OF_TRANSFORMERS)
-def test_a_model_of_transformers_is_recognised(name, tmp_path, monkeypatch):
+def test_a_model_of_transformers_is_recognised(name, tmp_path):
     fields = {**CONFIGS["llama"], "hidden_size": 512, "num_key_value_heads": 8, **OF_TRANSFORMERS[name]}
     del fields["head_dim"]  # which some compute
-    graph = assert_equals_model(load_config(str(write_config(tmp_path / name, fields))), monkeypatch)
+    graph = assert_equals_model(load_config(str(write_config(tmp_path / name, fields))))
     if name == "gpt_neo":
         assert [op.attrs.get("sliding_window") for op in graph.ops if op.name == "attention"] == [None, 5]
     if name == "falcon_groups":

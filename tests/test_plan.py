@@ -13,14 +13,17 @@ from tiny import CONFIGS, compiled, folder_of, random_model
 
 from fx2ttnn import pipeline, targets
 from fx2ttnn import plan as planning
-from fx2ttnn.capture import capture_decode, capture_prefill, interpret, load_config
+from fx2ttnn.capture import capture_decode, capture_prefill, load_config
 from fx2ttnn.errors import UserError
-from fx2ttnn.ir import COLLECTIVES, Graph, Op, Placement, Ref, TensorSpec
+from fx2ttnn.graph import interpret
+from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
 from fx2ttnn.names import layer_of
-from fx2ttnn.plan import strategies as table
+from fx2ttnn.ops import COLLECTIVES, TABLE, Strategy
+from fx2ttnn.ops.table import whole as runs_whole
 from fx2ttnn.plan.collectives import steps_between
 from fx2ttnn.plan.device_shape import device_order, split_count
 from fx2ttnn.plan.search import Search, users_split
+from fx2ttnn.plan.strategies import strategies
 from fx2ttnn.recognise import recognise
 
 MESHES = [(1, 1), (1, 2), (1, 8), (2, 4), (8, 4)]
@@ -190,7 +193,7 @@ def _strategies(case):
     outputs = ("out", "out_2") if case in ("update_cache", "topk") else ("out",)
     op = Op(case.split()[0], tuple(map(Ref, specs)), outputs)
     graph = Graph("g", tuple(specs), outputs, (op,), specs, {f"v{i}": f"v{i}" for i in weights})
-    return table.strategies(graph, op)
+    return strategies(graph, op)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -228,13 +231,15 @@ def _outputs(result):
 
 def test_every_strategy_is_tested():
     elsewhere = {"create_qkv_heads"} | UNTESTED  # the first below, in whole plans
-    assert set(table._TABLE) == {case.split()[0] for case in CASES} | elsewhere
+    assert {name for name, entry in TABLE.items() if entry.split is not runs_whole} == {
+        c.split()[0] for c in CASES
+    } | elsewhere
 
 
 def test_an_unknown_op_runs_whole():
     op = Op("aten.sort.default", (Ref("x"),), ("out",))
     graph = Graph("g", ("x",), ("out",), (op,), {"x": TensorSpec((4, 1, 8))})
-    assert table.strategies(graph, op) == [table.Strategy(("R",), ("R",))]
+    assert strategies(graph, op) == [Strategy(("R",), ("R",))]
 
 
 # -- whole plans -----------------------------------------------------------------------------------------------------
@@ -432,8 +437,8 @@ def consistent(plan):
             assert [i for i, (a, b) in enumerate(zip(inputs[0].axes, outputs[0].axes, strict=True)) if a != b] == [axis]
             continue
         for axis, n in enumerate(plan.target.mesh_shape):
-            used = table.Strategy(tuple(p.axes[axis] for p in inputs), tuple(p.axes[axis] for p in outputs))
-            assert used in (table.strategies(graph, op) if n > 1 else table.strategies(graph, op)[:1]), f"{op}: {used}"
+            used = Strategy(tuple(p.axes[axis] for p in inputs), tuple(p.axes[axis] for p in outputs))
+            assert used in (strategies(graph, op) if n > 1 else strategies(graph, op)[:1]), f"{op}: {used}"
     attentions = [op for op in graph.ops if op.name == "attention"]
     assert len({users_split(plan.placements[op.inputs[0]]) for op in attentions}) == 1, "the page table is the model's"
     written = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
@@ -543,3 +548,13 @@ def test_fewer_users_need_less_cache():
     full, one = compiled("llama", "n150"), compiled("llama", "n150", batch=1)
     assert full.plan.dram["cache"] == 32 * one.plan.dram["cache"]
     assert full.plan.dram["weights"] == one.plan.dram["weights"]
+
+
+def test_the_first_layers_are_planned_as_the_whole_model():
+    """Else whoever shortens a model to look for a mistake looks at another program."""
+    whole = pipeline.compile_model(pipeline.Options("qwen3-32b", "galaxy")).plan
+    head = pipeline.compile_model(pipeline.Options("qwen3-32b", "galaxy", layers=2)).plan
+    assert head.residual == whole.residual
+    assert [(str(op), head.placements[op.outputs[0]]) for op in head.graph.ops] == [
+        (str(op), whole.placements[op.outputs[0]]) for op in whole.graph.ops
+    ]

@@ -5,10 +5,11 @@ import torch
 from tiny import CONFIGS, config_of
 from transformers import AutoConfig, masking_utils
 
-from fx2ttnn.capture import capture_decode, capture_prefill, interpret
+from fx2ttnn.capture import capture_decode, capture_prefill
 from fx2ttnn.capture.attention import Mask, mask_function
 from fx2ttnn.capture.own_positions import positions_of_users
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.graph import interpret
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.recognise import recognise
 

@@ -10,7 +10,7 @@ from fx2ttnn import targets
 from fx2ttnn.lower.rules import load_rules
 from fx2ttnn.lower.values import Memory, Tensor
 from fx2ttnn.lower.vocabulary import Vocabulary, float32
-from fx2ttnn.plan.precision import PRECISIONS
+from fx2ttnn.precision import PRECISIONS
 
 GALAXY = targets.load("galaxy")
 WORDS = Vocabulary(GALAXY, PRECISIONS["performance"])

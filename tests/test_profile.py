@@ -16,7 +16,7 @@ from fx2ttnn import targets
 from fx2ttnn.capture import capture_decode, load_config
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.plan import plan
-from fx2ttnn.plan.precision import PRECISIONS
+from fx2ttnn.precision import PRECISIONS
 from fx2ttnn.profile import profile
 from fx2ttnn.profile.census import census
 from fx2ttnn.profile.render import render

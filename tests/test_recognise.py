@@ -7,15 +7,18 @@ import torch
 from recognised import assert_equals_model
 from tiny import CONFIGS, compiled, config_of, random_model
 
-from fx2ttnn.capture import interpret
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.graph import interpret
+from fx2ttnn.graph.dead_code import without_dead_code
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise import apply_patterns, fuse_projections, without_dead_code
+from fx2ttnn.ops.stored import columns
 from fx2ttnn.recognise.experts import place_experts
+from fx2ttnn.recognise.heads import fuse_projections
 from fx2ttnn.recognise.heads_first import heads_first
 from fx2ttnn.recognise.last_tile import take_last_tile
 from fx2ttnn.recognise.parts import part_name, split_linears
-from fx2ttnn.recognise.rotary import align_heads, columns
+from fx2ttnn.recognise.patterns import apply_patterns
+from fx2ttnn.recognise.rotary import align_heads
 from fx2ttnn.recognise.rows import separate_rows
 from fx2ttnn.recognise.tables import tabulate_positions
 
@@ -563,9 +566,9 @@ def test_what_depends_on_more_than_positions_is_no_table():
 
 
 @pytest.mark.parametrize("model_type", ["llama", "llama_tied", "qwen2", "qwen3"])
-def test_recognised_graph_equals_the_model(model_type, monkeypatch):
+def test_recognised_graph_equals_the_model(model_type):
     """The second layer is folded."""
-    graph = assert_equals_model(config_of(model_type), monkeypatch)
+    graph = assert_equals_model(config_of(model_type))
     assert [op.name for op in graph.ops].count("layer") == CONFIGS[model_type]["num_hidden_layers"] - 1
 
 

@@ -217,7 +217,7 @@ def states(report):
 
 def test_without_a_run_nothing_is_claimed(report):
     assert report.check is None
-    assert states(report) == ["not run", "not run", "not run"]
+    assert states(report) == ["not run"] * 4
     text = Page(page(report)).text
     assert "not checked" in text
     assert "badge accepted" not in page(report)
@@ -246,15 +246,31 @@ PASSED = {f"tests/{kind}/test_x.py::test_x[a]": "passed" for kind in ("ops", "mo
 @pytest.mark.parametrize(
     ("runs", "expected"),
     [
-        ({"emulator": PASSED}, ["yes", "not run"]),
-        ({"card": PASSED}, ["not run", "yes"]),
-        ({"emulator": {"tests/ops/test_x.py::test_x[a]": "passed"}}, ["in part", "not run"]),
-        ({"emulator": {**PASSED, "tests/ops/test_x.py::test_x[b]": "failed"}}, ["no", "not run"]),
-        ({"emulator": {}}, ["not run", "not run"]),
+        ({"emulator": PASSED}, ["yes", "not run", "not run"]),
+        ({"simulator": PASSED}, ["not run", "yes", "not run"]),
+        ({"card": PASSED}, ["not run", "not run", "yes"]),
+        ({"emulator": {"tests/ops/test_x.py::test_x[a]": "passed"}}, ["in part", "not run", "not run"]),
+        ({"emulator": {**PASSED, "tests/ops/test_x.py::test_x[b]": "failed"}}, ["no", "not run", "not run"]),
+        ({"emulator": {}}, ["not run", "not run", "not run"]),
     ],
 )
 def test_equal_and_ran_need_the_modules_and_the_models_tests(runs, expected, report):
     assert states(replace(report, tests={"runs": runs}))[1:] == expected
+
+
+def test_what_the_simulator_refused_leaves_the_rest_in_part(report):
+    runs = [{"test": test, "outcome": "passed", "pcc": 0.5, "difference": 0.25} for test in PASSED]
+    done = replace(report, simulator={"runs": runs})
+    assert states(done)[2] == "yes"
+    refused = {
+        "test": "tests/ops/test_x.py::test_x[b]",
+        "outcome": "refused by the simulator",
+        "pcc": None,
+        "difference": None,
+    }
+    assert states(replace(report, simulator={"runs": [*runs, refused]}))[2] == "in part"
+    assert verified.measured(done, "difference", "simulator") == dict.fromkeys(PASSED, 0.25)
+    assert verified.measured(done, "pcc", "emulator") == {}
 
 
 # -- differences -----------------------------------------------------------------------------------------------------

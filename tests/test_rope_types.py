@@ -1,15 +1,18 @@
 """Every type of rotary embedding that transformers has, in sequences up to the original length and beyond, against Hugging Face's model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from recognised import RECOGNISED
 from test_capture_numbers import BASE, random_model
 from transformers import DynamicCache
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from fx2ttnn.capture import build_model, capture_decode, capture_prefill, interpret
+from fx2ttnn.capture import build_model, capture_decode, capture_prefill
 from fx2ttnn.capture.trace import cache_argument, trace_step
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.graph import interpret
+from fx2ttnn.ops import TABLE
 from fx2ttnn.recognise import recognise
 from fx2ttnn.recognise.tables import border_of
 
@@ -55,9 +58,7 @@ def graph_of(capture):
 
 @pytest.fixture(autouse=True)
 def recognised_ops(monkeypatch):
-    for name, function in RECOGNISED.items():
-        monkeypatch.setitem(interpret.OPS, name, function)
-    monkeypatch.setitem(interpret.OPS, "last_tile", lambda run, op, args: args[0])
+    monkeypatch.setitem(TABLE, "last_tile", replace(TABLE["last_tile"], compute=lambda run, op, args: args[0]))
 
 
 def test_every_type_is_here():
@@ -125,3 +126,20 @@ def test_a_model_goes_one_way_whatever_the_length(use, one_way):
     else:
         with pytest.raises(CaptureError, match="another way"):
             trace_step(model, (2, 1), LONGEST)
+
+
+def test_a_model_that_asks_for_the_truth_of_a_length():
+    """Phi-3.5-MoE has long ropes, and takes another way in Python behind the original length: up to there it is one graph."""
+    scaling = longrope(8) | {"short_mscale": 1.2, "long_mscale": 1.3}
+    fields = {**BASE, "num_hidden_layers": 2, "max_position_embeddings": LONGEST, "num_local_experts": 2}
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model("phimoe", **fields, rope_scaling=scaling, original_max_position_embeddings=ORIGINAL)
+    with pytest.raises(CaptureError, match=f"longer than {ORIGINAL} tokens.*--max-seq-len {ORIGINAL}"):
+        capture_decode(config, batch=2, max_seq_len=LONGEST)
+    graph = graph_of(capture_decode(config, batch=2, max_seq_len=ORIGINAL))
+    model = random_model(config)
+    ids, at = torch.randint(3, 80, (2, 1)), torch.zeros(2, 1, dtype=torch.int64)
+    expected = model(input_ids=ids, position_ids=at, use_cache=False).logits
+    (logits,) = interpret.run(graph, {"input_ids": ids, "position_ids": at, **model.state_dict()}, {})
+    assert (logits - expected).abs().max() < 1e-4

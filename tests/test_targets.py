@@ -14,7 +14,7 @@ from fx2ttnn.check import check
 from fx2ttnn.check.mock import cluster_descriptor, mock_environment
 from fx2ttnn.lower.values import Memory, Tensor
 from fx2ttnn.lower.vocabulary import Vocabulary
-from fx2ttnn.plan.precision import PRECISIONS
+from fx2ttnn.precision import PRECISIONS
 
 NEW = ["p150", "t3k_2x4", "galaxy_blackhole"]
 OPEN = """

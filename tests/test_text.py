@@ -176,7 +176,9 @@ def _check_logits(reference: Reference, logits: list[torch.Tensor]) -> None:
             first, among, count = first + (a.argmax().item() == best[0]), among + (a.argmax().item() in best), count + 1
             least = min(least, torch.corrcoef(torch.stack([a, b]))[0, 1].item())
     print(f"  behind the reference's tokens: top-1 {first} of {count}, top-5 {among} of {count}, least PCC {least:.5f}")
-    assert least > 0.999
+    assert (
+        least > 0.998
+    )  # decode attention of few heads takes a fast exponential on the chip: .9994 in 4 tokens in simulation
     assert among == count
 
 

@@ -157,11 +157,12 @@ def test_every_tensor_that_does_not_fit_is_named(tied: SimpleNamespace) -> None:
     error = caught.value
     assert set(error.missing) == {"model.norm.weight", "model.embed_tokens.weight", "lm_head.weight"}
     assert error.misshapen == ["model.layers.0.mlp.up_proj.weight"]
-    assert error.superfluous == [f"model.layers.2.extra.{i}.weight" for i in range(20)]
+    extra = [f"model.layers.2.extra.{i}.weight" for i in range(20)]
+    assert error.superfluous == [*extra, "model.layers.0.self_attn.rotary_emb.inv_freq"]
     text = str(error)
     assert "3 missing: " in text and "model.norm.weight" in text
     assert "1 misshapen: model.layers.0.mlp.up_proj.weight is [3, 4], not [512, 256]" in text
-    assert "20 superfluous: model.layers.2.extra.0.weight" in text and "and 12 more" in text
+    assert "21 superfluous: model.layers.2.extra.0.weight" in text and "and 13 more" in text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

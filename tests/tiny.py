@@ -252,6 +252,13 @@ CONFIGS["qwen3_moe_wide"] = {
 CONFIGS["llama4_wide"] = {**CONFIGS["llama4_text"], **WIDER, "num_local_experts": 64, "intermediate_size": 512}
 CONFIGS["mixtral_wide"] = {**CONFIGS["mixtral"], **WIDER, "intermediate_size": 2048}
 
+# For packages whose lines are broken one at a time: layers of two kinds, two of one kind; MLPs and heads that a mesh splits, a vocabulary it does not.
+MUTATED: dict[str, Any] = {
+    **CONFIGS["qwen3"],
+    **{"hidden_size": 512, "intermediate_size": 4096, "vocab_size": 500, "num_hidden_layers": 3},
+    **{"layer_types": [*LOCAL, "full_attention"], "sliding_window": 96, "use_sliding_window": True},
+}
+
 
 def write_config(folder: Path, fields: dict[str, Any]) -> Path:
     """`folder` with a config.json of these fields."""

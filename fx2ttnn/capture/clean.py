@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from fx2ttnn.graph.aten import base_name
+from fx2ttnn.graph.dead_code import without_dead_code, without_unread_values
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
 
 # The value stays the same whatever the other arguments are.
@@ -34,12 +36,6 @@ def clean(graph: Graph) -> Graph:
             ops.append(_explicit(op, base, graph.specs))
     outputs = tuple(str(renamed.get(o, o)) for o in graph.outputs)
     return without_dead(replace(graph, ops=tuple(ops), outputs=outputs))
-
-
-def base_name(op: Op) -> str:
-    """`mul` of `aten.mul.Tensor`."""
-    parts = op.name.split(".")
-    return parts[1] if len(parts) == 3 else op.name
 
 
 def _does_nothing(op: Op, base: str, specs: Mapping[str, TensorSpec]) -> bool:
@@ -74,18 +70,4 @@ def _within(size: int, bound: int | None, default: int) -> int:
 
 def without_dead(graph: Graph) -> Graph:
     """Drops ops, parameters, constants and specs that no output and no cache update depends on."""
-    live: set[str] = set(graph.outputs)
-    kept = []
-    for op in reversed(graph.ops):
-        if op.name in _EFFECTS or any(o in live for o in op.outputs):
-            kept.append(op)
-            live.update(op.inputs)
-    made = {o for op in kept for o in op.outputs}
-    named = live | made | set(graph.inputs)
-    return replace(
-        graph,
-        ops=tuple(reversed(kept)),
-        specs={k: v for k, v in graph.specs.items() if k in named},
-        parameters={k: v for k, v in graph.parameters.items() if k in live},
-        constants={k: v for k, v in graph.constants.items() if k in live},
-    )
+    return without_unread_values(without_dead_code(graph, _EFFECTS))

@@ -10,6 +10,7 @@ from fx2ttnn.errors import UserError
 ESSENTIAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _SIZES = (*ESSENTIAL, "num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings")
 _TILE = 32
+_PUBLISHED_TWICE = {"chatglm": "glm (with -hf behind their names)"}
 _OTHER_INPUTS = ("vision_config", "audio_config", "speech_config", "vision_tower_config")
 
 
@@ -25,7 +26,7 @@ def check_fields(fields: Mapping[str, Any], where: str, own_class: Any = None) -
     names = {field: spelling(field, fields, config_class) for field in _SIZES}
     missing = [names[field] for field in ESSENTIAL if names[field] not in fields]
     if missing:
-        raise UserError(f"{where} does not give {', '.join(missing)}; a {model_type} model needs them")
+        raise UserError(f"{where} does not give {', '.join(missing)}, which {model_type} models need")
     for name in names.values():
         value = fields.get(name)
         sizes = value if isinstance(value, list) and value else [value]  # a list: one size per layer
@@ -35,9 +36,11 @@ def check_fields(fields: Mapping[str, Any], where: str, own_class: Any = None) -
 
 
 def spelling(field: str, fields: Mapping[str, Any], config_class: Any) -> str:
-    """The name a size goes by in this config.json: its usual one or the model's own."""
-    own = getattr(config_class, "attribute_map", {}).get(field, field)
-    return field if field in fields else own
+    """The name a size goes by in this config.json: its usual one, the model's own, or one that the model's class still reads."""
+    names = getattr(config_class, "attribute_map", {})
+    own = names.get(field, field)
+    older = (name for name, now in names.items() if now in (field, own))
+    return next((name for name in (field, own, *older) if name in fields), own)
 
 
 def _config_class(fields: Mapping[str, Any], model_type: str, where: str) -> Any:
@@ -48,9 +51,23 @@ def _config_class(fields: Mapping[str, Any], model_type: str, where: str) -> Any
         return CONFIG_MAPPING[model_type]
     code = " Its own code (auto_map) is not run." if "auto_map" in fields else ""
     raise UserError(
-        f"{where}: model_type {model_type!r} is unknown to transformers {transformers.__version__}.{code}"
+        f"{where}: model_type {model_type!r} is unknown to transformers {transformers.__version__}.{code}{_twin(fields, model_type)}"
         " A file with your own model class can be given with --module FILE:CLASS."
     )
+
+
+def _twin(fields: Mapping[str, Any], model_type: str) -> str:
+    """A sentence about the same model in transformers' own code, where there is one."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+
+    named = next((kind for kind, name in CAUSAL.items() if name in (fields.get("architectures") or [])), None)
+    if named:
+        return f" Its architecture is that of {named}, which transformers has: with that as model_type it can be tried."
+    if model_type in _PUBLISHED_TWICE:
+        return (
+            f" The same models are published for transformers' own {_PUBLISHED_TWICE[model_type]}: take one of those."
+        )
+    return ""
 
 
 def _check_kind(fields: Mapping[str, Any], model_type: str, config_class: Any, where: str) -> None:
@@ -85,12 +102,13 @@ def check_config(config: Any, fields: Mapping[str, Any], where: str) -> None:
     if hidden % _TILE:
         raise UserError(f"{where}: hidden size {hidden} is no multiple of {_TILE}, the side of a tile on the chip")
     try:
-        heads, kv_heads = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
+        names = ("num_attention_heads", "num_key_value_heads", "head_dim")
+        heads, kv_heads, head_dim = (getattr(config, name, None) for name in names)
     except Exception:  # they differ by layer
         return
     if not isinstance(heads, int):
         return
-    if fields.get("head_dim") is None and getattr(config, "head_dim", None) is None and hidden % heads:
+    if fields.get("head_dim") is None and head_dim is None and hidden % heads:
         raise UserError(f"{where}: hidden size {hidden} is not divisible by the {heads} attention heads")
     if isinstance(kv_heads, int) and heads % kv_heads:
         raise UserError(f"{where}: {heads} attention heads cannot be shared among {kv_heads} key/value heads evenly")

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from fx2ttnn.capture import interpret
-from fx2ttnn.capture.clean import base_name
+from fx2ttnn.graph import interpret
+from fx2ttnn.graph.aten import base_name
 from fx2ttnn.ir import Graph, Op
 
 _SOURCES = {

@@ -10,9 +10,9 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from fx2ttnn.capture.clean import base_name, without_dead
+from fx2ttnn.capture.clean import without_dead
+from fx2ttnn.graph.aten import base_name, is_pointwise
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.aten import is_pointwise
 
 _SHAPED = {"view", "reshape", "_unsafe_view", "expand"}
 _ALONG = {"split": 2, "split_with_sizes": 2, "chunk": 2, "slice": 1, "cat": 1}  # where their dim stands

@@ -5,41 +5,17 @@ What stands between an expert's two products is Python of the model; it is found
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.ops.routing import activated
 
 NAME = "fx2ttnn"
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-    "sigmoid": F.sigmoid,
-    "tanh": F.tanh,
-    "relu_squared": lambda x: F.relu(x).square(),
-}
-
-
-def activated(
-    x: torch.Tensor, activation: str, gate: str | None, limit: float | None = None, alpha: float | None = None
-) -> torch.Tensor:
-    """What an expert does between its products: x [.., 2 I] -> [.., I], or [.., I] -> [.., I] without `gate`.
-
-    `gate`: columns of gate and up lie in "halves" or as "neighbours". Activation `clamped_swiglu` takes `limit` and `alpha`.
-    """
-    if gate is None:
-        return _ACTIVATIONS[activation](x)
-    first, up = x.chunk(2, dim=-1) if gate == "halves" else (x[..., ::2], x[..., 1::2])
-    if activation == "clamped_swiglu":
-        first, up = first.clamp(max=limit), up.clamp(-limit, limit) + 1  # type: ignore[operator]
-        return first * torch.sigmoid(alpha * first) * up  # type: ignore[operator]
-    return _ACTIVATIONS[activation](first) * up
+_TRIED = ("silu", "gelu", "gelu_tanh", "relu", "sigmoid", "tanh", "relu_squared")
 
 
 def experts_function(
@@ -80,7 +56,7 @@ def _activation(self: Any) -> tuple[str, str | None, float | None, float | None]
 def _candidates(self: Any) -> Iterator[tuple[str, str | None, float | None, float | None]]:
     gates = ("halves", "neighbours") if self.has_gate else (None,)
     for gate in gates:
-        yield from ((name, gate, None, None) for name in _ACTIVATIONS)
+        yield from ((name, gate, None, None) for name in _TRIED)
         if gate:
             limits, alphas = (
                 {n for name, n in vars(self).items() if name.endswith(word) and n} for word in ("limit", "alpha")

@@ -29,6 +29,10 @@ class Branches:
         asked = len(self._answers)
         return self._answers.setdefault(question, self._given[asked] if asked < len(self._given) else True)
 
+    def shortest(self) -> int:
+        """The least number of tokens behind which an answer changes."""
+        return min(number + (name in ("gt", "le")) for name, number in self._answers)
+
     def others(self) -> list[list[bool]]:
         """What traces have to be given to go the ways that branched off from this one."""
         answers = list(self._answers.values())
@@ -59,6 +63,8 @@ class LastPosition(TorchFunctionMode):
         known = self._known.get(id(args[0])) if args and not kwargs else None
         if known and known.question and name == "bool":
             return self._branches.answer(known.question) if known.answer is None else known.answer
+        if known and not known.question and name == "bool":  # of the number itself: it is not below 0
+            return known.low > 0 or self._branches.answer(("gt", -known.low))
         if known and known.answer is not None and name == "where" and len(args) == 3:
             return args[1] if known.answer else args[2]
         result = function(*args, **(kwargs or {}))

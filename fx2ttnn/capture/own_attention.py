@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from fx2ttnn.capture import interpret
-from fx2ttnn.capture.clean import base_name
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.graph import interpret
+from fx2ttnn.graph.aten import base_name
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.ops import TABLE
 
 Form = dict[str, Any]  # the attributes of an `attention` op
 _NO_SLOPE = 1e-6  # what rounding may make of none
@@ -163,7 +164,7 @@ def check_form(written: Written, form: Form) -> None:
         tensors = {"q": _heads_first(written, queries), "k": keys, "v": v}
         run = interpret.Run(written.graph, {"position_ids": _positions(written)}, {}, tensors)
         op = Op("attention", (Ref("q"), Ref("k"), Ref("v")), ("out",), form)
-        wanted = _as_written(written, interpret.OPS["attention"](run, op, [tensors[arg] for arg in op.args]))
+        wanted = _as_written(written, TABLE["attention"].compute(run, op, [tensors[arg] for arg in op.args]))
         error = (found - wanted).abs().max()
         if not error <= (tolerance + rounding) * v.abs().max():  # also where it is not a number
             raise written.error(

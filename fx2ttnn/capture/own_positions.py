@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from fx2ttnn.capture.clean import base_name
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.graph.aten import base_name, is_pointwise
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.aten import is_pointwise
 
 _VIEWS = {"view", "reshape", "_unsafe_view", "unsqueeze"}
 _CASTS = {"to", "_to_copy"}

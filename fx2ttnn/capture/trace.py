@@ -49,7 +49,11 @@ def trace_step(model: torch.nn.Module, shape: tuple[int, int], max_seq_len: int,
         while ways:
             other, _, branches = _trace(model, uncaptured, ids, positions, max_seq_len, past, ways.pop())
             if not _same(graph, other):
-                raise CaptureError("the model takes another way where a sequence is longer than some length")
+                length = branches.shortest()
+                raise CaptureError(
+                    f"the model takes another way where a sequence is longer than {length} tokens, and one graph cannot be both:"
+                    f" compile it with --max-seq-len {length}"
+                )
             ways += branches.others()
         return Trace(graph, tensors, folded)
 

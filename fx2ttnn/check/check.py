@@ -30,7 +30,7 @@ def check(package: Path, timeout: float = TIMEOUT) -> CheckResult:
         target=read.target.name,
         batch=read.batch,
         max_seq_len=read.max_seq_len,
-        l1_usable_bytes=read.target.l1_usable_bytes,
+        l1_usable_bytes=_usable(read),
         dram_bytes=read.target.dram_bytes,
         modules=modules,
         layers=tuple(t for found in (decode, *chunks.values()) for t in _layers(found, outcome.layers)),
@@ -38,7 +38,19 @@ def check(package: Path, timeout: float = TIMEOUT) -> CheckResult:
         prefill=prefill,
         dram=dram,
         findings=(*(Finding(**f) for f in outcome.findings), *_too_much_dram(read, dram)),
+        warnings=tuple(Finding(**f) for f in outcome.warnings),
+        l1_small_bytes=_l1_small(read),
+        l1_small_used_bytes=outcome.semaphores,
     )
+
+
+def _l1_small(package: Package) -> int:
+    """Bytes of a core's L1 that mesh.py opens the mesh with for semaphores: none where one chip has no collectives."""
+    return package.target.l1_small_bytes if package.target.chips > 1 else 0
+
+
+def _usable(package: Package) -> int:
+    return package.target.l1_usable_bytes - _l1_small(package)
 
 
 def _lengths(modules: Sequence[ModuleReport]) -> list[int]:
@@ -52,8 +64,8 @@ def _report(package: Package, number: int, outcome: process.Outcome) -> ModuleRe
     if number not in outcome.reports:
         findings.append(Finding("error", "not run: the mesh could not be opened"))
     peak = found.get("peak_l1_bytes")
-    if peak is not None and peak > package.target.l1_usable_bytes:
-        message = f"needs {peak} bytes of L1 on a core, of which {package.target.l1_usable_bytes} are usable"
+    if peak is not None and peak > _usable(package):
+        message = f"needs {peak} bytes of L1 on a core, of which {_usable(package)} are usable"
         findings.append(Finding("memory", message, f"{entry['file']}.py"))
     ops = found.pop("device_ops", None)
     return ModuleReport(

@@ -34,6 +34,11 @@ def peak_l1(trace: Any) -> int:
     return ttnn.graph.extract_resource_usage_per_core(trace).peak_total
 
 
+def semaphores(device: Any) -> int:
+    """Bytes of each core's L1_SMALL region that ttnn has given out: semaphores of collectives, which live as long as their programs."""
+    return ttnn._ttnn.device.GetMemoryView(device, ttnn.BufferType.L1_SMALL).total_bytes_allocated_per_bank
+
+
 def dram_in_use(device: Any) -> int:
     """Bytes that ttnn's allocator has given out in the DRAM of each chip; it allocates the same on all chips."""
     view = ttnn._ttnn.device.GetMemoryView(device, ttnn.BufferType.DRAM)

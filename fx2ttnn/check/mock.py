@@ -14,9 +14,12 @@ import os
 import re
 import struct
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fx2ttnn.targets import Target
+
+NULL_KERNEL = "null.elf"
 
 
 def cluster_descriptor(target: Target) -> str:
@@ -85,21 +88,17 @@ def mock_environment(target: Target, cache: Path | None = None) -> dict[str, str
     package = ttnn_package()
     version = compiler_version(package)
     texts = {"cluster.yaml": cluster_descriptor(target), "mesh_graph.textproto": mesh_graph(target)}
-    compiler = _COMPILER.replace("@VERSION@", version)
+    compiler = _COMPILER.replace("@VERSION@", version).replace("@NULL_KERNEL@", NULL_KERNEL)
     key = hashlib.sha256("\0".join([str(package), compiler, *texts.values()]).encode()).hexdigest()[:16]
     base = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fx2ttnn"
     root = base / "mock" / f"{target.name}-{key}"
-    if not root.exists():
-        root.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=root.parent))
+
+    def fill(folder: Path) -> None:
         for name, text in texts.items():
-            (fresh / name).write_text(text)
-        _write_runtime_root(fresh / "runtime_root", package, compiler)
-        try:
-            fresh.rename(root)
-        except OSError:  # another process was first; its folder holds the same bytes
-            if not root.exists():
-                raise
+            (folder / name).write_text(text)
+        _write_runtime_root(folder / "runtime_root", package, compiler)
+
+    made(root, fill)
     return {
         "TT_METAL_MOCK_CLUSTER_DESC_PATH": str(root / "cluster.yaml"),
         "TT_MESH_GRAPH_DESC_PATH": str(root / "mesh_graph.textproto"),
@@ -109,6 +108,25 @@ def mock_environment(target: Target, cache: Path | None = None) -> dict[str, str
         "TT_METAL_LOGGER_LEVEL": os.environ.get("TT_METAL_LOGGER_LEVEL", "FATAL"),
         "LOGURU_LEVEL": os.environ.get("LOGURU_LEVEL", "WARNING"),
     }
+
+
+def without_hardware(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` without ttnn's variables: they may name a simulator, or another way of dispatch, and a mock or a simulator names its own."""
+    return {name: value for name, value in environment.items() if not name.startswith("TT_")}
+
+
+def made(folder: Path, fill: Callable[[Path], object]) -> Path:
+    """`folder`, made at once and whole if it is not there: several processes may start together."""
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent))
+        fill(fresh)
+        try:
+            fresh.rename(folder)
+        except OSError:  # another process was first
+            if not folder.exists():
+                raise
+    return folder
 
 
 def ttnn_package() -> Path:
@@ -139,7 +157,7 @@ def _write_runtime_root(root: Path, package: Path, compiler: str) -> None:
         if entry.name != "runtime":
             (root / entry.name).symlink_to(entry)
     (root / "runtime" / "hw").symlink_to(package / "runtime" / "hw")
-    (binaries / "null.elf").write_bytes(null_kernel())
+    (binaries / NULL_KERNEL).write_bytes(null_kernel())
     for name in ("riscv-tt-elf-g++", "riscv-tt-elf-objcopy"):
         (binaries / name).write_text(compiler)
         (binaries / name).chmod(0o755)
@@ -160,7 +178,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$out" ] || exit 0
 [ -n "$deps" ] && echo "$out:" > "$deps"
-if [ -n "$compile" ]; then : > "$out"; else cp "$here/null.elf" "$out"; fi
+if [ -n "$compile" ]; then : > "$out"; else cp "$here/@NULL_KERNEL@" "$out"; fi
 """
 
 

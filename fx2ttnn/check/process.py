@@ -17,7 +17,7 @@ from typing import Any
 import fx2ttnn
 from fx2ttnn.check.locate import locate, package_frames
 from fx2ttnn.check.messages import last_words
-from fx2ttnn.check.mock import mock_environment
+from fx2ttnn.check.mock import mock_environment, without_hardware
 from fx2ttnn.check.package import Package
 
 OPENING = -1
@@ -28,11 +28,16 @@ GRACE_SECONDS = 5.0
 
 @dataclass
 class Outcome:
-    """What the processes said: the class of every layer, findings that belong to no module, reports by module number."""
+    """What the processes said: the class of every layer, findings that belong to no module, reports by module number.
+
+    `warnings`: ttnn's, each kind once; `semaphores`: bytes of L1 that they take on each core.
+    """
 
     layers: list[str] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     reports: dict[int, dict[str, Any]] = field(default_factory=dict)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    semaphores: int | None = None
 
 
 def run(package: Package, shapes: dict[str, list[int]], timeout: float) -> Outcome:
@@ -61,6 +66,7 @@ def _once(
         "events": str(scratch / "events"),
         "stack": str(scratch / "stack"),
         "marker": MARKER,
+        "log": str(scratch / "log"),
     }
     (scratch / "job").write_text(json.dumps(job))
     (scratch / "events").write_text("")
@@ -89,6 +95,11 @@ def _once(
             outcome.layers, outcome.findings = event["layers"], event["findings"]
         elif kind == "module":
             outcome.reports[event.pop("index")] = event
+        elif kind == "warning":
+            told = {warning["message"] for warning in outcome.warnings}  # by a process that died since
+            outcome.warnings += [event["finding"]] if event["finding"]["message"] not in told else []
+        elif kind == "semaphores":
+            outcome.semaphores = event["bytes"]
         ended = ended or kind == "end"
     if ended:
         return False
@@ -101,8 +112,8 @@ def _once(
 
 
 def _environment(package: Package) -> dict[str, str]:
-    env = {k: v for k, v in os.environ.items() if k != "TTNN_CONFIG_OVERRIDES"}
-    env |= mock_environment(package.target)
+    env = {k: v for k, v in without_hardware(os.environ).items() if k != "TTNN_CONFIG_OVERRIDES"}
+    env |= mock_environment(package.target) | {"TT_METAL_LOGGER_LEVEL": "warning"}
     path = [str(Path(fx2ttnn.__path__[0]).parent), env.get("PYTHONPATH", "")]
     return env | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -15,6 +15,7 @@ def render(result: CheckResult) -> RenderableType:
     """Modules, then findings, then totals."""
     parts: list[RenderableType] = [_modules(result)]
     parts += [_finding(finding, paths) for finding, paths in result.distinct_findings.items()]
+    parts += [_finding(warning, ()) for warning in result.warnings]
     return Group(*parts, _totals(result), Text(result.statement, style="green" if result.ok else "bold red"))
 
 
@@ -66,6 +67,10 @@ def _totals(result: CheckResult) -> Text:
     peaks = [m.peak_l1_bytes for m in result.modules if m.peak_l1_bytes is not None]
     if peaks:
         lines.append(f"peak L1: {max(peaks) / KIB:.0f} KiB of {result.l1_usable_bytes / KIB:.0f} KiB usable on a core")
+    if result.l1_small_used_bytes:
+        lines.append(
+            f"semaphores of collectives: {result.l1_small_used_bytes} of {result.l1_small_bytes} bytes kept on a core"
+        )
     if result.dram is not None:
         weights, cache = (f"{size / 1e9:.2f} GB" for size in (result.dram.weights_bytes, result.dram.cache_bytes))
         lines.append(

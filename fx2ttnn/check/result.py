@@ -18,6 +18,7 @@ MEANING = {
         "bytes on the fullest core: tensors in L1 (the module's inputs included), circular buffers, dataflow buffers"
         " and scratchpads; peak_total of ttnn.graph.extract_resource_usage_per_core"
     ),
+    "l1_small": "bytes of each core's L1 that the mesh is opened with for semaphores of collectives, and those that they take",
     "dram": "bytes of one chip: ttnn's allocator, bytes per bank times banks, so padding is included",
 }
 
@@ -27,7 +28,8 @@ class Finding:
     """Something that is not as it should be.
 
     `kind`: refusal (ttnn says no), error (the package's own Python fails), crash (the process died), timeout, mismatch (the
-    output is not what was planned), memory (does not fit), measurement (accepted, but cannot be measured).
+    output is not what was planned), memory (does not fit), measurement (accepted, but cannot be measured),
+    warning (ttnn takes the call, and says what it thinks of it).
     `file` and `line` are the emitted line, `call` the ttnn call on it, `rule` the row of the rule table that made it.
     """
 
@@ -110,7 +112,7 @@ class Dram:
 class CheckResult:
     """All modules of a package. `layers`, `step` and `dram` lack what could not be measured because of a refusal.
 
-    `step` is a whole decode step, `prefill` a whole chunk by its number of tokens.
+    `step` is a whole decode step, `prefill` a whole chunk by its number of tokens. `l1_usable_bytes` is without `l1_small_bytes`.
     """
 
     model: str
@@ -125,6 +127,9 @@ class CheckResult:
     prefill: dict[int, Totals]
     dram: Dram | None
     findings: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+    l1_small_bytes: int = 0
+    l1_small_used_bytes: int | None = None
 
     @property
     def ok(self) -> bool:

@@ -12,6 +12,7 @@ import gc
 import importlib.util
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 import ttnn
 
-from fx2ttnn.check import allocate, measure
+from fx2ttnn.check import allocate, measure, warnings
 from fx2ttnn.check.locate import locate, package_frames
 from fx2ttnn.check.messages import plain_message
 from fx2ttnn.check.specs import Specs
@@ -41,6 +42,8 @@ class Runner:
         self._files = {f"{entry['file']}.py" for entry in self._modules}
         self._state = {k: torch.empty(v, dtype=torch.bfloat16, device="meta") for k, v in job["shapes"].items()}
         self._found: list[dict[str, Any]] = []
+        self._warned: set[str] = set()
+        self._warnings = warnings.Warnings(Path(job["log"]), self._warning)
 
     def run(self, todo: Sequence[int]) -> None:
         """Open the mesh and check the modules `todo`; says an event before and after each."""
@@ -55,6 +58,8 @@ class Runner:
             self._say(event="start", index=index)
             self._say(event="module", index=index, **self._check(self._modules[index]), findings=self._found)
             gc.collect()  # a refused call may leave tensors in a cycle, and their L1 taken
+        self._warnings.collect()
+        self._say(event="semaphores", bytes=measure.semaphores(self._device))
 
     def _open(self) -> bool:
         _import_package(self._folder)
@@ -80,17 +85,20 @@ class Runner:
         report["cache_bytes"] = self._guarded(lambda: self._cache_bytes(unit, entry, feed))
         forward = getattr(unit, entry["method"])
 
+        def call(arguments: dict[str, Any]) -> Any:
+            # Modules of one class may call their arguments otherwise.
+            return forward(**arguments) if entry["path"] == "" else forward(*arguments.values())
+
         def accepted() -> list[str]:
             arguments = feed(unit, entry)
-            output, trace = measure.captured(ttnn.graph.RunMode.NORMAL, lambda: forward(**arguments))
+            output, trace = measure.captured(ttnn.graph.RunMode.NORMAL, lambda: call(arguments))
             for message in self._specs.mismatches(entry["outputs"], output):
                 self._found.append({"kind": "mismatch", "message": message, "file": f"{entry['file']}.py"})
             return measure.device_ops(trace)
 
         def peak() -> int:
             # The inputs are made inside, so that they count.
-            run = lambda: forward(**feed(unit, entry))  # noqa: E731
-            return measure.peak_l1(measure.captured(ttnn.graph.RunMode.NO_DISPATCH, run)[1])
+            return measure.peak_l1(measure.captured(ttnn.graph.RunMode.NO_DISPATCH, lambda: call(feed(unit, entry)))[1])
 
         report["device_ops"] = self._guarded(accepted)
         if report["device_ops"] is not None:
@@ -142,6 +150,16 @@ class Runner:
             self._found.append(self._finding(error, kind))
             traceback.clear_frames(error.__traceback__)  # they hold tensors, and with them L1
             return None
+
+    def _warning(self, message: str, stack: list[tuple[str, int]]) -> None:
+        """Say each kind of ttnn's warnings once, with the emitted line that drew it first."""
+        kind = re.sub(r"\d+", "0", message)
+        frames = package_frames(stack, self._folder)
+        if kind in self._warned or not frames:
+            return
+        self._warned.add(kind)
+        where = locate(frames, self._folder, self._files, self._provenance)
+        self._say(event="warning", finding={"kind": "warning", "message": plain_message(message), **where})
 
     def _finding(self, error: Exception, kind: str | None) -> dict[str, Any]:
         stack = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]

@@ -15,23 +15,24 @@ from typing import Any
 import jinja2
 from safetensors.torch import save_file
 
-from fx2ttnn.emit.checkpoint import weight_files
+from fx2ttnn.emit.checkpoint import OWN_MODULE, weight_files
 from fx2ttnn.emit.classes import name_classes
-from fx2ttnn.emit.code import Source, Writer
+from fx2ttnn.emit.code import Source, Writer, split_over
 from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.manifest import manifest
 from fx2ttnn.emit.model import model_context
-from fx2ttnn.emit.module_tests import OWN_MODULE, module_test_files
+from fx2ttnn.emit.module_tests import module_test_files
 from fx2ttnn.emit.op_tests import op_test_files
 from fx2ttnn.emit.position_tables import table_context
 from fx2ttnn.emit.provenance import provenance
 from fx2ttnn.emit.run_time import run_time_files
-from fx2ttnn.emit.units import Unit, build
+from fx2ttnn.emit.units import Unit, attribute_of, build
 from fx2ttnn.lower import BLOCK_SIZE
 from fx2ttnn.lower.host import on_host
 from fx2ttnn.lower.program import Program
 from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
+from fx2ttnn.shipped import shipped
 
 TEMPLATES = Path(__file__).parent / "templates"
 LINE_LENGTH = 120
@@ -39,6 +40,7 @@ LINE_LENGTH = 120
 
 def emit(program: Program, folder: Path) -> None:
     """Write the package into the empty `folder`; the same input gives the same bytes."""
+    shipped(TEMPLATES, "*.j2")
     plan = program.plan
     root = build(program)
     configs = Configs(program)
@@ -107,9 +109,12 @@ def _module_files(
         paging=paging(program),
         precision=plan.precision,
         pcc=0.999 if plan.precision.name == "accuracy" else 0.99,
+        constants=configs.constants(),
         configs=configs.definitions(),
     )
-    files["mesh.py"] = render("mesh.py.j2")
+    files["mesh.py"] = render(
+        "mesh.py.j2", mesh_shape=plan.target.mesh_shape, l1_small_bytes=plan.target.l1_small_bytes
+    )
     files["inputs.py"] = render("inputs.py.j2", border=tables["border"])
     files["ccl.py"] = render(
         "ccl.py.j2",
@@ -125,9 +130,9 @@ def _module_files(
     files |= weight_files(capture, render)
     files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **tables)
     for file, members in by_file.items():
-        files[f"{file}.py"] = _unit_file(file, members, plan)
+        files[f"{file}.py"] = _unit_file(file, members, program)
     files["model.py"] = render("model.py.j2", **model_context(program, root, writer, layer_paths(plan)))
-    files |= run_time_files(program, root, configs, render)
+    files |= run_time_files(program, root, configs, render, paging(program)["pages"])
     return files
 
 
@@ -140,10 +145,10 @@ def _sources(root: Unit, writer: Writer) -> dict[str, Source]:
     return found
 
 
-def _unit_file(file: str, members: list[Source], plan: Plan) -> str:
+def _unit_file(file: str, members: list[Source], program: Program) -> str:
     text = "\n".join(m.text for m in members)
     imports = sorted({c for m in members for c in m.child_files if c[0] != file})
-    described = [_Described(m, _description(m, plan)) for m in members]
+    described = [_Described(m, _description(m, program.plan), _held(m, program)) for m in members]
     return render(
         "units.py.j2",
         docstring=f"{file.replace('_', ' ').capitalize()} of the model, one chip's share. Shapes in comments are those of one chip.",
@@ -158,16 +163,31 @@ def _unit_file(file: str, members: list[Source], plan: Plan) -> str:
 class _Described:
     """A source with its docstring, for the template."""
 
-    def __init__(self, source: Source, description: str):
-        self.description = description
+    def __init__(self, source: Source, description: str, held: list[str]):
+        self.description, self.held = description, held
         self.unit, self.inits, self.methods = source.unit, source.inits, source.methods
 
 
 def _description(source: Source, plan: Plan) -> str:
     if "sample" in source.unit.bodies:
         return "Chooses a token for every row of logits: the best one, or one of the best by chance."
-    path = re.sub(r"\.\d+(?=\.|$)", ".N", source.unit.path)
-    return f"{plain(path)}."
+    return f"{plain(re.sub(r'\.\d+(?=\.|$)', '.N', source.unit.path))}."
+
+
+def _held(source: Source, program: Program) -> list[str]:
+    """A line for each weight that the unit itself holds: one chip's shape, and how it is split."""
+    parameters = program.parameters
+    keys = [key for key in source.unit.parameters if parameters[key].sources]
+    lines = []
+    for key in keys:
+        tensor = parameters[key].tensor
+        last = len(tensor.shape) - 1
+        split = split_over(
+            tensor, {last - 1: "inputs", last: "outputs"} if parameters[key].transform == "linear" else {}
+        )
+        shape = [n for n in tensor.shape if n > 1] or [1]
+        lines.append(", ".join([f"{attribute_of(key, source.unit, parameters)}: {shape} {tensor.dtype}", *split]))
+    return lines
 
 
 def layer_paths(plan: Plan) -> dict[str, str]:
@@ -183,13 +203,14 @@ def layer_paths(plan: Plan) -> dict[str, str]:
 
 
 def paging(program: Program) -> dict[str, int]:
-    """How the users' pages lie on the chips: groups of chips that attend for their own users, and the users of each.
+    """How the users' pages lie on the chips: groups of chips that attend for their own users, and the users of each, and their pages.
 
     A group's cache has pages for its users, and where there are several groups for one more: the spare pages.
     """
     table = program.decode.tensors["page_table"]
     groups = prod(program.plan.target.mesh_shape[axis] for axis in table.axes_of(0))
-    return {"groups": groups, "users": table.shape[0]}
+    users = min(program.plan.capture.users, table.shape[0])
+    return {"groups": groups, "users": table.shape[0], "pages": users * table.shape[1]}
 
 
 def lowered_vocab(plan: Plan) -> int:

@@ -1,14 +1,13 @@
-"""Class and file of each unit. Units whose code is the same but for what comments say share one class."""
+"""Class and file of each unit. Units whose code is the same, but for comments and the names of values, share one class."""
 
 from __future__ import annotations
 
-from fx2ttnn.emit.code import Writer
+from fx2ttnn.emit.code import Numbered, Writer
 from fx2ttnn.emit.units import ROUTER, Unit
 from fx2ttnn.ir import Capture
 from fx2ttnn.names import layer_of
+from fx2ttnn.ops import MOVES, NORMS
 
-NORMS = {"rms_norm", "layer_norm"}
-MOVES = {"reshard", "all_gather", "all_reduce", "reduce_scatter", "mesh_partition"}
 ROLE_FILES = {
     "layer": "decoder",
     "attention": "attention",
@@ -42,14 +41,12 @@ def name_classes(root: Unit, writer: Writer) -> None:
 
 
 def _code(unit: Unit, writer: Writer) -> tuple:
-    """The code of a unit without its comments; of the model, which is one of a kind, its path."""
+    """The code of a unit with its values numbered: callers give arguments by their places. Of the model, which is one of a kind, its path."""
     if not unit.path:
         return ("",)
-    source = writer.source(unit)
-    methods = [
-        (m.arguments, *(line.partition("  # ")[0] for line, _ in m.statements), m.returns) for m in source.methods
-    ]
-    return (source.inits, *methods)
+    methods = (writer.method(unit, mode, Numbered(body, mode)) for mode, body in unit.bodies.items())
+    code = ((m.arguments, *(line.partition("  # ")[0] for line, _ in m.statements), m.returns) for m in methods)
+    return (tuple(writer.constructor(unit)), *code)
 
 
 def _difference(unit: Unit) -> str:

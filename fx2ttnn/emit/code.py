@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from fx2ttnn.emit.configs import Configs, literal
 from fx2ttnn.emit.units import Body, Unit, attribute_of, relative
 from fx2ttnn.ir import Ref
 from fx2ttnn.lower.program import Program
-from fx2ttnn.lower.values import Call, Lowered, Parameter
+from fx2ttnn.lower.values import Call, Lowered, Parameter, Tensor
 from fx2ttnn.names import identifier
-
-COLLECTIVES = {"ttnn.all_reduce", "ttnn.all_gather", "ttnn.reduce_scatter", "ttnn.mesh_partition"}
+from fx2ttnn.ops import COLLECTIVES
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Method:
     statements: tuple[tuple[str, Call | Unit], ...]
     returns: tuple[str, ...]
     opening: tuple[str, ...] = ()  # lines before the statements
+    described: tuple[str, ...] = ()  # a line for each argument
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,20 @@ class Names:
         return self.of[value]
 
 
+class Numbered:
+    """The same, where only the code's structure matters: each value has a number for a name."""
+
+    def __init__(self, body: Body, mode: str):
+        self.mode = mode
+        self.of: dict[str, str] = {}
+        self.assign(body.inputs)
+
+    def assign(self, values: Sequence[str], alternative: str = "", index: int = 0) -> list[str]:
+        """Names for these values."""
+        self.of |= {value: f"value_{len(self.of) + n}" for n, value in enumerate(values)}
+        return [self.of[value] for value in values]
+
+
 class Writer:
     """Writes units as source, given the configurations' names."""
 
@@ -79,34 +94,45 @@ class Writer:
 
     def source(self, unit: Unit) -> Source:
         """Source of a unit below the model."""
+        inits = self.constructor(unit)
+        files = dict.fromkeys((child.file, child.class_name) for child in unit.children)
+        return Source(unit, tuple(inits), tuple(self.method(unit, mode) for mode in unit.bodies), tuple(files))
+
+    def constructor(self, unit: Unit) -> list[tuple[str, str]]:
+        """(attribute, expression) of the unit's own parameters and of its children."""
         inits = self.inits(unit)
         assert len({name for name, _ in inits}) == len(inits), f"{unit.path}: two parameters of one name: {inits}"
-        inits += [
+        return inits + [
             (child.attribute, f"{child.class_name}(mesh_device, weights.at({child.path[len(unit.path) + 1 :]!r}))")
             for child in unit.children
         ]
-        files = dict.fromkeys((child.file, child.class_name) for child in unit.children)
-        return Source(unit, tuple(inits), tuple(self.method(unit, mode) for mode in unit.bodies), tuple(files))
 
     def inits(self, unit: Unit) -> list[tuple[str, str]]:
         """(attribute, expression) of the unit's own parameters."""
         parameters = self.program.parameters
         return [(attribute_of(k, unit, parameters), self.load(parameters[k], unit)) for k in unit.parameters]
 
-    def method(self, unit: Unit, mode: str) -> Method:
+    def method(self, unit: Unit, mode: str, names: Names | Numbered | None = None) -> Method:
         """The forward of one mode."""
         body = unit.bodies[mode]
-        names = Names(body, self.preferred[mode], mode)
+        names = names or Names(body, self.preferred[mode], mode)
         arguments = tuple(names.of[v] for v in body.inputs)
         statements = tuple((self.statement(item, unit, names, index), item) for index, item in enumerate(body.items))
         opening = self.opening(body, names, [line for line, _ in statements])
-        return Method(mode, arguments, statements, tuple(names.of[v] for v in body.outputs), opening)
+        described = tuple(f"{names.of[v]}: {self.described(v, mode)}" for v in body.inputs)
+        return Method(mode, arguments, statements, tuple(names.of[v] for v in body.outputs), opening, described)
+
+    def described(self, value: str, mode: str) -> str:
+        """One chip's shape of a tensor, its type, and how chips differ."""
+        tensor = self.program.modes[mode].tensors[value]
+        shape = str(self.program.shape(mode, value)).replace("'", "")
+        return ", ".join([f"{shape} {tensor.dtype}", *split_over(tensor)])
 
     def arguments(self, unit: Unit, mode: str) -> dict[str, str]:
         """What the forward of a unit takes -> the name of the argument."""
         return Names(unit.bodies[mode], self.preferred[mode], mode).of
 
-    def opening(self, body: Body, names: Names, lines: list[str]) -> tuple[str, ...]:
+    def opening(self, body: Body, names: Names | Numbered, lines: list[str]) -> tuple[str, ...]:
         """Where code depends on the length of the chunk: the line that reads it from an input's shape."""
         if not any(re.search(r"\bseq_len\b", line.partition("  # ")[0]) for line in lines):
             return ()
@@ -119,7 +145,7 @@ class Writer:
                     return (f"seq_len = {names.of[value]}.shape[{dim}]{f' * {parts}' if parts > 1 else ''}",)
         raise AssertionError("no input of the method has the length of the chunk")
 
-    def statement(self, item: Call | Unit, unit: Unit, names: Names, index: int) -> str:
+    def statement(self, item: Call | Unit, unit: Unit, names: Names | Numbered, index: int) -> str:
         """One line: a ttnn call or the forward of a child."""
         if isinstance(item, Unit):
             body = item.bodies[names.mode]
@@ -130,17 +156,17 @@ class Writer:
             )
         return self.call(item, unit, names, index)
 
-    def call(self, call: Call, unit: Unit, names: Names, index: int) -> str:
+    def call(self, call: Call, unit: Unit, names: Names | Numbered, index: int) -> str:
         """A ttnn call; collectives go through ccl.py, which adds topology and links."""
         args = [self.argument(a, unit, names) for a in call.args]
         kwargs = dict(call.kwargs)
         function = call.function
-        if function in COLLECTIVES:
-            function = "ccl." + function.removeprefix("ttnn.")
+        if (collective := function.removeprefix("ttnn.")) in COLLECTIVES:
+            function = f"ccl.{collective}"
             kwargs.pop("topology", None)
             if kwargs.get("num_links") == self.links:
                 kwargs.pop("num_links")
-        args += [f"{k}={self.argument(v, unit, names)}" for k, v in kwargs.items()]
+        args += [f"{k}={self.keyword(k, v, unit, names)}" for k, v in kwargs.items()]
         results = names.assign(call.outputs, f"{call.op.name}_output", index)
         return self._assign(results, f"{function}({', '.join(args)})", call.outputs, names.mode)
 
@@ -150,7 +176,7 @@ class Writer:
         shapes = ", ".join(str(self.program.shape(mode, v)).replace("'", "") for v in dict.fromkeys(values))
         return f"{', '.join(results)} = {expression}  # {shapes}"
 
-    def argument(self, value: Any, unit: Unit, names: Names) -> str:
+    def argument(self, value: Any, unit: Unit, names: Names | Numbered) -> str:
         """Source of one argument."""
         if isinstance(value, Ref):
             if value in self.program.parameters:
@@ -159,6 +185,12 @@ class Writer:
         if isinstance(value, tuple):
             return f"[{', '.join(self.argument(item, unit, names) for item in value)}]"
         return self.configs.source(value)
+
+    def keyword(self, name: str, value: Any, unit: Unit, names: Names | Numbered) -> str:
+        """Source of a keyword argument."""
+        return (
+            self.argument(value, unit, names) if isinstance(value, Ref | tuple) else self.configs.keyword(name, value)
+        )
 
     def load(self, parameter: Parameter, unit: Unit) -> str:
         """The call of a `Weights` method that makes a parameter."""
@@ -180,6 +212,18 @@ class Writer:
         if parameter.transform == "linear" or tensor.memory.kind != "interleaved":
             args.append(f"memory_config={self.configs.expression(tensor.memory)}")
         return f"{holder}.{parameter.transform}({', '.join(args)})"
+
+
+def split_over(tensor: Tensor, dims: Mapping[int, str] = MappingProxyType({})) -> list[str]:
+    """What of a tensor each mesh axis splits, in words; `dims` name some of its dims."""
+    found = []
+    for part in dict.fromkeys(axis for axis in tensor.axes if axis != "R"):
+        axes = [str(n) for n, axis in enumerate(tensor.axes) if axis == part]
+        over = f"mesh axis {axes[0]}" if len(axes) == 1 else f"mesh axes {' and '.join(axes)}"
+        found.append(
+            f"summands over {over}" if part == "P" else f"{dims.get(int(part), f'dim {part}')} split over {over}"
+        )
+    return found
 
 
 def _preferred(lowered: Lowered) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from typing import Any
 
 from fx2ttnn.lower.lengths import ByLength
@@ -11,8 +13,18 @@ from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory
 _PLAIN = {Memory("L1"): "ttnn.L1_MEMORY_CONFIG", Memory("DRAM"): "ttnn.DRAM_MEMORY_CONFIG"}
 
 
+# Arguments of ttnn's operations that are the model's own numbers, and what they are called, if all calls have the same.
+_OF_THE_MODEL = {
+    "num_heads": ("NUM_HEADS", "of queries, on one chip"),
+    "num_kv_heads": ("NUM_KV_HEADS", "of keys and values, on one chip"),
+    "scale": ("ATTENTION_SCALE", "of query x key"),
+    "epsilon": ("NORM_EPS", ""),
+    "sliding_window_size": ("SLIDING_WINDOW", "tokens that a layer with a window attends to"),
+}
+
+
 class Configs:
-    """Every distinct configuration of a program under one readable name, in order of first use."""
+    """Every distinct configuration of a program under one readable name, in order of first use; the model's own numbers likewise."""
 
     def __init__(self, program: Program):
         self.names: dict[Memory | Construct | ByLength, str] = {}
@@ -25,6 +37,7 @@ class Configs:
                     self._argument(argument, call, lowered, prefix)
                 for value in (*call.inputs, *call.outputs):
                     self._memory(lowered.tensors[value].memory)
+        self.numbers = _numbers(program)
         self._of_length = {
             config: f"{name}[{length}]"
             for by_length, name in self.names.items()
@@ -52,6 +65,15 @@ class Configs:
             return f"cfg.{self.names[value]}[seq_len]" if value in self.names else _by_length(value)
         return literal(value)
 
+    def keyword(self, name: str, value: Any) -> str:
+        """Python source of a keyword argument that is no tensor."""
+        return f"cfg.{_OF_THE_MODEL[name][0]}" if name in self.numbers else self.source(value)
+
+    def constants(self) -> list[tuple[str, str, str]]:
+        """(name, value, what it is) of the model's own numbers."""
+        named = ((*_OF_THE_MODEL[name], value) for name, value in self.numbers.items())
+        return [(name, repr(value), what) for name, what, value in named]
+
     def expression(self, config: Memory | Construct, prefix: str = "cfg.") -> str:
         """How a module refers to `config`."""
         if config in _PLAIN:
@@ -73,6 +95,20 @@ class Configs:
     def definitions(self) -> list[tuple[str, str]]:
         """(name, expression) of every configuration, sorted by name."""
         return sorted((name, _definition(config)) for config, name in self.names.items())
+
+
+def _numbers(program: Program) -> dict[str, int | float]:
+    """Arguments of `_OF_THE_MODEL` that have one value in all calls of the program, or one and what float32 holds of it, which some insist on."""
+    found: dict[str, list[Any]] = {}
+    for lowered in program.modes.values():
+        for call in lowered.calls:
+            for name in call.kwargs.keys() & _OF_THE_MODEL.keys():
+                found.setdefault(name, []).append(call.kwargs[name])
+    return {
+        name: next((v for v in values if struct.unpack("f", struct.pack("f", v))[0] == v), values[0])
+        for name, values in sorted(found.items())
+        if all(isinstance(v, int | float) and math.isclose(v, values[0], rel_tol=1e-7) for v in values)
+    }
 
 
 def literal(value: Any) -> str:

@@ -109,10 +109,10 @@ _HOST = {  # the host tensor behind each run-time input: expressions over the ar
     "prefill": {
         "input_ids": "prefill_tokens(tokens, length)",
         "position_ids": "prefill_positions(start, length)",
-        "page_table": "prefill_page_table(page_table, user)",
-        "chunk_page_table": "pages_of_chunk(page_table, user, start, length)",
+        "page_table": "prefill_page_table(page_table, user, end)",
+        "chunk_page_table": "pages_of_chunk(page_table, user, start, length, end, cached)",
         "chunk_start": "torch.tensor([start])",
-        "cache_rows": "rows_of_pages(pages_of_groups(page_table, user), {kv_heads})",
+        "cache_rows": "rows_of_pages(pages_of_groups(page_table, user, end), {kv_heads})",
         "key_positions": "all_positions()",
         "chunk_positions": "prefill_positions(start, length).reshape(1, 1, -1, 1).float()",
         "last_tile_start": "last_tile(tokens)",

@@ -92,6 +92,8 @@ def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, i
             return ("stats", None) if "post" in call.function else (None, None)
         pages = [lowered.tensors[a].shape[0] for a in call.args if isinstance(a, Ref) and a.endswith("_cache")]
         return leaf.removeprefix("chunk_"), pages[0] if pages else None
+    if call.function in ("ttnn.rms_norm", "ttnn.layer_norm") and call.args[0] == tensor.name:
+        return "small_rows", None
     if tensor.dtype in ("uint32", "int32"):
         return "ids", lowered.tensors[call.args[1]].shape[-2]
     return None, None

@@ -8,7 +8,7 @@ import torch
 
 from fx2ttnn.ir import Graph, Op, Ref
 from fx2ttnn.plan import Plan
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import pattern_name
 from fx2ttnn.recognise.tables import border_of
 
 WRITTEN_OUT = 1024  # most numbers of a constant that stand in the source; others are `held` in a file beside it
@@ -50,7 +50,7 @@ def _names(graph: Graph, constants: dict[str, torch.Tensor]) -> dict[str, str]:
 
 def _word(op: Op) -> str:
     return {"matmul": "angles", "cat": "both_halves", "to": "cast", "_to_copy": "cast"}.get(
-        base_name(op.name), base_name(op.name)
+        pattern_name(op.name), pattern_name(op.name)
     )
 
 
@@ -63,7 +63,7 @@ def _unique(stem: str, taken: set[str]) -> str:
 
 
 def _expression(op: Op, names: dict[str, str]) -> str:
-    name = base_name(op.name)
+    name = pattern_name(op.name)
     args = [_argument(a, names) for a in op.args]
     if name in ("to", "_to_copy"):
         return f"{args[0]}.to({', '.join([*args[1:], *(_argument(v, names) for k, v in op.attrs.items() if k == 'dtype')])})"

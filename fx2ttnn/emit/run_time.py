@@ -13,8 +13,10 @@ from fx2ttnn.recognise.tables import border_of
 PLAIN = ("backend.py", "pages.py", "tokenizer.py", "demo_decode.py", "text_demo.py")
 
 
-def run_time_files(program: Program, root: Unit, configs: Configs, render: Callable[..., str]) -> dict[str, str]:
-    """Name and text of the files, and of their tests."""
+def run_time_files(
+    program: Program, root: Unit, configs: Configs, render: Callable[..., str], pages: int
+) -> dict[str, str]:
+    """Name and text of the files, and of their tests; `pages` are those of a group of users."""
     sampling = program.sampling
     if sampling is None:
         return {}
@@ -28,7 +30,8 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
                 f"{program.plan.capture.model_name} on {program.plan.target.name}: the decode step takes token ids as"
                 f" {decode.tensors[name].axes}, but sampling leaves them as {drawn.axes}; that is not supported"
             )
-    files = {name: render(f"{name}.j2", host_operations=program.host_operations()) for name in PLAIN}
+    common = {"host_operations": program.host_operations(), "target": program.plan.target}
+    files = {name: render(f"{name}.j2", **common) for name in PLAIN}
     files["decode_loop.py"] = render(
         "decode_loop.py.j2",
         tokens=names["input_ids"],
@@ -48,7 +51,10 @@ def run_time_files(program: Program, root: Unit, configs: Configs, render: Calla
         tokens_dims=drawn.mesh_dims,
     )
     files["tests/model/test_generator.py"] = render(
-        "generator_test.py.j2", border=border, own_attention=program.plan.capture.own_attention
+        "generator_test.py.j2",
+        border=border,
+        own_attention=program.plan.capture.own_attention,
+        pages=pages,
     )
     return files
 

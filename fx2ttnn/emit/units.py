@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fx2ttnn.errors import UserError
-from fx2ttnn.ir import COLLECTIVES
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.names import common_module, identifier, layer_of
+from fx2ttnn.ops import MOVES
 
-MOVES = {"reshard", *COLLECTIVES}  # change where a value lies, not the value
 ROUTER = "router"  # of experts: its module is a unit, although it lies inside another one
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fx2ttnn.emulate.registry import NO_EFFECT, Emulation
-from fx2ttnn.emulate.rounding import round_to
+from fx2ttnn.emulate.rounding import pack, round_to
 from fx2ttnn.emulate.tensor import EmulatedTensor, EmulationError, Numbers
 
 OUTPUTS = (
@@ -89,16 +89,24 @@ class Call:
             )
         sources = list(leaves((self.args, self.known), Numbers))
         if not (self.emulation.moves and all(s.dtype == out.dtype for s in sources[:1])):
-            value = round_to(value, out.dtype)
+            value = self._rounded(value, out.dtype)
         shared = [] if self.overwrites else [s for s in sources if s.shares_memory(value)]
         if not shared:
             out.store(value, copy=self.overwrites)
             return
         # Two buffers on the chip, one in the emulator: the next change in place copies. A view stays a view.
-        owned = True
+        owned, view_of = True, next((s for s in shared if s.shares_buffer(out)), None)
         for source in shared:
             owned = source.owned = source.owned and source.shares_buffer(out)
-        out.share(value, owned)
+        out.share(value, owned, view_of)
+
+    def _rounded(self, value: torch.Tensor, dtype: str) -> torch.Tensor:
+        if self.emulation.host:
+            return round_to(value, dtype)
+        if self.name.endswith("typecast"):  # the vector unit rounds to bfloat16, to even; bfloat8_b is packed precisely
+            value = value.bfloat16() if dtype == "BFLOAT16" else value
+            return pack(value, dtype, precise=dtype == "BFLOAT8_B")
+        return pack(value, dtype)
 
 
 def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fx2ttnn import targets
-from fx2ttnn.check.mock import mock_environment
+from fx2ttnn.check.mock import mock_environment, without_hardware
 from fx2ttnn.emulate.tensor import EmulationError
 from fx2ttnn.targets import Target
 
@@ -29,39 +29,50 @@ def emulated_mesh(
 
     ttnn reads the cluster once per process: the first call decides mesh shape and torus for all that follow.
     """
-    global _served
     target = targets.load(target) if isinstance(target, str) else target
     shape = mesh_shape or target.mesh_shape
     ring = target.torus if torus is None else torus
     if (shape, ring) != (target.mesh_shape, target.torus):
         name = f"{target.name}-{shape[0]}x{shape[1]}{'-torus' if ring else ''}"
         target = dataclasses.replace(target, name=name, mesh_shape=shape, torus=ring)
-    if _served is None:
-        os.environ.update(mock_environment(target, cache))  # ttnn reads it when it first opens a device
-    elif _served != (shape, ring):
-        raise EmulationError(
-            f"ttnn serves the mesh {_served[0]} in this process and cannot serve {shape}: use another process"
-        )
-    import ttnn
+    with emulation(target, cache):
+        import ttnn
 
-    from fx2ttnn.emulate import patch
-    from fx2ttnn.emulate.chips import MESH
-
-    chips = shape[0] * shape[1]
-    ring_fabric = ring and max(shape) > 2
-    fabric = ttnn.FabricConfig.FABRIC_1D_RING if ring_fabric else ttnn.FabricConfig.FABRIC_1D
-    if chips > 1:
-        ttnn.set_fabric_config(fabric)
-    device = ttnn.open_mesh_device(ttnn.MeshShape(*shape), **open_arguments)
-    _served = (shape, ring)
-    try:
-        MESH.shape = shape
-        patch.install()
+        ring_fabric = ring and max(shape) > 2
+        fabric = ttnn.FabricConfig.FABRIC_1D_RING if ring_fabric else ttnn.FabricConfig.FABRIC_1D
+        if target.chips > 1:
+            ttnn.set_fabric_config(fabric)
+            open_arguments = {"l1_small_size": target.l1_small_bytes, **open_arguments}
+        device = ttnn.open_mesh_device(ttnn.MeshShape(*shape), **open_arguments)
         try:
             yield device
         finally:
-            patch.uninstall()
+            ttnn.close_mesh_device(device)
+            if target.chips > 1:
+                ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)
+
+
+@contextmanager
+def emulation(target: Target | str, cache: Path | None = None) -> Iterator[None]:
+    """While it lasts, a mesh of `target` that anybody opens is a mock, on which ttnn's operations also compute numbers."""
+    global _served
+    target = targets.load(target) if isinstance(target, str) else target
+    wanted = (target.mesh_shape, target.torus)
+    if _served is None:
+        environment = without_hardware(os.environ) | mock_environment(target, cache)
+        os.environ.clear()
+        os.environ.update(environment)  # ttnn reads it when it first opens a device
+    elif _served != wanted:
+        raise EmulationError(
+            f"ttnn serves the mesh {_served[0]} in this process and cannot serve {wanted[0]}: use another process"
+        )
+    from fx2ttnn.emulate import patch
+    from fx2ttnn.emulate.chips import MESH
+
+    _served = wanted
+    MESH.shape = target.mesh_shape
+    patch.install()
+    try:
+        yield
     finally:
-        ttnn.close_mesh_device(device)
-        if chips > 1:
-            ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)
+        patch.uninstall()

@@ -76,12 +76,16 @@ def _call(op: Any, real_call: Callable[..., Any], traces: Traces, args: tuple, k
     if emulation is not None and emulation.host and (on_device or _holds(ttnn.MeshDevice, args, kwargs)):
         traces.refuse_in_capture(name)
     if emulation is not None and emulation.full:
-        return emulation.function(*args, **kwargs, run_real=run_real)
+        result = emulation.function(*args, **kwargs, run_real=run_real)
+        traces.allocated(result)
+        return result
     if _holds(ChipTensor, args, kwargs):
         raise EmulationError(f"{name} on the tensor of one chip has no emulation: call it on the whole tensor")
     if emulation is None and on_device:
         raise EmulationError(f"{name} has no emulation: add one to fx2ttnn/emulate/ops/")
+    programs = traces.programs()
     real = run_real(*args, **kwargs)
+    traces.refuse_compiling(name, programs)
     if not on_device and not _makes_device_tensor(real):
         return real  # host tensors only: ttnn's own numbers are true
     if emulation is None:
@@ -91,6 +95,7 @@ def _call(op: Any, real_call: Callable[..., Any], traces: Traces, args: tuple, k
         traces.record(call, result)
     else:
         call.run()
+    traces.allocated(result)
     return result
 
 

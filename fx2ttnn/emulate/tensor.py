@@ -26,7 +26,8 @@ class Numbers:
     """The numbers of a tensor on the chips, apart from its buffer, so that a trace can keep them without the buffer.
 
     `value`: [r, c, *shard shape], of size 1 where all chips of an axis agree; `spec`: the ttnn.TensorSpec of a shard.
-    `owned` says that no other tensor shares the value's memory, so that it may be changed in place.
+    `owned` says that no other tensor shares the value's memory, so that it may be changed in place. `replay` counts how often a
+    trace has computed it.
     """
 
     def __init__(self, real: Any, value: torch.Tensor | None = None, owned: bool = True) -> None:
@@ -35,6 +36,8 @@ class Numbers:
         self.missing = "holds no numbers before the trace that computes it is executed"
         self._value = value
         self._address = _address(real)
+        self.replay = 0
+        self._taken: tuple[Numbers, int] | None = None
 
     @property
     def dtype(self) -> str:
@@ -44,7 +47,22 @@ class Numbers:
     def value(self) -> torch.Tensor:
         if self._value is None:
             raise EmulationError(f"a tensor {self.missing}")
+        if self._taken is not None:
+            self._taken[0].refuse_later_replay(self._taken[1])
         return self._value
+
+    @property
+    def of_a_replay(self) -> bool:
+        """Whether this is a view of what a trace computes, which a replay overwrites anyway."""
+        return self._taken is not None and self._taken[1] > 0
+
+    def refuse_later_replay(self, replay: int) -> None:
+        """An error when these numbers are the result of a later replay than that after which a view of them was taken."""
+        if replay not in (0, self.replay):
+            raise EmulationError(
+                f"a tensor is a view of the result of replay {replay} of a trace, and read after replay {self.replay}: the "
+                "numbers that it was taken for are overwritten"
+            )
 
     def shares_buffer(self, other: Numbers) -> bool:
         """Whether both are one buffer on the chip."""
@@ -57,7 +75,11 @@ class Numbers:
 
     def release(self) -> None:
         """Forget the numbers: the tensor was deallocated."""
-        self._value, self.missing = None, "is used after it was deallocated"
+        self.lose("is used after it was deallocated")
+
+    def lose(self, why: str) -> None:
+        """The numbers are overwritten or gone; whoever reads them is told `why`."""
+        self._value, self.missing = None, why
 
     def writable(self, chips: tuple[int, int]) -> torch.Tensor:
         """The value with at least `chips` distinct chips, in memory of its own, to be changed in place."""
@@ -79,9 +101,10 @@ class Numbers:
         else:
             self._value, self.owned = value.clone() if copy else value, True
 
-    def share(self, value: torch.Tensor, owned: bool) -> None:
-        """Becomes `value`, without a copy."""
+    def share(self, value: torch.Tensor, owned: bool, view_of: Numbers | None = None) -> None:
+        """Becomes `value`, without a copy. `view_of`: the numbers whose buffer this is, too."""
         self._value, self.owned = value, owned
+        self._taken = None if view_of is None else (view_of, view_of.replay)
 
 
 def _address(real: Any) -> int | None:
@@ -171,14 +194,16 @@ class EmulatedTensor:
 class ChipTensor(EmulatedTensor):
     """One chip's part of a tensor, to be read: it shows what the whole holds now. ttnn crashes on operations on it on a mock."""
 
-    __slots__ = ("_chip", "_whole")
+    __slots__ = ("_chip", "_replay", "_whole")
 
     def __init__(self, real: Any, whole: EmulatedTensor, chip: tuple[int, int]) -> None:
         super().__init__(real, whole.numbers)
         self._whole, self._chip = whole, chip  # a trace keeps the numbers of tensors that the program holds
+        self._replay = whole.numbers.replay
 
     @property
     def value(self) -> torch.Tensor:
+        self._whole.numbers.refuse_later_replay(self._replay)
         value = self._whole.value
         row, col = (min(at, size - 1) for at, size in zip(self._chip, value.shape[:2], strict=True))
         return value[row : row + 1, col : col + 1]

@@ -11,6 +11,7 @@ from typing import Any
 
 from fx2ttnn.lower.expressions import ExpressionError, parse
 from fx2ttnn.lower.ttnn_api import signatures
+from fx2ttnn.shipped import shipped
 
 RULES_DIR = Path(__file__).resolve().parents[2] / "lowering_rules"
 _RULE_KEYS = {
@@ -76,8 +77,8 @@ class Rule:
 
 
 def load_rules(folder: Path = RULES_DIR) -> tuple[Rule, ...]:
-    """All rows of the tables in `folder`, checked against the installed ttnn; raises RuleError with file and line."""
-    rules = tuple(rule for path in sorted(folder.glob("*.toml")) for rule in _load_file(path))
+    """All rows of the tables in `folder`, checked against the installed ttnn; raises RuleError with file and line, UserError where there are none."""
+    rules = tuple(rule for path in shipped(folder, "*.toml") for rule in _load_file(path))
     _check_reachable(rules)
     return rules
 

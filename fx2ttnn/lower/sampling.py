@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
+from fx2ttnn.graph.verify import verify
 from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
 from fx2ttnn.lower import lower
 from fx2ttnn.lower.values import Lowered, Tensor
@@ -51,7 +52,7 @@ def _plan(decode: Plan, logits: Tensor, vocabulary: int | None) -> Plan:
             last[value] = gathered
     ops.append(_op("sample", tuple(last.values()), ("next_tokens",)))
     specs = {value: TensorSpec(shape, "bfloat16") for value, shape in shapes.items()}
-    graph = Graph(MODE, ("logits",), ("next_tokens",), tuple(ops), specs)
+    graph = verify(Graph(MODE, ("logits",), ("next_tokens",), tuple(ops), specs), "sampling")
     orders = dict.fromkeys(shapes, (0, 1, 2, 3))
     return replace(decode, mode=MODE, graph=graph, placements=placements, orders=orders, seconds={}, origins={})
 

@@ -15,15 +15,16 @@ from pathlib import Path
 NAMESPACES = ("ttnn", "ttnn.experimental", "ttnn.transformer")
 
 
+@lru_cache(maxsize=1)
 def start() -> subprocess.Popen | None:
-    """Begin reading in a process of its own (ttnn takes seconds to import); None where the result is already known."""
+    """Begin reading, once, in a process of its own (ttnn takes seconds to import); None where the result is already known."""
     if _file().exists():
         return None
     _file().parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"LOGURU_LEVEL": "WARNING", "TT_METAL_LOGGER_LEVEL": "FATAL"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "fx2ttnn.lower.ttnn_api", str(_file())], env=environment, stdout=subprocess.DEVNULL
-    )
+    # This file alone: with -m Python would import the package around it, and warn that this module is there already.
+    command = [sys.executable, "-P", __file__, str(_file())]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor
 from fx2ttnn.plan.device_shape import TILE, tiles
-from fx2ttnn.plan.precision import BYTES, Precision
+from fx2ttnn.precision import BYTES, Precision, fidelity_on
 from fx2ttnn.targets import Target
 
 MAX_HOME_CORES = 32  # more cores shorten an elementwise op little, and each needs at least a tile
@@ -70,6 +70,7 @@ class Vocabulary:
             "dram_sharded_matmul": self.dram_sharded_matmul,
             "prefill_matmul": self.prefill_matmul,
             "prefill_attention": self.prefill_attention,
+            "decode_attention": self.decode_attention,
             "float32": float32,
             "sharded_norm": self.sharded_norm,
             "one_core": self.one_core,
@@ -290,12 +291,29 @@ class Vocabulary:
             ),
         )
 
+    def decode_attention(self, window: int | None, keys: int) -> Construct:
+        """Program of attention of a token over `keys` in the pages of a cache: ttnn takes an approximate exponential unless it is told not to.
+
+        The kernel chooses the chunks of keys by each user's position (0); but with a sliding `window` it is wrong then
+        (docs/ttnn_issues/window_and_chunk.md), and chunks are as large as the window and the cache allow. That of queries has no meaning here.
+        """
+        chunk = 0 if window is None else max(n for n in (64, 128, 256) if keys % n == 0 and n <= max(window, 64))
+        return Construct(
+            "ttnn.SDPAProgramConfig",
+            (
+                ("compute_with_storage_grid_size", self.grid),
+                ("q_chunk_size", 0),
+                ("k_chunk_size", chunk),
+                ("exp_approx_mode", False),
+            ),
+        )
+
     def compute_kernel(self, fidelity: str, fp32: bool = True) -> Construct:
-        """Math fidelity, accumulation in float32."""
+        """Math fidelity ("exact": the most exact that the chip computes right with), accumulation in float32."""
         return Construct(
             "ttnn.WormholeComputeKernelConfig",
             (
-                ("math_fidelity", Enum(f"ttnn.MathFidelity.{fidelity}")),
+                ("math_fidelity", Enum(f"ttnn.MathFidelity.{fidelity_on(self.target, fidelity)}")),
                 ("math_approx_mode", False),
                 ("fp32_dest_acc_en", fp32),
                 ("packer_l1_acc", True),

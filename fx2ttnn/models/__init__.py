@@ -6,14 +6,22 @@ Where transformers has no class for one, its `auto_map` names a class in a file 
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
+
+from fx2ttnn.shipped import shipped
 
 _FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
     """The built-in model names, sorted."""
-    return sorted(path.stem for path in _FOLDER.glob("*.json"))
+    return sorted(path.stem for path in shipped(_FOLDER, "*.json"))
+
+
+def hub_ids() -> dict[str, str]:
+    """The hub id of each built-in model."""
+    return tomllib.loads(shipped(_FOLDER, "hub_ids.toml")[0].read_text())
 
 
 def config_path(name: str) -> Path:

@@ -12,9 +12,9 @@ from fx2ttnn.names import layer_of
 from fx2ttnn.plan.cost import op_seconds, step_seconds
 from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
-from fx2ttnn.plan.precision import PRECISIONS, Precision
 from fx2ttnn.plan.search import Choice, Move, Search, Solution, users_split
-from fx2ttnn.plan.segments import Segment, layer_counts, segments, without_folded
+from fx2ttnn.plan.segments import Segment, layer_counts, planned_counts, segments, without_folded
+from fx2ttnn.precision import PRECISIONS, Precision
 from fx2ttnn.targets import Target
 
 Best = tuple[
@@ -104,7 +104,7 @@ def plan(
     graph = without_folded(capture.graph)
     tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
     free = frozenset({*graph.inputs, *graph.constants, *tables})
-    parts = segments(graph, free, layer_counts(capture.graph))
+    parts = segments(graph, free, planned_counts(capture))
     order = orders(graph)
     fixed = _fixed(graph, decode) if decode else {}
     search = Search(graph, order, free, capture.users, target, PRECISIONS[precision], fixed, _share(graph, shortest))

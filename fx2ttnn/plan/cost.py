@@ -12,7 +12,7 @@ from fx2ttnn.ir import Graph, Op, Placement
 from fx2ttnn.plan.collectives import Step
 from fx2ttnn.plan.device_shape import local_shape
 from fx2ttnn.plan.memory import dram_elements
-from fx2ttnn.plan.precision import Precision
+from fx2ttnn.precision import PRECISIONS, Precision
 from fx2ttnn.targets import Target
 
 
@@ -35,7 +35,9 @@ def op_seconds(
             read += min(rows, users) * prod(rest) * precision.bytes_of("cache")
         query, keys = (local_shape(graph.specs[v], p, mesh) for v, p in zip(op.inputs[:2], inputs[:2], strict=True))
         seen = keys[2] / (2 if query[2] > 1 else 1)  # of a chunk each token sees what is before it
-        half_rate = precision.flops(target) / target.flops_hifi4  # the rows of the tables ask for HiFi4
+        half_rate = precision.flops(target) / PRECISIONS["accuracy"].flops(
+            target
+        )  # the rows ask for the most exact products
         flops = 4 * prod(query) * seen * half_rate
     elif op.name in ("rms_norm", "layer_norm"):
         rank = len(graph.specs[op.inputs[0]].shape)

@@ -7,9 +7,9 @@ prefill: [B=1, S, X] -> [1, B, S, X] (tokens are the rows); [B, H, S, D] stays, 
 from __future__ import annotations
 
 from fx2ttnn.ir import Graph, Op, Placement, TensorSpec
+from fx2ttnn.ops import TOKENS_SECOND
 
 TILE = 32
-TOKENS_SECOND = {"attention"}  # ops whose 4-D result is [B, S, H, D]; all others give [B, H, S, D]
 
 
 def device_order(spec: TensorSpec, producer: Op | None, mode: str = "decode") -> tuple[int | None, ...]:

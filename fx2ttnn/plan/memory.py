@@ -9,8 +9,8 @@ from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Capture, Graph, Placement
 from fx2ttnn.names import layer_of
 from fx2ttnn.plan.device_shape import TILE, local_shape, tiles
-from fx2ttnn.plan.precision import Precision
 from fx2ttnn.plan.segments import layer_counts
+from fx2ttnn.precision import Precision
 from fx2ttnn.targets import Target
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import product
 
 from fx2ttnn.ir import Graph, Op, Placement
+from fx2ttnn.ops import POINTWISE
 from fx2ttnn.plan.collectives import Step, steps_between
 from fx2ttnn.plan.cost import op_seconds, step_seconds
 from fx2ttnn.plan.device_shape import TILE, local_shape, split_count, whole_tiles
-from fx2ttnn.plan.precision import Precision
-from fx2ttnn.plan.strategies import is_elementwise, strategies
+from fx2ttnn.plan.strategies import strategies
+from fx2ttnn.precision import Precision
 from fx2ttnn.targets import Target
 
 MAX_STATES = 400
@@ -81,6 +82,7 @@ class Search:
         self.target, self.precision = target, precision
         self.caches = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
         self.mesh = target.mesh_shape
+        self._known_moves: dict[tuple[str, Placement, Placement], tuple[Move, float] | None] = {}
         self.filled = filled_up(graph)
         # What no pattern knew has no rows: the model ends in a report, which a poorer plan serves as well.
         self.max_states = MAX_STATES if all("." not in op.name for op in graph.ops) else FEW_STATES
@@ -203,17 +205,24 @@ class Search:
 
     def _cheapest_move(self, value: str, goal: Placement, state: State) -> tuple[Move, float] | None:
         best: tuple[Move, float] | None = None
-        for start in sorted((p for name, p in state if name == value), key=str):
+        starts = [p for name, p in state if name == value]
+        for start in sorted(starts, key=str) if len(starts) > 1 else starts:
+            found = self._move(value, start, goal)
+            if found is not None and (best is None or found[1] < best[1]):
+                best = found
+        return best
+
+    def _move(self, value: str, start: Placement, goal: Placement) -> tuple[Move, float] | None:
+        """The move from one placement to another and its seconds, which every state asks for anew."""
+        key = (value, start, goal)
+        if key not in self._known_moves:
             steps = steps_between(self.graph.specs[value], self.orders[value], start, goal, self.mesh)
-            if steps is None:
-                continue
             cost, here = 0.0, start
-            for step in steps:
+            for step in steps or ():
                 cost += step_seconds(step, self.graph.specs[value], here, self.target, self.precision)
                 here = step.after
-            if best is None or cost < best[1]:
-                best = (Move(value, start, steps), cost)
-        return best
+            self._known_moves[key] = None if steps is None else (Move(value, start, steps), cost)
+        return self._known_moves[key]
 
 
 def filled_up(graph: Graph) -> frozenset[tuple[str, int]]:
@@ -230,6 +239,6 @@ def filled_up(graph: Graph) -> frozenset[tuple[str, int]]:
             continue
         if op.name == "linear" and "units" not in op.attrs:
             found |= {(v, 0) for v in op.inputs if v in graph.parameters}
-        elif is_elementwise(op):
+        elif op.name in POINTWISE:
             values |= {v for v in op.inputs if all(values.issuperset(user.outputs) for user in users[v])}
     return frozenset(found | {(v, len(graph.specs[v].shape) - 1) for v in values})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fx2ttnn.ir import Graph, Op, rename
+from fx2ttnn.ir import Capture, Graph, Op, rename
 from fx2ttnn.names import layer_of
 
 
@@ -28,6 +28,13 @@ def layer_counts(graph: Graph) -> dict[str, int]:
         if layer and (op.name == "layer" or layer not in counts):
             counts[layer] = counts.get(layer, 0) + 1
     return counts
+
+
+def planned_counts(capture: Capture) -> dict[str, int]:
+    """The same, for as many layers as the whole model has, whose first ones these may be: they get the whole model's plan."""
+    counts = layer_counts(capture.graph)
+    share = (capture.whole_layers or 0) / max(sum(counts.values()), 1)
+    return {layer: max(count, round(count * share)) for layer, count in counts.items()}
 
 
 def without_folded(graph: Graph) -> Graph:

@@ -9,7 +9,7 @@ import networkx as nx
 
 from fx2ttnn.ir import Capture
 from fx2ttnn.plan import Plan
-from fx2ttnn.plan.precision import PRECISIONS
+from fx2ttnn.precision import PRECISIONS
 from fx2ttnn.profile.census import Row, census
 from fx2ttnn.profile.graph import node_link, op_graph, to_dot
 from fx2ttnn.profile.predicted import Predicted, predicted

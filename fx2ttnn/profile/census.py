@@ -7,8 +7,8 @@ from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref
 from fx2ttnn.names import layer_of
-from fx2ttnn.plan.precision import Precision
 from fx2ttnn.plan.segments import layer_counts
+from fx2ttnn.precision import Precision
 from fx2ttnn.profile.work import Meter, Work
 
 # Attributes that say which layer or table an op belongs to, not what it computes.

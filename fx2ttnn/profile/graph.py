@@ -7,8 +7,8 @@ from typing import Any
 import networkx as nx
 
 from fx2ttnn.ir import Capture, Op
-from fx2ttnn.plan.precision import Precision
 from fx2ttnn.plan.segments import layer_counts, without_folded
+from fx2ttnn.precision import Precision
 from fx2ttnn.profile.census import attributes, runs
 from fx2ttnn.profile.work import Meter
 

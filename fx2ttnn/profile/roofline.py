@@ -14,8 +14,8 @@ from typing import Any
 from fx2ttnn.ir import Capture, Op
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.device_shape import local_shape
-from fx2ttnn.plan.precision import Precision
 from fx2ttnn.plan.segments import layer_counts
+from fx2ttnn.precision import Precision
 from fx2ttnn.profile.census import runs
 from fx2ttnn.profile.figures import Figure, figures
 from fx2ttnn.profile.work import Meter
@@ -156,7 +156,7 @@ def _bound(
 ) -> OpBound:
     work = meter.work(op)
     dram = work.dram_bytes / chips / getattr(target, BANDWIDTHS[bandwidth])
-    compute = work.flops / chips / getattr(target, _rate(precision))
+    compute = work.flops / chips / precision.flops(target)
     return OpBound(op.name, op.module, op.outputs[0], count, dram, compute, link)
 
 
@@ -180,13 +180,8 @@ def _local(plan: Plan, value: str) -> tuple[int, ...]:
     return local_shape(spec, placement, plan.target.mesh_shape) if placement else spec.shape
 
 
-def _rate(precision: Precision) -> str:
-    """Name of the target's FLOP rate at a precision."""
-    return f"flops_{precision.fidelity.lower()}"
-
-
 def _rests_on(target: Target, precision: Precision, bandwidth: str, more: tuple[str, ...]) -> tuple[Figure, ...]:
-    return figures(target, (BANDWIDTHS[bandwidth], _rate(precision), *more))
+    return figures(target, (BANDWIDTHS[bandwidth], precision.rate(target), *more))
 
 
 def _busiest(dram: float, compute: float, link: float) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fx2ttnn.ir import Capture
-from fx2ttnn.plan.precision import BYTES, Precision
 from fx2ttnn.plan.segments import layer_counts
+from fx2ttnn.precision import BYTES, Precision
 from fx2ttnn.profile.census import Row
 from fx2ttnn.profile.work import role
 

@@ -25,15 +25,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+from fx2ttnn.graph.aten import base_name
 from fx2ttnn.ir import Graph, Op
-from fx2ttnn.plan.precision import Precision
+from fx2ttnn.ops import TABLE
+from fx2ttnn.ops.table import elementwise_flops
+from fx2ttnn.precision import Precision
 
 Shape = tuple[int, ...]
 
-PER_ELEMENT = {"rms_norm": 4, "layer_norm": 7, "rotary": 3, "gated": 2}  # FLOPs for each element of the first output
-MOVES = {"embedding", "position_table", "update_cache", "split_heads", "concat_heads", "create_qkv_heads"} | {
-    "all_reduce", "all_gather", "reduce_scatter", "mesh_partition"
-}  # fmt: skip
 VIEWS = {"view", "reshape", "transpose", "permute", "t", "unsqueeze", "squeeze", "expand", "slice", "select", "chunk", "split"} | {
     "alias", "detach", "contiguous", "clone", "to", "_to_copy", "cat"
 }  # fmt: skip
@@ -85,51 +84,40 @@ class Meter:
             return Work(0, 0.0, 0.0, 0.0)  # a view of a parameter
         return Work(self._flops(op), self._parameter_bytes(op), self._activation_bytes(op), self._cache_bytes(op))
 
-    def _numel(self, value: str) -> int:
+    def shape(self, value: str) -> Shape:
+        """Of a value, on the whole mesh or on one chip."""
+        return self._shape(value)
+
+    def numel(self, value: str) -> int:
+        """Elements of a value."""
         return prod(self._shape(value))
 
-    def _flops(self, op: Op) -> int:
-        name = base_name(op)
-        if name == "linear":
-            return self._linear(op)
-        if name == "attention":
-            return self._attention(op)
-        if name in MATMULS:
-            return 2 * self._numel(op.outputs[0]) * self._shape(op.inputs[0])[-1]
-        if name in PER_ELEMENT:
-            return PER_ELEMENT[name] * self._numel(op.outputs[0])
-        if name in MOVES or (name in VIEWS and op.name.startswith("aten.")):
-            return 0
-        return max(self._numel(value) for value in (*op.inputs, *op.outputs))
-
-    def _linear(self, op: Op) -> int:
-        rows = prod(self._shape(op.inputs[0])[:-1])
-        operands = [self._shape(value) for value in op.inputs[1:]]
-        return sum(rows * prod(shape) * (2 if len(shape) > 1 else 1) for shape in operands)
-
-    def _attention(self, op: Op) -> int:
-        key_dim, value_dim = (self._shape(value)[-1] for value in op.inputs[1:3])
-        rows, *heads_and_tokens, _ = self._shape(op.inputs[0])
-        return 2 * self._used(rows) * prod(heads_and_tokens) * self._context(op) * (key_dim + value_dim)
-
-    def _used(self, rows: int) -> int:
+    def used(self, rows: int) -> int:
         """How many of `rows` are in use, on the fullest chip."""
         return min(rows, self._users or rows)
 
-    def _context(self, op: Op) -> int:
+    def context(self, op: Op) -> int:
         """Positions that an attention reads."""
         length = self._shape(op.inputs[1])[2]
         return min(length, op.attrs.get("sliding_window") or length)
 
+    def _flops(self, op: Op) -> int:
+        if op.name in TABLE:
+            return TABLE[op.name].flops(self, op)
+        name = base_name(op)
+        if name in MATMULS:
+            return 2 * self.numel(op.outputs[0]) * self._shape(op.inputs[0])[-1]
+        return 0 if name in VIEWS else elementwise_flops(self, op)
+
     def _parameter_bytes(self, op: Op) -> float:
         if op.name in LOOKUPS:
-            return self._numel(op.outputs[0]) * self._precision.bytes_of("small")
-        read = [(self._numel(v), role(self._shape(v))) for v in op.inputs if v in self._weights]
+            return self.numel(op.outputs[0]) * self._precision.bytes_of("small")
+        read = [(self.numel(v), role(self._shape(v))) for v in op.inputs if v in self._weights]
         return sum(elements * self._precision.bytes_of(role_) for elements, role_ in read)
 
     def _activation_bytes(self, op: Op) -> float:
         values = [v for v in (*op.inputs, *op.outputs) if v not in self._weights and v not in self._cached]
-        return sum(self._numel(v) * self._element_bytes(v) for v in values)
+        return sum(self.numel(v) * self._element_bytes(v) for v in values)
 
     def _element_bytes(self, value: str) -> float:
         is_id = "int" in self._graph.specs[value].dtype
@@ -138,23 +126,18 @@ class Meter:
     def _cache_bytes(self, op: Op) -> float:
         if op.name == "update_cache":
             shapes = [self._shape(value) for value in op.inputs]
-            elements = sum(self._used(rows) * prod(rest) for rows, *rest in shapes)
+            elements = sum(self.used(rows) * prod(rest) for rows, *rest in shapes)
         else:
             elements = sum(self._read_of_cache(op, value) for value in op.inputs if value in self._cached)
         return elements * self._precision.bytes_of("cache")
 
     def _read_of_cache(self, op: Op, value: str) -> int:
         rows, heads, length, dim = self._shape(value)
-        return self._used(rows) * heads * dim * (self._context(op) if op.name == "attention" else length)
-
-
-def base_name(op: Op) -> str:
-    """`aten.mul.Tensor` -> `mul`; other names as they are."""
-    return op.name.split(".")[1] if op.name.startswith("aten.") else op.name
+        return self.used(rows) * heads * dim * (self.context(op) if op.name == "attention" else length)
 
 
 def role(shape: Shape) -> str:
-    """Role (see plan/precision.py) of a parameter that is no lookup table: matrices are weights, vectors are small."""
+    """Role (see precision.py) of a parameter that is no lookup table: matrices are weights, vectors are small."""
     return "weights" if len(shape) > 1 else "small"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import A, base_name, const, match, var
+from fx2ttnn.recognise.match import A, const, match, pattern_name, var
 
 _NUMBERS = A.view_as_complex(A.view(var("x"), const("paired_shape")))
 _TURNED = A.view_as_real(A.mul(_NUMBERS, A.unsqueeze(var("turn"), const("heads", lambda dim: dim in (1, 2)))))
@@ -22,7 +22,7 @@ def real_rotary(graph: Graph) -> Graph:
     specs: dict[str, TensorSpec] = {}
     ops: list[Op] = []
     for op in graph.ops:
-        found = match(_ROTATED, Ref(op.outputs[0]), producers, {}) if base_name(op.name) == "flatten" else None
+        found = match(_ROTATED, Ref(op.outputs[0]), producers, {}) if pattern_name(op.name) == "flatten" else None
         if found and found["paired_shape"][-1] == 2 and len(found["paired_shape"]) == 5:
             turn = found["turn"]
             if turn not in tables:

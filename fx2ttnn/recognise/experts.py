@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fx2ttnn.graph.trace import refused
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.names import common_module
 
@@ -29,6 +30,10 @@ def place_experts(graph: Graph) -> Graph:
     for op in graph.ops:
         routing = _routing(op, graph, producers) if op.name == "experts" else None
         if routing is None or len(graph.specs[op.args[0]].shape) != 3 or any("transposed" in r.attrs for r in routing):
+            if op.name == "experts":
+                refused(
+                    "place_experts", op, "tokens are in rows, or no linear with an output for each expert chooses them"
+                )
             continue
         spread, placed = _placed(op, routing, graph)
         made |= {part.outputs[0]: [part] for part in placed}

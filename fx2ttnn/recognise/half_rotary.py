@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import A, base_name, match, var
+from fx2ttnn.recognise.match import A, match, pattern_name, var
 from fx2ttnn.recognise.tables import append
 
 _first, _second, _cos, _sin = var("first"), var("second"), A.unsqueeze(var("cos"), 1), A.unsqueeze(var("sin"), 1)
@@ -29,7 +29,7 @@ def join_halves(graph: Graph) -> Graph:
     specs: dict[str, TensorSpec] = {}
     ops = []
     for op in graph.ops:
-        found = match(_ROTATED, Ref(op.outputs[0]), producers, {}) if base_name(op.name) == "cat" else None
+        found = match(_ROTATED, Ref(op.outputs[0]), producers, {}) if pattern_name(op.name) == "cat" else None
         parts = _parts(found, producers, graph) if found else None
         tables = [producers.get(found[name]) for name in ("cos", "sin")] if found else []
         if parts is None or not all(t and t.name == "position_table" for t in tables):
@@ -55,9 +55,9 @@ def _parts(
         return None
     x, size = first.args[0], graph.specs[first.args[0]].shape[-1]
     if first is second:
-        cut = base_name(first.name) == "chunk" and first.args[1:] in ((2, -1), (2, 3))
+        cut = pattern_name(first.name) == "chunk" and first.args[1:] in ((2, -1), (2, 3))
         return (x, {}, first.sources) if cut and first.outputs == (found["first"], found["second"]) else None
-    slices = [op.args[1:] for op in (first, second) if base_name(op.name) == "slice"]
+    slices = [op.args[1:] for op in (first, second) if pattern_name(op.name) == "slice"]
     if slices != [(3, 0, size, 2), (3, 1, size, 2)]:
         return None
     return x, {"pairs": "neighbours", "gives": "halves"}, (*first.sources, *second.sources)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fx2ttnn.graph.trace import refused
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.names import common_module
+from fx2ttnn.ops import KEEPS_HEADS
 
-_KEEP_HEADS_APART = {"rms_norm", "rotary", "update_cache", "layer_norm", "multiply_heads", "scale_positions"}
 Projection = tuple[Op, Op]  # a linear and the split_heads that reads it
 
 
@@ -44,12 +45,16 @@ def _projections(attention: Op, producers: Mapping[str, Op], users: Mapping[str,
         split = _origin(value, producers)
         linear = producers.get(split.args[0]) if split else None
         if split is None or linear is None or linear.name != "linear" or len(users[linear.outputs[0]]) != 1:
+            refused("fuse_projections", attention, f"{value} is not heads of a linear that nothing else reads")
             return None
         found.append((linear, split))
     linears = [linear for linear, _ in found]
     alike = len({(linear.args[0], len(linear.args), linear.attrs.get("transposed")) for linear in linears}) == 1
     distinct = len({linear.outputs[0] for linear in linears}) == 3
-    return found if alike and distinct else None
+    if not (alike and distinct):
+        refused("fuse_projections", attention, "the projections have other inputs, or not all a bias, or are not three")
+        return None
+    return found
 
 
 def _selections(linears: tuple[Op, ...]) -> dict[str, Any]:
@@ -110,8 +115,7 @@ def _in_order(ops: list[Op]) -> tuple[Op, ...]:
 def _origin(value: str, producers: Mapping[str, Op]) -> Op | None:
     """The `split_heads` that `value` comes from."""
     op = producers.get(value)
-    while op is not None and op.name in _KEEP_HEADS_APART:
-        index = op.outputs.index(value) if op.name == "update_cache" else 0
-        value = op.args[index]
+    while op is not None and op.name in KEEPS_HEADS:
+        value = op.args[op.outputs.index(value)]
         op = producers.get(value)
     return op if op is not None and op.name == "split_heads" else None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fx2ttnn.graph.aten import is_pointwise
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
-from fx2ttnn.recognise.aten import is_pointwise
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import pattern_name
 
 _DIM = {"slice": 1, "cat": 1, "stack": 1, "flatten": 1, "mean": 1, "repeat_interleave": 2}  # where their dim stands
 _MAKES_HEADS = {"view", "select", "split", "split_with_sizes", "chunk"}
@@ -49,7 +49,9 @@ class _Rewrite:
         if self._commutes(value):
             assert op is not None
             return all(self._all_from_heads(v) for v in op.inputs if self._rank(v) >= 4)
-        return op is not None and (_spreads(op) or (op.name.startswith("aten.") and base_name(op.name) in _MAKES_HEADS))
+        return op is not None and (
+            _spreads(op) or (op.name.startswith("aten.") and pattern_name(op.name) in _MAKES_HEADS)
+        )
 
     def _rank(self, value: str) -> int:
         return len(self.graph.specs[value].shape)

@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 
 from fx2ttnn.errors import CaptureError
+from fx2ttnn.graph.aten import function_of, is_pointwise
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
 from fx2ttnn.names import layer_of
-from fx2ttnn.recognise.aten import function_of, is_pointwise
+from fx2ttnn.ops import ROW_BY_ROW
 
 ROWS = 32  # of a tile
-_ROW_BY_ROW = {"linear", "rms_norm", "layer_norm", "add", "mul", "gated", "activation", "scale"}
 
 
 def take_last_tile(graph: Graph) -> Graph:
@@ -47,7 +47,7 @@ def _few_rows(spec: TensorSpec) -> TensorSpec:
 def _row_by_row(op: Op, graph: Graph) -> bool:
     """Whether each row of the results depends on that row of the inputs only; a reduction of the last dim does."""
     if not op.name.startswith("aten."):
-        return op.name in _ROW_BY_ROW
+        return op.name in ROW_BY_ROW
     return is_pointwise(op) or (
         torch.Tag.reduction in function_of(op).tags
         and op.args[1:] in (((-1,), True), ((len(graph.specs[op.args[0]].shape) - 1,), True))

@@ -71,7 +71,7 @@ def second(pattern: Node) -> Node:
     return replace(pattern, output=1)
 
 
-def base_name(op_name: str) -> str:
+def pattern_name(op_name: str) -> str:
     """`aten.mul.Tensor` -> `mul`; a recognised op's name is its own base name. Reshapes are all `view`."""
     parts = op_name.split(".")
     name = parts[1] if parts[0] == "aten" else parts[0]
@@ -95,7 +95,11 @@ def match(pattern: Any, value: Any, producers: Mapping[str, Op], found: Bindings
     if not isinstance(pattern, Node):
         return found if pattern == value and isinstance(value, Ref) is False else None
     op = producers.get(value) if isinstance(value, Ref) else None
-    if op is None or value not in op.outputs[pattern.output : pattern.output + 1] or base_name(op.name) != pattern.name:
+    if (
+        op is None
+        or value not in op.outputs[pattern.output : pattern.output + 1]
+        or pattern_name(op.name) != pattern.name
+    ):
         return None
     bound = _match_attrs(pattern, op, producers, found)
     if bound is None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import base_name
-
-_NORMS = ("layer_norm", "rms_norm")
+from fx2ttnn.ops import NORMS
+from fx2ttnn.recognise.match import pattern_name
 
 
 def norms_of_heads(graph: Graph) -> Graph:
@@ -32,9 +31,9 @@ def norms_of_heads(graph: Graph) -> Graph:
 
 def _norms(op: Op, graph: Graph, producers: dict[str, Op]) -> list[Op] | None:
     """The norms of all heads of one value that `op` puts together again, if they differ in their weights only."""
-    if base_name(op.name) != "cat":
+    if pattern_name(op.name) != "cat":
         return None
-    norms = [producers[value] for value in op.inputs if value in producers and producers[value].name in _NORMS]
+    norms = [producers[value] for value in op.inputs if value in producers and producers[value].name in NORMS]
     if len(norms) != len(op.inputs) or any(len(n.args) != 2 or n.attrs != norms[0].attrs for n in norms):
         return None
     split = producers.get(norms[0].args[0])

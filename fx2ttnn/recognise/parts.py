@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fx2ttnn.graph.aten import function_of
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.aten import function_of
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import pattern_name
 
 Rows = tuple[int, int, int]
 _MOVES = {
@@ -83,7 +83,7 @@ def part_name(leaf: str, index: int, count: int) -> str:
 
 
 def _moves(op: Op) -> bool:
-    return op.name == "split_heads" or (op.name.startswith("aten.") and base_name(op.name) in _MOVES)
+    return op.name == "split_heads" or (op.name.startswith("aten.") and pattern_name(op.name) in _MOVES)
 
 
 def _is_read(users: list[Op]) -> bool:
@@ -111,7 +111,7 @@ def _moved(op: Op, view: _View) -> list[_View]:
     if op.name == "split_heads":
         heads = (op.attrs["heads"], op.attrs["head_dim"])
         return [replace(view, shape=view.shape.unflatten(-1, heads).transpose(1, 2), path=path)]
-    if base_name(op.name) == "view" and (columns := _columns(view, (0, 1))) is not None:
+    if pattern_name(op.name) == "view" and (columns := _columns(view, (0, 1))) is not None:
         # What no strides can say starts anew from the columns so far.
         fresh = torch.empty((*view.shape.shape[:2], columns.numel()), device="meta")
         view = _View(fresh, columns.flatten().clone())  # as_strided counts from the start of the memory

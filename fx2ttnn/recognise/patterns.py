@@ -11,17 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fx2ttnn.ir import Graph, Op, TensorSpec
-from fx2ttnn.recognise.match import A, Bindings, Node, const, either, second, var
+from fx2ttnn.graph.dead_code import without_dead_code
+from fx2ttnn.graph.trace import refused
+from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.recognise.match import A, Bindings, Node, const, either, match, second, sources_between, var
 
-Accept = Callable[[Graph, Op, Bindings], dict[str, Any] | None]
+Accept = Callable[[Graph, Op, Bindings], dict[str, Any] | str]
 
 
 @dataclass(frozen=True)
 class Pattern:
     """`expression` becomes op `name` with those of `args` and `attrs` that were bound.
 
-    `accept` sees the graph, the matched op and the bindings, and refuses or completes a match: it returns the attributes to add, or None.
+    `accept` sees the graph, the matched op and the bindings, and refuses or completes a match: it returns the attributes to add, or why not.
     """
 
     name: str
@@ -57,108 +59,113 @@ def _given(**attrs: Any) -> Accept:
     return lambda graph, op, found: attrs
 
 
-def _splits_heads(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _splits_heads(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """A view from [B, S, H * D] to [B, S, H, D], then heads before tokens."""
     before, after = graph.specs[found["x"]].shape, graph.specs[op.outputs[0]].shape
     fits = len(before) == 3 and len(after) == 4 and after[1] * after[3] == before[2] and after[::2] == before[:2]
-    return {"heads": after[1], "head_dim": after[3]} if fits else None
+    return {"heads": after[1], "head_dim": after[3]} if fits else "no view of [B, S, H * D] as heads"
 
 
-def _merges_heads(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _merges_heads(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """A view from [B, S, H, D] to [B, S, H * D]."""
     before, after = graph.specs[found["x"]].shape, graph.specs[op.outputs[0]].shape
     fits = len(before) == 4 and len(after) == 3 and before[:2] == after[:2]
-    return {"heads": before[2], "head_dim": before[3]} if fits else None
+    return {"heads": before[2], "head_dim": before[3]} if fits else "no view of heads as [B, S, H * D]"
 
 
-def _rotates_halves(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _rotates_halves(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """The second half comes first: x1, x2 -> x1 cos - x2 sin, x2 cos + x1 sin."""
     head_dim = graph.specs[found["x"]].shape[-1]
     fits = found["dim"] in (3, -1) and found["half"] * 2 == head_dim and found["end"] >= head_dim
-    return {} if fits else None
+    return {} if fits else "these are not the halves of a head"
 
 
-def _rotates_back(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _rotates_back(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """x1, x2 -> x1 cos + x2 sin, x2 cos - x1 sin: as above, if the halves change their names."""
-    return None if _rotates_halves(graph, op, found) is None else {"pairs": "swapped halves"}
+    return why if (why := _rotates_halves(graph, op, found)) else {"pairs": "swapped halves"}
 
 
-def _along_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _along_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     rank = len(graph.specs[op.outputs[0]].shape)
-    return {} if found.get("dim", -1) % rank == rank - 1 else None
+    return {} if found.get("dim", -1) % rank == rank - 1 else "over another dim than the last"
 
 
-def _is_vector_or_number(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _is_vector_or_number(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """A parameter with one number, or with one for each element of the last dim; tokens are [B, S, ..]."""
     spec, rank = graph.specs[found["w"]], len(graph.specs[op.outputs[0]].shape)
     known = found["w"] in graph.parameters and found["x"] not in graph.parameters and rank == 3
-    return {} if known and (spec.numel == 1 or _is_vector(graph, op, found) is not None) else None
+    return (
+        {} if known and (spec.numel == 1 or not _is_vector(graph, op, found)) else "no parameter for tokens [B, S, ..]"
+    )
 
 
-def _is_row_of_numbers(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _is_row_of_numbers(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """A parameter [N]; of its numbers those with the indices of each token are read."""
-    return {} if found["w"] in graph.parameters and len(graph.specs[found["w"]].shape) == 1 else None
+    return {} if found["w"] in graph.parameters and len(graph.specs[found["w"]].shape) == 1 else "no parameter [N]"
 
 
-def _softplus(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
-    return {"function": "softplus"} if found["x"] not in graph.parameters else None
+def _softplus(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
+    return {"function": "softplus"} if found["x"] not in graph.parameters else "of a parameter"
 
 
-def _of_each_head(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _of_each_head(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """x [B, S, H * D] seen as heads [B, S, H, D], and one gate [B, S, H] for each of them."""
     heads, fits = found["shape"], graph.specs[found["x"]].shape == graph.specs[op.outputs[0]].shape
-    return {"heads": heads[2]} if fits and heads[:3] == graph.specs[found["gate"]].shape else None
+    same = fits and heads[:3] == graph.specs[found["gate"]].shape
+    return {"heads": heads[2]} if same else "not one gate for each head"
 
 
-def _best_of_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
-    return None if _along_last_dim(graph, op, found) is None else {"chosen": 1}
+def _best_of_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
+    return why if (why := _along_last_dim(graph, op, found)) else {"chosen": 1}
 
 
-def _of_tokens(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _of_tokens(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """Of numbers of each token, [B, S, ..]; heads and what rotates in them have more dims."""
-    return _along_last_dim(graph, op, found) if len(graph.specs[op.outputs[0]].shape) == 3 else None
+    return (
+        _along_last_dim(graph, op, found) if len(graph.specs[op.outputs[0]].shape) == 3 else "not of tokens [B, S, ..]"
+    )
 
 
-def _is_vector(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _is_vector(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """A parameter with one number for each element of the last dim."""
     columns = graph.specs[op.outputs[0]].shape[-1]
-    return {} if found["w"] in graph.parameters and graph.specs[found["w"]].numel == columns else None
+    fits = found["w"] in graph.parameters and graph.specs[found["w"]].numel == columns
+    return {} if fits else "no parameter with a number for each column"
 
 
-def _groups(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _groups(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """Scores [B, S, E] in groups of neighbours, [B, S, G, E / G]."""
     grouped = found["grouped_shape"]
-    return {"groups": grouped[2], "best": found.get("best", 1)} if len(grouped) == 4 else None
+    return {"groups": grouped[2], "best": found.get("best", 1)} if len(grouped) == 4 else "no groups of experts"
 
 
-def _is_parameter(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
-    return {} if found["w"] in graph.parameters else None
+def _is_parameter(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
+    return {} if found["w"] in graph.parameters else f"{found['w']} is computed, not a parameter"
 
 
-def _norms_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _norms_last_dim(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """Weight and bias, where there are any, are parameters with one number for each element of the last dim."""
     width = graph.specs[op.outputs[0]].shape[-1:]
     vectors = [found[name] for name in ("w", "b") if name in found]
     fits = all(v in graph.parameters and graph.specs[v].shape == width for v in vectors)
-    return {} if fits and found.get("shape", width) == width else None
+    return {} if fits and found.get("shape", width) == width else "not over the last dim, with vectors of its size"
 
 
-def _norms_with_default(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
-    attrs = _norms_last_dim(graph, op, found)
-    return None if attrs is None else {"eps": found.get("eps", 1e-5), **attrs}  # torch's own default
+def _norms_with_default(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
+    return _norms_last_dim(graph, op, found) or {"eps": found.get("eps", 1e-5)}  # torch's own default
 
 
-def _rotates_a_part(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _rotates_a_part(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """The first columns of each head rotate, the others pass."""
     head_dim = graph.specs[found["x"]].shape[-1]
     fits = found["dim"] in (3, -1) and found["end"] >= head_dim
-    return {"rotated": found["size"]} if fits else None
+    return {"rotated": found["size"]} if fits else "not the first columns of each head"
 
 
-def _rotates_neighbours(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+def _rotates_neighbours(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
     """Columns 2 i and 2 i + 1 rotate together."""
     fits = found["dim"] in (3, -1) and found["end"] >= graph.specs[found["x"]].shape[-1]
-    return {"pairs": "neighbours"} if fits else None
+    return {"pairs": "neighbours"} if fits else "these are not neighbours in a head"
 
 
 def _whole_part(**attrs: Any) -> Node:
@@ -189,8 +196,8 @@ def _clamped_swiglu() -> Node:
     return A.mul(A.add(A.clamp(up, const("least"), const("limit")), 1), glu)
 
 
-def _within_limit(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
-    return {"activation": "clamped_swiglu"} if found["least"] == -found["limit"] else None
+def _within_limit(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
+    return {"activation": "clamped_swiglu"} if found["least"] == -found["limit"] else "the limits differ"
 
 
 XIELU = ("steep", "bent", "slope", "least")
@@ -208,9 +215,9 @@ def _xielu() -> Node:
 def _of_numbers(function: str, *names: str) -> Accept:
     """Accepts where all of `names` are parameters of one number."""
 
-    def accept(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | None:
+    def accept(graph: Graph, op: Op, found: Bindings) -> dict[str, Any] | str:
         numbers = all(found[n] in graph.parameters and graph.specs[found[n]].numel == 1 for n in names)
-        return {"function": function} if numbers else None
+        return {"function": function} if numbers else f"{', '.join(names)} are not parameters of one number"
 
     return accept
 
@@ -344,6 +351,46 @@ PATTERNS: tuple[Pattern, ...] = (
 )
 
 
-def new_spec(graph: Graph, op: Op, like: str) -> dict[str, TensorSpec]:
+def apply_patterns(graph: Graph) -> Graph:
+    """Rewrite with the pattern table until nothing changes."""
+    changed = True
+    while changed:
+        graph, changed = _one_pass(graph)
+    return without_dead_code(graph)
+
+
+def _one_pass(graph: Graph) -> tuple[Graph, bool]:
+    producers = graph.producers()
+    ops: list[Op] = []
+    specs: dict[str, TensorSpec] = {}
+    changed = False
+    for op in graph.ops:
+        rewritten = _rewrite(graph, op, producers)
+        changed |= rewritten is not None
+        for new in rewritten or [op]:
+            specs |= _new_spec(graph, new, op.outputs[0])
+            producers.update(dict.fromkeys(new.outputs, new))
+            ops.append(new)
+    return without_dead_code(graph.with_ops(tuple(ops), specs)), changed
+
+
+def _rewrite(graph: Graph, op: Op, producers: dict[str, Op]) -> list[Op] | None:
+    if not op.name.startswith("aten."):
+        return None
+    for pattern in PATTERNS:
+        found = match(pattern.expression, Ref(op.outputs[0]), producers, {})
+        if found is None:
+            continue
+        extra = pattern.accept(graph, op, found) if pattern.accept else {}
+        if isinstance(extra, str):
+            refused(pattern.name, op, extra)
+            continue
+        attrs = {name: found[name] for name in pattern.attrs if name in found} | extra
+        args = tuple(found[name] for name in pattern.args if name in found)
+        return [Op(pattern.name, args, op.outputs, attrs, op.module, sources_between(set(args), op, producers))]
+    return None
+
+
+def _new_spec(graph: Graph, op: Op, like: str) -> dict[str, TensorSpec]:
     """Specs of values that a rewrite introduced: same as value `like`."""
     return {out: graph.specs[like] for out in op.outputs if out not in graph.specs}

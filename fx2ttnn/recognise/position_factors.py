@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from fx2ttnn.capture import interpret
+from fx2ttnn.graph import interpret
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
 from fx2ttnn.names import layer_of
-from fx2ttnn.recognise.match import A, base_name, match, var
+from fx2ttnn.recognise.match import A, match, pattern_name, var
 from fx2ttnn.recognise.tables import POSITIONS, append
 
 _SCALED = A.mul(var("x"), A.unsqueeze(var("factor"), 1))
@@ -28,7 +28,7 @@ def multiply_by_positions(graph: Graph, max_seq_len: int) -> Graph:
     ops: list[Op] = []
     for op in graph.ops:
         op = replace(op, args=rename(op.args, renamed))
-        found = match(_SCALED, Ref(op.outputs[0]), producers, {}) if base_name(op.name) == "mul" else None
+        found = match(_SCALED, Ref(op.outputs[0]), producers, {}) if pattern_name(op.name) == "mul" else None
         table = producers.get(found["factor"]) if found else None
         if not found or table is None or table.name != "position_table" or specs[found["factor"]].shape[2:] != (1,):
             ops.append(op)

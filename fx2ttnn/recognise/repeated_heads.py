@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from fx2ttnn.graph.aten import function_of, is_pointwise
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.aten import function_of, is_pointwise
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import pattern_name
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _made_once(
     op: Op, once: Mapping[str, _Once], producers: Mapping[str, Op], specs: dict[str, TensorSpec]
 ) -> tuple[Op, _Once] | None:
     """The op that makes its output with each head once, if it is one of repeated heads."""
-    name, out = base_name(op.name), op.outputs[0]
+    name, out = pattern_name(op.name), op.outputs[0]
     if name in ("flatten", "view") and (start := _merged_expansion(op, producers, specs)) is not None:
         value, dim, times = start
         shape = list(specs[out].shape)
@@ -87,7 +87,7 @@ def _merged_expansion(
 ) -> tuple[str, int, int] | None:
     """What is expanded along a dim of one, where `op` merges that dim into the one before it; that one, and how often."""
     expand = producers.get(op.args[0])
-    if expand is None or base_name(expand.name) not in ("expand", "broadcast_to"):
+    if expand is None or pattern_name(expand.name) not in ("expand", "broadcast_to"):
         return None
     before, after, out = (specs[v].shape for v in (expand.args[0], expand.outputs[0], op.outputs[0]))
     if len(before) != len(after):

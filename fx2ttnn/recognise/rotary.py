@@ -24,40 +24,14 @@ from typing import Any
 
 import torch
 
+from fx2ttnn.graph.trace import refused
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.ops import NORMS
+from fx2ttnn.ops.stored import Order, columns, part_of, rotating
 from fx2ttnn.recognise.alibi import wide_enough
 from fx2ttnn.recognise.tables import append
 
-# Columns of a head, how many of the first of them rotate (of the last, if negative), which in pairs ("halves", "swapped halves" or
-# "neighbours"), columns with those of zeros.
-Order = tuple[Any, ...]
-_NORMS = ("rms_norm", "layer_norm")
-_OF_HEADS = (*_NORMS, "multiply_heads")
-
-
-def columns(order: Order) -> list[int]:
-    """The columns of a head so that column i and the one half a head behind it rotate together; column `head_dim` is one of zeros."""
-    head_dim, _, pairs, size = order[:4]
-    turning = list(_turning(order))
-    rest = [column for column in range(head_dim) if column not in turning]
-    half, middle = len(turning) // 2, len(rest) // 2
-    first, second = (turning[0::2], turning[1::2]) if pairs == "neighbours" else (turning[:half], turning[half:])
-    if pairs == "swapped halves":
-        first, second = second, first
-    halves = [*first, *rest[:middle]], [*second, *rest[middle:]]
-    return [column for part in halves for column in (*part, *[head_dim] * (size // 2 - len(part)))]
-
-
-def _turning(order: Order) -> range:
-    """The columns that rotate."""
-    head_dim, rotated = order[:2]
-    return range(head_dim)[rotated:] if rotated < 0 else range(rotated)
-
-
-def _width(order: Order) -> int:
-    """Columns of a head of the weight that the order is for."""
-    start, stop = order[4] if len(order) > 4 else (0, order[0])
-    return stop - start
+_OF_HEADS = (*NORMS, "multiply_heads")
 
 
 def whole_tiles(head_dim: int) -> int:
@@ -131,6 +105,11 @@ def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapp
     query, value = _chain(attention.args[0], attention, *reads), _chain(update.args[1], update, *reads)
     key = _key(update, *reads)
     if query is None or key is None:
+        refused(
+            "align_heads",
+            attention,
+            "queries or keys come by more than projections, norms, rotary embeddings and scales",
+        )
         return None
     head_dim, value_dim = (graph.specs[v].shape[-1] for v in update.args)
     forms = {_form(query, graph), _form([op for op, _ in key], graph)}
@@ -146,6 +125,9 @@ def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapp
     shared = any(held for _, held in key)
     nothing = columns(order) == list(range(head_dim)) and value_dim == head_dim and not shared
     if forms or nothing:
+        refused(
+            "align_heads", attention, "queries and keys rotate differently" if forms else "heads are aligned already"
+        )
         return None
     chain = [*((op, order) for op in query), *((op, (*order, held) if held else order) for op, held in key)]
     found = _Heads(order, chain, update, (head_dim, rotated, gives, size))
@@ -154,11 +136,13 @@ def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapp
     readers = _readers(attention, users)
     alone = all(users[v] == [attention] for v in update.outputs)
     if value is None or not readers or not alone or any(op.name == "rotary" for op in value):
+        refused("align_heads", attention, "what reads values or the result would see the columns of zeros")
         return None
-    norms = [op for op in (*query, *(op for op, _ in key), *value) if op.name in _NORMS]
-    if any(
-        op.name == "layer_norm" or len(op.args) == 1 for op in norms
-    ):  # no mean of 0, or no weight to make up for zeros
+    norms = [op for op in (*query, *(op for op, _ in key), *value) if op.name in NORMS]
+    if any(op.name == "layer_norm" or len(op.args) == 1 for op in norms):
+        refused(
+            "align_heads", attention, "a norm counts columns of zeros: it has a mean, or no weight to make up for them"
+        )
         return None
     plain = (value_dim, value_dim, "halves", size)
     return replace(found, plain=plain, values=(*value, attention, *readers[:-1]), output=readers[-1])
@@ -232,14 +216,14 @@ def _with_zeros(op: Op, order: Order, graph: Graph, specs: dict[str, TensorSpec]
         attrs["orders"] = (order,)
     elif op.name in _OF_HEADS:
         attrs["order"] = order
-        if op.name in _NORMS and size > head_dim:
+        if op.name in NORMS and size > head_dim:
             attrs["eps"] *= head_dim / size
     elif "head_dim" in attrs:
         attrs["head_dim"] = size
     for value in op.outputs:
         _widen(value, order, graph, specs)
     for value in op.inputs:
-        if value in graph.parameters:
+        if value in graph.parameters and op.name != "attention":  # its sinks have one number for each head
             _widen(value, order, graph, specs, 0 if op.name == "linear" else -1)
     return replace(op, attrs=attrs)
 
@@ -247,7 +231,8 @@ def _with_zeros(op: Op, order: Order, graph: Graph, specs: dict[str, TensorSpec]
 def _widen(value: str, order: Order, graph: Graph, specs: dict[str, TensorSpec], dim: int = -1) -> None:
     """Heads along `dim` of `value` get columns of zeros."""
     shape = list(graph.specs[value].shape)
-    shape[dim] = shape[dim] // _width(order) * order[3]
+    start, stop = part_of(order)
+    shape[dim] = shape[dim] // (stop - start) * order[3]
     specs[value] = replace(graph.specs[value], shape=tuple(shape))
 
 
@@ -264,13 +249,13 @@ def _table(
     key = (value, order, fill)
     if key not in made:
         op, spec = producers[value], graph.specs[value]
-        size, turning = order[3], _turning(order)
+        size, rotated = order[3], rotating(order)
         table: Graph = op.attrs["table"]
         last, whole = table.outputs[0], replace(spec, shape=(*spec.shape[:-1], size))
-        picked = [column - turning.start if column in turning else len(turning) for column in columns(order)]
-        if len(turning) in picked:
+        picked = [column - rotated.start if column in rotated else len(rotated) for column in columns(order)]
+        if len(rotated) in picked:
             pad = Op("aten.constant_pad_nd.default", (Ref(last), (0, 1), fill), (f"{last}_padded",))
-            padded = replace(spec, shape=(*spec.shape[:-1], len(turning) + 1))
+            padded = replace(spec, shape=(*spec.shape[:-1], len(rotated) + 1))
             table, last = append(table, pad, padded), pad.outputs[0]
         index = {"column_order": torch.tensor(picked)}
         spec_of_index = {"column_order": TensorSpec((size,), "int64")}

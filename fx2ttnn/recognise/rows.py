@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from fx2ttnn.graph.aten import is_pointwise
 from fx2ttnn.ir import Graph, Op, Ref, rename
-from fx2ttnn.recognise.aten import is_pointwise
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import pattern_name
 
 # Where these have their dim, or dims, among their arguments.
 _DIM = {
@@ -47,7 +47,7 @@ class _Separation:
         attrs = {k: Ref(self.split.get(v, v)) if isinstance(v, Ref) else v for k, v in op.attrs.items()}
         op = replace(op, args=rename(op.args, self.split), attrs=attrs)
         rows = [value for value in op.inputs if value in self.whole]
-        if rows and base_name(op.name) == "view" and self._shape(op.outputs[0]) == self._shape(self.whole[rows[0]]):
+        if rows and pattern_name(op.name) == "view" and self._shape(op.outputs[0]) == self._shape(self.whole[rows[0]]):
             self.split[op.outputs[0]] = self.whole[rows[0]]
         elif rows and (args := self._args(op, rows)) is not None:
             outputs = tuple(f"{out}_apart" for out in op.outputs)
@@ -60,7 +60,7 @@ class _Separation:
             for value in rows:
                 self._put_in_rows(value)
             self.ops.append(op)
-            if base_name(op.name) == "view" and self._merges(op):
+            if pattern_name(op.name) == "view" and self._merges(op):
                 self.whole[op.outputs[0]] = op.args[0]
 
     def _shape(self, value: str) -> tuple[int, ...]:
@@ -89,7 +89,7 @@ class _Separation:
         others = [v for v in op.inputs if v not in self.whole]
         if len(tokens) > 1 or not all(self._is_the_same_for_all(v, op) for v in others):
             return None
-        name = base_name(op.name)
+        name = pattern_name(op.name)
         if name in ("view", "expand"):
             kept = self._shape(op.args[0])[0] == self._shape(op.outputs[0])[0] == count
             return (op.args[0], (*tokens.pop(), *self._shape(op.outputs[0])[1:])) if kept else None
@@ -103,13 +103,13 @@ class _Separation:
     def _is_the_same_for_all(self, value: str, op: Op) -> bool:
         """Whether an operand without tokens means the same to each of them: a weight, or a vector for the last dim."""
         shape = self._shape(value)
-        return base_name(op.name) in _PRODUCTS or all(size == 1 for size in shape[:-1])
+        return pattern_name(op.name) in _PRODUCTS or all(size == 1 for size in shape[:-1])
 
     def _with_dims_from_the_end(self, op: Op, place: int, rank: int) -> tuple[Any, ...] | None:
         if len(op.args) <= place:
-            return op.args if base_name(op.name) == "topk" else None
+            return op.args if pattern_name(op.name) == "topk" else None
         given = op.args[place]
-        total = rank + (base_name(op.name) == "unsqueeze")
+        total = rank + (pattern_name(op.name) == "unsqueeze")
         dims = tuple(dim % total - total for dim in (given if isinstance(given, tuple) else (given,)))
         if not dims or any(dim == -total for dim in dims):
             return None  # over the tokens

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fx2ttnn.ir import Graph, Op, Ref
-from fx2ttnn.recognise.match import A, base_name, const, match, var
+from fx2ttnn.recognise.match import A, const, match, pattern_name, var
 from fx2ttnn.recognise.tables import append
 
 _FACTOR = A.unsqueeze(A.unsqueeze(var("factor"), 1), const("last", lambda dim: dim in (3, -1)))  # [B, S] for all heads
@@ -22,7 +22,7 @@ def scale_tables(graph: Graph) -> Graph:
     specs = dict(graph.specs)
     ops: list[Op] = []
     for op in graph.ops:
-        found = match(_SCALED, Ref(op.outputs[0]), producers, {}) if base_name(op.name) == "mul" else None
+        found = match(_SCALED, Ref(op.outputs[0]), producers, {}) if pattern_name(op.name) == "mul" else None
         rotary = next((producers[v] for v in op.inputs if v in producers and producers[v].name == "rotary"), None)
         tables = [producers[found[name]] for name in ("cos", "sin", "factor")] if found else []
         if not rotary or not tables or "rotated" in rotary.attrs or any(t.name != "position_table" for t in tables):

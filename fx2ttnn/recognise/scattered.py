@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import torch
 
+from fx2ttnn.graph.aten import function_of, is_pointwise
 from fx2ttnn.ir import Graph, Op, Ref
-from fx2ttnn.recognise.aten import function_of, is_pointwise
 from fx2ttnn.recognise.match import A, const, match, var
 
 _SCATTERED = A.scatter(A.full_like(var("like"), const("fill")), const("dim"), var("index"), var("numbers"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fx2ttnn.ir import Graph, Op, Ref
-from fx2ttnn.recognise.match import A, base_name, const, match, var
+from fx2ttnn.recognise.match import A, const, match, pattern_name, var
 
 _SHARED = A.cat((var("own"), A.expand(var("shared"), const("shape"))), const("dim", lambda dim: dim in (3, -1)))
 
@@ -22,11 +22,11 @@ def join_parts_of_heads(graph: Graph) -> Graph:
 
 
 def _turned_last(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op | None:
-    rotary = producers.get(op.args[0][1]) if base_name(op.name) == "cat" and len(op.args[0]) == 2 else None
+    rotary = producers.get(op.args[0][1]) if pattern_name(op.name) == "cat" and len(op.args[0]) == 2 else None
     if rotary is None or rotary.name != "rotary" or "rotated" in rotary.attrs:
         return None
     cut = producers.get(rotary.args[0])
-    if cut is None or base_name(cut.name) != "split_with_sizes" or cut.outputs != (op.args[0][0], rotary.args[0]):
+    if cut is None or pattern_name(cut.name) != "split_with_sizes" or cut.outputs != (op.args[0][0], rotary.args[0]):
         return None
     if op.args[1] not in (3, -1) or cut.args[2] not in (3, -1):
         return None

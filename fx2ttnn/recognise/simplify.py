@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import pattern_name
 
 
 def simplify(graph: Graph) -> Graph:
@@ -22,18 +22,18 @@ def simplify(graph: Graph) -> Graph:
     ops = []
     for op in graph.ops:
         op = replace(op, args=_replaced(op.args, lambda value: renamed.get(value, numbers.get(value, value))))
-        if base_name(op.name) == "cat":
+        if pattern_name(op.name) == "cat":
             parts = tuple(part for part in op.args[0] if graph.specs[part].numel)
             op = replace(op, args=(parts, *op.args[1:]))
             if len(parts) == 1:
                 renamed[op.outputs[0]] = parts[0]
                 continue
-        if base_name(op.name) == "to" and not isinstance(op.args[0], Ref) and str(op.args[1]).startswith("float"):
+        if pattern_name(op.name) == "to" and not isinstance(op.args[0], Ref) and str(op.args[1]).startswith("float"):
             renamed[op.outputs[0]] = float(op.args[0])
             continue
         if (number := _of_all_elements(op, alike, graph, producers)) is not None:
             alike[op.outputs[0]] = number
-        if base_name(op.name) == "masked_fill" and alike.get(op.args[1]) is False:
+        if pattern_name(op.name) == "masked_fill" and alike.get(op.args[1]) is False:
             renamed[op.outputs[0]] = op.args[0]
             continue
         ops.append(op)
@@ -44,12 +44,12 @@ def simplify(graph: Graph) -> Graph:
 
 def _of_all_elements(op: Op, alike: Mapping[str, Any], graph: Graph, producers: Mapping[str, Op]) -> Any:
     """The number that every element of the op's output is, if that is known."""
-    name = base_name(op.name)
+    name = pattern_name(op.name)
     if name == "zeros_like":
         return 0
     if name == "scatter" and op.name.endswith(".value"):
         chosen = producers.get(op.args[2])
-        everywhere = chosen is not None and base_name(chosen.name) == "topk" and op.args[2] == chosen.outputs[1]
+        everywhere = chosen is not None and pattern_name(chosen.name) == "topk" and op.args[2] == chosen.outputs[1]
         everywhere = everywhere and graph.specs[op.args[2]].shape == graph.specs[op.args[0]].shape
         return op.args[3] if everywhere else None
     known = alike.get(op.args[0]) if op.args and isinstance(op.args[0], Ref) else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fx2ttnn.ir import Graph, Op, Ref
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import pattern_name
 
 _TRANSPOSES = {"numpy_T", "t", "mT", "matrix_H", "numpy_H"}
 _BROADCASTS = {"add", "mul", "sub", "div"}  # they spread a smaller operand themselves
@@ -26,7 +26,7 @@ def one_spelling(graph: Graph) -> Graph:
 
 
 def _spelled(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
-    name = base_name(op.name)
+    name = pattern_name(op.name)
     if name == "permute" and len(moved := [i for i, dim in enumerate(op.args[1]) if dim != i]) == 2:
         return replace(op, name="aten.transpose.int", args=(op.args[0], *moved))
     shape = graph.specs[op.outputs[0]].shape
@@ -57,31 +57,36 @@ def _transposed_parameter(value: str, graph: Graph, producers: Mapping[str, Op])
     op = producers.get(value)
     if op is None or op.args[0] not in graph.parameters or len(graph.specs[value].shape) != 2:
         return None
-    swap = base_name(op.name) == "transpose" and sorted(dim % 2 for dim in op.args[1:]) == [0, 1]
-    permuted = base_name(op.name) == "permute" and tuple(op.args[1]) == (1, 0)
-    return op.args[0] if swap or permuted or base_name(op.name) in _TRANSPOSES else None
+    swap = pattern_name(op.name) == "transpose" and sorted(dim % 2 for dim in op.args[1:]) == [0, 1]
+    permuted = pattern_name(op.name) == "permute" and tuple(op.args[1]) == (1, 0)
+    return op.args[0] if swap or permuted or pattern_name(op.name) in _TRANSPOSES else None
 
 
 def _of_expanded(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op:
-    if base_name(op.name) not in _BROADCASTS:
+    if pattern_name(op.name) not in _BROADCASTS:
         return op
     shape = graph.specs[op.outputs[0]].shape
 
     def plain(arg: object) -> object:
         made = producers.get(arg) if isinstance(arg, Ref) else None
         others = [v for v in op.inputs if v != arg]
-        spread = made is not None and base_name(made.name) in ("expand", "expand_as", "broadcast_to")
+        spread = made is not None and pattern_name(made.name) in ("expand", "expand_as", "broadcast_to")
         return made.args[0] if spread and others and graph.specs[others[0]].shape == shape else arg  # type: ignore[union-attr]
 
     return replace(op, args=tuple(map(plain, op.args)))
 
 
 def _with_bias(op: Op, graph: Graph, producers: Mapping[str, Op], users: Mapping[str, list[Op]]) -> Op:
-    if base_name(op.name) != "add" or op.attrs or len(op.inputs) != 2:
+    if pattern_name(op.name) != "add" or op.attrs or len(op.inputs) != 2:
         return op
     for value, bias in (op.args, op.args[::-1]):
         linear = producers.get(value)
-        if linear is None or base_name(linear.name) != "linear" or len(linear.args) != 2 or linear.module != op.module:
+        if (
+            linear is None
+            or pattern_name(linear.name) != "linear"
+            or len(linear.args) != 2
+            or linear.module != op.module
+        ):
             continue
         if len(users[value]) > 1:
             continue  # a correction of a choice, which others do not see

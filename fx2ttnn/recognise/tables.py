@@ -12,7 +12,7 @@ from typing import Any
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec, rename
 from fx2ttnn.names import layer_of
-from fx2ttnn.recognise.match import A, base_name, const, either, match, var
+from fx2ttnn.recognise.match import A, const, either, match, pattern_name, var
 
 POSITIONS = "position_ids"
 LAST = "last_position"  # second input of tables that depend on it
@@ -38,7 +38,7 @@ def tabulate_positions(graph: Graph) -> Graph:
             free |= set(op.outputs)
             inside |= dict.fromkeys(op.outputs, op)
     for op in reversed(graph.ops):  # a last unsqueeze belongs to the op that reads the table
-        if op.outputs[0] in inside and base_name(op.name) == "unsqueeze" and not _read_inside(op, inside):
+        if op.outputs[0] in inside and pattern_name(op.name) == "unsqueeze" and not _read_inside(op, inside):
             del inside[op.outputs[0]]
     rest, wanted = _cut(graph, inside)
     while numbers := [v for v in wanted if not graph.specs[v].dtype.startswith("float")]:  # a table holds no integers
@@ -67,7 +67,7 @@ def _last_position(graph: Graph) -> tuple[Graph, int]:
         while todo:
             value, more = todo.pop()
             for user in users.get(value, []):
-                name, number = base_name(user.name), user.args[1] if len(user.args) == 2 else None
+                name, number = pattern_name(user.name), user.args[1] if len(user.args) == 2 else None
                 if isinstance(number, int) and name == "add":
                     todo.append((user.outputs[0], more + number))
                 elif isinstance(number, int) and name in _BORDERS:
@@ -95,7 +95,7 @@ def _learned(graph: Graph) -> Graph:
     parameters, specs = dict(graph.parameters), dict(graph.specs)
     ops = []
     for op in graph.ops:
-        found = match(_SHIFTED, Ref(op.outputs[0]), producers, {}) if base_name(op.name) == "embedding" else None
+        found = match(_SHIFTED, Ref(op.outputs[0]), producers, {}) if pattern_name(op.name) == "embedding" else None
         if found and found["ids"] == POSITIONS and found["weight"] in graph.parameters:
             weight = Ref(f"{found['weight']}_from_{found['start']}")
             rows, *width = specs[found["weight"]].shape
@@ -130,7 +130,7 @@ def _one_of_equals(graph: Graph) -> Graph:
 
 def _slices(op: Op, graph: Graph) -> list[Op]:
     """An op that parts the last dim, as one slice for each part."""
-    if base_name(op.name) not in ("split", "split_with_sizes", "chunk") or op.args[2:] != (-1,):
+    if pattern_name(op.name) not in ("split", "split_with_sizes", "chunk") or op.args[2:] != (-1,):
         return [op]
     made, start = [], 0
     for value in op.outputs:
@@ -171,7 +171,7 @@ def _of_tokens(graph: Graph) -> Graph:
     def added(value: str) -> bool:
         shape, readers = graph.specs[value].shape, users.get(value, [])
         return len(shape) == 3 and all(
-            base_name(op.name) == "add" and all(graph.specs[v].shape == shape for v in op.inputs) for op in readers
+            pattern_name(op.name) == "add" and all(graph.specs[v].shape == shape for v in op.inputs) for op in readers
         )
 
     return graph.with_ops(
@@ -222,8 +222,8 @@ def _module(table: Graph, layers: set[str | None]) -> str:
 def _stem(value: str, inside: dict[str, Op], taken: set[str]) -> str:
     """A name for the table: the last op that is no scaling or cast (`cos`, `sin`), numbered where it is taken."""
     op = inside[value]
-    while base_name(op.name) in _SHAPING and op.args[0] in inside:
+    while pattern_name(op.name) in _SHAPING and op.args[0] in inside:
         op = inside[op.args[0]]
-    stem = base_name(op.name)
+    stem = pattern_name(op.name)
     names = [stem, *(f"{stem}_{n}" for n in range(2, len(taken) + 3))]
     return next(name for name in names if name not in taken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.recognise.match import base_name
+from fx2ttnn.recognise.match import pattern_name
 
 
 def transposed_weights(graph: Graph) -> Graph:
@@ -25,7 +25,7 @@ def transposed_weights(graph: Graph) -> Graph:
 
 def _product(op: Op, graph: Graph) -> tuple[Ref, ...] | None:
     """Input, weight and perhaps bias of a product of tokens with a parameter."""
-    name = base_name(op.name)
+    name = pattern_name(op.name)
     if not op.name.startswith("aten.") or name not in ("addmm", "mm", "matmul") or op.attrs:
         return None
     *bias, x, weight = op.args

@@ -21,6 +21,7 @@ _MACHINE = (
     "dram_bandwidth_measured",
     "flops_lofi",
     "flops_hifi2",
+    "flops_hifi3",
     "flops_hifi4",
     "channel_bandwidth",
     "links",
@@ -30,7 +31,7 @@ _MACHINE = (
 
 @dataclass(frozen=True)
 class Report:
-    """What the files in `package`/report hold. `check` and `tests` are None where nobody ran them."""
+    """What the files in `package`/report hold. `check`, `tests` and `simulator` are None where nobody ran them."""
 
     package: Path
     coverage: dict[str, Any]
@@ -40,6 +41,7 @@ class Report:
     modules: list[dict[str, Any]]
     check: dict[str, Any] | None
     tests: dict[str, Any] | None
+    simulator: dict[str, Any] | None = None
 
     @property
     def title(self) -> str:
@@ -67,8 +69,7 @@ def profile_json(plans: Mapping[str, Plan]) -> dict[str, Any]:
         modes[mode] = found
     decode = plans["decode"]
     machine = [vars(figure) for figure in figures(decode.target, _MACHINE)]
-    rate = f"flops_{decode.precision.fidelity.lower()}"
-    return {"format": FORMAT, "machine": machine, "matmul_rate": rate, "modes": modes}
+    return {"format": FORMAT, "machine": machine, "matmul_rate": decode.precision.rate(decode.target), "modes": modes}
 
 
 def _write(file: Path, data: dict[str, Any]) -> None:
@@ -91,6 +92,7 @@ def read(package: Path) -> Report:
         modules=_read(package / "report" / "modules.json") or [],
         check=_read(package / "report" / "check.json"),
         tests=_read(package / "report" / "tests.json"),
+        simulator=_read(package / "report" / "simulator.json"),
     )
 
 

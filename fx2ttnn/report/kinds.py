@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from fx2ttnn.ir import COLLECTIVES, Op
-from fx2ttnn.profile.work import MATMULS, MOVES, VIEWS, base_name
+from fx2ttnn import ops
+from fx2ttnn.graph.aten import base_name
+from fx2ttnn.ir import Op
+from fx2ttnn.ops.table import ELEMENTWISE, MATMUL, MOVEMENT
+from fx2ttnn.profile.work import MATMULS, VIEWS
 
-KINDS = ("matmul", "norm", "attention", "collective", "elementwise", "movement", "unsupported")
-_NORMS = {"rms_norm", "layer_norm"}
+KINDS = (*ops.KINDS, "unsupported")
 
 
 def kind_of(op: Op) -> str:
     """One of `KINDS` but the last."""
+    if op.name in ops.TABLE:
+        return ops.TABLE[op.name].kind
     name = base_name(op)
-    if name == "linear" or name in MATMULS:
-        return "matmul"
-    if name in _NORMS:
-        return "norm"
-    if name in COLLECTIVES:
-        return "collective"
-    if name == "attention":
-        return "attention"
-    if name in MOVES or name in VIEWS:
-        return "movement"
-    return "elementwise"
+    return MATMUL if name in MATMULS else MOVEMENT if name in VIEWS else ELEMENTWISE

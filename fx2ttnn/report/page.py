@@ -22,6 +22,7 @@ from fx2ttnn.report.picture import picture
 from fx2ttnn.report.roofline_plot import roofline_plot
 from fx2ttnn.report.table import part_rows
 from fx2ttnn.report.verified import counted, verifications
+from fx2ttnn.shipped import shipped
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,6 +40,7 @@ def write_page(report: Report, against: Report | None = None) -> Path:
 
 def page(report: Report, against: Report | None = None) -> str:
     """The page as text, with the differences to `against` if given."""
+    shipped(TEMPLATES, "*.j2")
     script = (TEMPLATES / "script.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     found = cases(report.package)

@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 800, 430
 LEFT, RIGHT, TOP, BOTTOM = 88, 236, 16, 48
 LABEL_HEIGHT = 15
 LABELS = 14
+_RATES = ("flops_lofi", "flops_hifi2", "flops_hifi3", "flops_hifi4")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _points(mode: Mapping[str, Any]) -> list[Point]:
 
 def _roofs(machine: Mapping[str, float], used: str, scale: _Scale) -> list[dict[str, Any]]:
     """Bandwidths rise, rates are level; those that the predictions use are drawn solid."""
-    best = max(machine[name] for name in ("flops_lofi", "flops_hifi2", "flops_hifi4"))
+    best = max(machine[name] for name in _RATES)
     low_x, high_x = (10.0**n for n in scale.decades_x)
     low_y = 10.0 ** scale.decades_y[0]
     roofs = []
@@ -114,7 +115,7 @@ def _roofs(machine: Mapping[str, float], used: str, scale: _Scale) -> list[dict[
                 "level": False,
             }
         )
-    for name in ("flops_lofi", "flops_hifi2", "flops_hifi4"):
+    for name in _RATES:
         roofs.append(
             {
                 "x1": _px(scale.x(machine[name] / machine["dram_bandwidth"])),

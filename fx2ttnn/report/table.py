@@ -9,7 +9,7 @@ from fx2ttnn.report.cases import Case
 from fx2ttnn.report.costs import shares
 from fx2ttnn.report.data import Report
 from fx2ttnn.report.text import seconds, shape
-from fx2ttnn.report.verified import call_status, outcomes, pccs
+from fx2ttnn.report.verified import call_status, measured, outcomes
 
 NOT_RUN = "not run"
 
@@ -73,12 +73,15 @@ def case_of(call: Mapping[str, Any], cases: Mapping[str, tuple[Case, ...]]) -> C
 
 
 def test_outcomes(report: Report, case: Case | None) -> Iterator[str]:
-    """`passed (emulator, PCC 0.999871)` for each run that had the test."""
-    for backend in ("emulator", "card"):
+    """`passed (emulator, PCC 0.999871, largest difference 0.4 %)` for each backend that ran the test."""
+    for backend in ("emulator", "simulator", "card"):
         outcome = outcomes(report, backend).get(case.test_id) if case else None
         if case and outcome:
-            pcc = pccs(report, backend).get(case.test_id)
-            yield f"{outcome} ({backend}{'' if pcc is None else f', PCC {pcc:.6f}'})"
+            pcc, difference = (measured(report, name, backend).get(case.test_id) for name in ("pcc", "difference"))
+            words = [backend]
+            words += [] if pcc is None else [f"PCC {pcc:.6f}"]
+            words += [] if difference is None else [f"largest difference {100 * difference:.2g} %"]
+            yield f"{outcome} ({', '.join(words)})"
 
 
 def statement_text(statement: list[Any] | None) -> str:

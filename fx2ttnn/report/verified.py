@@ -1,10 +1,12 @@
-"""What was done to verify a package, and what came of it: three statements, none of which implies another.
+"""What was done to verify a package, and what came of it: four statements, none of which implies another.
 
 `report/check.json` is written by `fx2ttnn check`. `report/tests.json` says what a run of the package's tests gave:
 
     {"runs": {"emulator": {"tests/ops/test_linear.py::test_linear[lm_head]": "passed", ...}, "card": {...}}, "pcc": {...}}
 
-with pytest's node ids, relative to the package, and outcomes; "pcc" has the least PCC of each test in the same form. A file that is not there, or a run, means: not run.
+with pytest's node ids, relative to the package, and outcomes; "pcc" has the least PCC of each test in the same form, "difference" the largest
+difference as a part of the largest number. `report/simulator.json` is written by `fx2ttnn simulate`, which also knows what the simulator refused.
+A file that is not there, or a run, means: not run.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from typing import Any
 
 from fx2ttnn.report.data import Report
 from fx2ttnn.report.text import plural
+from fx2ttnn.simulate.result import read_runs
 
 NOT_RUN, DONE, PARTLY, FAILED = "not run", "yes", "in part", "no"
 _GOOD = {"passed"}
+_LACKING = "refused by the simulator"  # what the simulator lacks says nothing against the package
 
 
 @dataclass(frozen=True)
@@ -31,24 +35,31 @@ class Verification:
 
 
 def verifications(report: Report) -> tuple[Verification, ...]:
-    """Accepted by ttnn's host code, equal to Hugging Face in emulation, ran on silicon."""
+    """Accepted by ttnn's host code, equal to Hugging Face in emulation, ran on the vendor's kernels in simulation, ran on silicon."""
     return (
         _accepted(report),
         _tested(
             "equal to Hugging Face in emulation", outcomes(report, "emulator"), "pytest on a machine without a card"
         ),
+        _tested("ran on the vendor's kernels, in simulation", outcomes(report, "simulator"), "run fx2ttnn simulate"),
         _tested("ran on silicon", outcomes(report, "card"), "pytest on the target"),
     )
 
 
 def outcomes(report: Report, backend: str) -> Mapping[str, str]:
-    """Outcome of each test on `emulator` or `card`; empty where it was not run or the file is not as described above."""
-    return {test: str(outcome) for test, outcome in _run(report, "runs", backend).items()}
+    """Outcome of each test on `emulator`, `simulator` or `card`; empty where it was not run or the file is not as described above."""
+    found = {test: str(outcome) for test, outcome in _run(report, "runs", backend).items()}
+    if backend == "simulator":
+        found |= {test: run["outcome"] for test, run in read_runs(report.simulator).items()}
+    return found
 
 
-def pccs(report: Report, backend: str) -> Mapping[str, float]:
-    """The least PCC that each test on `emulator` or `card` measured."""
-    return {test: pcc for test, pcc in _run(report, "pcc", backend).items() if isinstance(pcc, float)}
+def measured(report: Report, name: str, backend: str) -> Mapping[str, float]:
+    """What each test measured on a backend: its least `pcc`, or its largest `difference`."""
+    found = {test: value for test, value in _run(report, name, backend).items() if isinstance(value, float)}
+    if backend == "simulator":
+        found |= {test: run[name] for test, run in read_runs(report.simulator).items() if run.get(name) is not None}
+    return found
 
 
 def _run(report: Report, name: str, backend: str) -> Mapping[str, Any]:
@@ -75,10 +86,9 @@ def _tested(name: str, found: Mapping[str, str], how: str) -> Verification:
     told = [
         f"{kind}: " + ", ".join(f"{n} {outcome}" for outcome, n in sorted(c.items())) for kind, c in kinds.items() if c
     ]
-    if any(outcome not in _GOOD for outcome in found.values()):
-        state = FAILED
-    else:
-        state = DONE if kinds["modules"]["passed"] and kinds["model"]["passed"] else PARTLY
+    whole = kinds["modules"]["passed"] and kinds["model"]["passed"] and _LACKING not in found.values()
+    bad = any(outcome not in {*_GOOD, _LACKING} for outcome in found.values())
+    state = FAILED if bad else DONE if whole else PARTLY
     return Verification(name, state, "tests of " + "; ".join(told) if told else "no test of this package")
 
 

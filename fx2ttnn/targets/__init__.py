@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fx2ttnn.errors import UserError
+from fx2ttnn.shipped import shipped
 
 _HERE = Path(__file__).parent
 
@@ -35,20 +36,29 @@ class Target:
     dram_bandwidth_measured: float
     l1_bytes: int
     l1_usable_bytes: int
+    l1_small_bytes: int
     channel_bandwidth: float
     flops_lofi: float
     flops_hifi2: float
+    flops_hifi3: float
     flops_hifi4: float
     op_seconds: float
     op_gap_seconds: float
     collective_seconds: float
     hop_seconds: float
     max_batch: int
+    exact_fidelity: str  # the most exact math fidelity whose products are right when they are summed in float32
 
     @property
     def link_bandwidth(self) -> float:
         """Bytes/s and direction between two neighbours, over all channels between them."""
         return self.links * self.channel_bandwidth
+
+    @property
+    def simulator_library(self) -> str:
+        """File of the vendor's simulator of so many of these chips, as its releases and its build call it."""
+        chip = "wh" if self.arch == "wormhole_b0" else "bh"
+        return f"libttsim_{chip}.so" if self.chips == 1 else f"libttsim_{chip}_x{self.chips}.so"
 
     @property
     def chips(self) -> int:
@@ -57,7 +67,7 @@ class Target:
 
 def names() -> list[str]:
     """Names of the known targets."""
-    return sorted(path.stem for path in _HERE.glob("*.toml"))
+    return sorted(path.stem for path in shipped(_HERE, "*.toml"))
 
 
 def load(name: str) -> Target:
@@ -67,7 +77,7 @@ def load(name: str) -> Target:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UserError(f"unknown target {name!r}: known are {', '.join(names())}{hint}")
     machine = _read(_HERE / f"{name}.toml")
-    chip = _read(_HERE / "chips" / f"{machine.pop('chip')}.toml")
+    chip = _read(shipped(_HERE / "chips", f"{machine.pop('chip')}.toml")[0])
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**chip, **machine}.items()}
     return Target(name=name, **fields)
 

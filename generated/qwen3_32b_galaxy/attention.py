@@ -7,7 +7,13 @@ from . import model_config as cfg
 
 
 class Qwen3Attention:
-    """model.layers.N.self_attn."""
+    """model.layers.N.self_attn.
+
+    qkv_proj: [1280, 1280] bfloat8_b, outputs split over mesh axis 0, inputs split over mesh axis 1
+    q_norm: [4, 32] bfloat16
+    k_norm: [4, 32] bfloat16
+    o_proj: [1024, 1280] bfloat8_b, inputs split over mesh axis 0, outputs split over mesh axis 1
+    """
 
     def __init__(self, mesh_device, weights):
         self.qkv_proj = weights.linear(
@@ -25,7 +31,16 @@ class Qwen3Attention:
         self.first_user = weights.first_user(batch=32, mesh_dims=(None, 0))
 
     def decode_forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
-        """One token for every user."""
+        """One token for every user.
+
+        hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
+        cos: [1, 8, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        sin: [1, 8, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        current_pos: [8] int32, dim 0 split over mesh axis 1
+        page_table: [8, 64] int32, dim 0 split over mesh axis 1
+        """
         qkv = ttnn.linear(
             hidden_states,
             self.qkv_proj,
@@ -37,8 +52,8 @@ class Qwen3Attention:
         qkv = ccl.all_reduce(qkv, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
         query, key, value = ttnn.experimental.nlp_create_qkv_heads_decode(
             qkv,
-            num_heads=8,
-            num_kv_heads=1,
+            num_heads=cfg.NUM_HEADS,
+            num_kv_heads=cfg.NUM_KV_HEADS,
             batch_offset=self.first_user,
             slice_size=8,
             memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG,
@@ -46,18 +61,18 @@ class Qwen3Attention:
         query = ttnn.to_memory_config(query, ttnn.L1_MEMORY_CONFIG)  # [1, 8, 8, 128]
         query = ttnn.rms_norm(
             query,
-            epsilon=1e-06,
+            epsilon=cfg.NORM_EPS,
             weight=self.q_norm,
             memory_config=ttnn.L1_MEMORY_CONFIG,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 8, 128]
         key = ttnn.to_memory_config(key, ttnn.L1_MEMORY_CONFIG)  # [1, 8, 1, 128]
         key = ttnn.rms_norm(
             key,
-            epsilon=1e-06,
+            epsilon=cfg.NORM_EPS,
             weight=self.k_norm,
             memory_config=ttnn.L1_MEMORY_CONFIG,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 1, 128]
         query = ttnn.to_memory_config(query, cfg.HEIGHT_SHARDED_8X32X128)  # [1, 8, 8, 128]
         query = ttnn.experimental.rotary_embedding_hf(query, cos, sin, is_decode_mode=True)  # [1, 8, 8, 128]
@@ -71,14 +86,17 @@ class Qwen3Attention:
             value_cache,
             page_table,
             cur_pos_tensor=current_pos,
-            scale=0.08838834764831845,
+            scale=cfg.ATTENTION_SCALE,
             memory_config=cfg.HEIGHT_SHARDED_8X32X128,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            program_config=cfg.ATTENTION_128,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 8, 128]
         attn_output = ccl.all_gather(
             attn_output, 1, cluster_axis=1, memory_config=cfg.HEIGHT_SHARDED_32X32X128
         )  # [1, 32, 8, 128]
-        attn_output = ttnn.experimental.nlp_concat_heads_decode(attn_output, num_heads=8)  # [1, 1, 32, 1024]
+        attn_output = ttnn.experimental.nlp_concat_heads_decode(
+            attn_output, num_heads=cfg.NUM_HEADS
+        )  # [1, 1, 32, 1024]
         o = ttnn.linear(
             attn_output,
             self.o_proj,
@@ -93,7 +111,17 @@ class Qwen3Attention:
     def prefill_forward(
         self, hidden_states, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
     ):
-        """A chunk of one user's prompt."""
+        """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, seq_len, 1280] bfloat16, dim 3 split over mesh axis 1
+        cos: [1, 1, seq_len, 128] bfloat16
+        sin: [1, 1, seq_len, 128] bfloat16
+        key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        chunk_page_table: [1, seq_len * 0.015625] int32, dim 0 split over mesh axis 1
+        page_table: [1, 64] int32, dim 0 split over mesh axis 1
+        chunk_start: [1] int32
+        """
         seq_len = hidden_states.shape[2]
         qkv = ttnn.linear(
             hidden_states,
@@ -105,21 +133,25 @@ class Qwen3Attention:
         )  # [1, 1, seq_len, 1280]
         qkv = ccl.all_reduce(qkv, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         query, key, value = ttnn.experimental.nlp_create_qkv_heads(
-            qkv, num_heads=8, num_kv_heads=1, transpose_k_heads=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
+            qkv,
+            num_heads=cfg.NUM_HEADS,
+            num_kv_heads=cfg.NUM_KV_HEADS,
+            transpose_k_heads=False,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )  # [1, 8, seq_len, 128], [1, 1, seq_len, 128], [1, 1, seq_len, 128]
         query = ttnn.rms_norm(
             query,
-            epsilon=1e-06,
+            epsilon=cfg.NORM_EPS,
             weight=self.q_norm,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, seq_len, 128]
         key = ttnn.rms_norm(
             key,
-            epsilon=1e-06,
+            epsilon=cfg.NORM_EPS,
             weight=self.k_norm,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, seq_len, 128]
         query = ttnn.experimental.rotary_embedding_hf(
             query, cos, sin, is_decode_mode=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
@@ -137,10 +169,10 @@ class Qwen3Attention:
             value_cache,
             page_table,
             chunk_start_idx_tensor=chunk_start,
-            scale=0.0883883461356163,
+            scale=cfg.ATTENTION_SCALE,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             program_config=cfg.PREFILL_ATTENTION_128[seq_len],
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, seq_len, 128]
         attn_output = ttnn.experimental.nlp_concat_heads(
             attn_output, memory_config=ttnn.DRAM_MEMORY_CONFIG

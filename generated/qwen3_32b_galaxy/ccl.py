@@ -32,16 +32,9 @@ def reduce_scatter(tensor, dim, cluster_axis, memory_config, num_links=NUM_LINKS
     )
 
 
-def all_gather(tensor, dim, cluster_axis, memory_config, num_links=NUM_LINKS):
-    """The parts of the chips of an axis joined along `dim`, on all of them."""
-    return ttnn.all_gather(
-        tensor,
-        dim,
-        cluster_axis=cluster_axis,
-        memory_config=memory_config,
-        num_links=num_links,
-        topology=TOPOLOGY[cluster_axis],
-    )
+def all_gather(tensor, dim, cluster_axis, memory_config):
+    """The parts of the chips of an axis joined along `dim`, on all of them. ttnn chooses topology and links of this one itself."""
+    return ttnn.all_gather(tensor, dim, cluster_axis=cluster_axis, memory_config=memory_config)
 
 
 def mesh_partition(tensor, dim, cluster_axis, memory_config):

@@ -11,12 +11,12 @@ GREEDY = (1, 1.0, 1.0)  # k, p, 1 / temperature: the best token
 
 
 def sampling_settings(temperature=0.0, top_k=None, top_p=None):
-    """(k, p, 1 / temperature) of a user; without `top_k` the 32 best tokens are drawn from, at temperature 0 the best is taken."""
-    top_k, top_p = MAX_TOP_K if top_k is None else top_k, 1.0 if top_p is None else top_p
-    if temperature < 0:
-        raise ValueError(f"temperature {temperature} is below 0")
+    """(k, p, 1 / temperature) of a user; without `top_k` (None, 0 or -1) the 32 best tokens are drawn from, at temperature 0 the best is taken."""
+    top_k, top_p = MAX_TOP_K if top_k in (None, 0, -1) else top_k, 1.0 if top_p is None else top_p
+    if not temperature >= 0:
+        raise ValueError(f"temperature {temperature} is not 0 or more")
     if not 1 <= top_k <= MAX_TOP_K:
-        raise ValueError(f"top_k {top_k} is outside 1 to {MAX_TOP_K}")
+        raise ValueError(f"top_k {top_k} is outside 1 to {MAX_TOP_K}; 0, -1 or None: the {MAX_TOP_K} best")
     if not 0 <= top_p <= 1:
         raise ValueError(f"top_p {top_p} is outside 0 to 1")
     return GREEDY if temperature == 0 else (top_k, float(top_p), 1 / temperature)

@@ -18,7 +18,16 @@ class Qwen3DecoderLayer:
         self.mlp = Qwen3MLP(mesh_device, weights.at("mlp"))
 
     def decode_forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
-        """One token for every user."""
+        """One token for every user.
+
+        hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
+        cos: [1, 8, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        sin: [1, 8, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        current_pos: [8] int32, dim 0 split over mesh axis 1
+        page_table: [8, 64] int32, dim 0 split over mesh axis 1
+        """
         input_layernorm_output = self.input_layernorm.decode_forward(hidden_states)  # [1, 1, 32, 1280]
         o = self.self_attn.decode_forward(
             input_layernorm_output, cos, sin, key_cache, value_cache, current_pos, page_table
@@ -34,7 +43,17 @@ class Qwen3DecoderLayer:
     def prefill_forward(
         self, hidden_states, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
     ):
-        """A chunk of one user's prompt."""
+        """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, seq_len, 1280] bfloat16, dim 3 split over mesh axis 1
+        cos: [1, 1, seq_len, 128] bfloat16
+        sin: [1, 1, seq_len, 128] bfloat16
+        key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        chunk_page_table: [1, seq_len * 0.015625] int32, dim 0 split over mesh axis 1
+        page_table: [1, 64] int32, dim 0 split over mesh axis 1
+        chunk_start: [1] int32
+        """
         input_layernorm_output = self.input_layernorm.prefill_forward(hidden_states)  # [1, 1, seq_len, 1280]
         o = self.self_attn.prefill_forward(
             input_layernorm_output, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start

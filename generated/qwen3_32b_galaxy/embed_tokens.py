@@ -6,13 +6,19 @@ from . import model_config as cfg
 
 
 class EmbedTokens:
-    """model.embed_tokens."""
+    """model.embed_tokens.
+
+    weight: [151936, 1280] bfloat16, dim 3 split over mesh axis 1
+    """
 
     def __init__(self, mesh_device, weights):
         self.weight = weights.embedding("weight", mesh_dims=(None, 3))
 
     def decode_forward(self, input_ids):
-        """One token for every user."""
+        """One token for every user.
+
+        input_ids: [1, 1, 1, 32] uint32
+        """
         hidden_states = ttnn.embedding(
             input_ids, self.weight, layout=ttnn.TILE_LAYOUT, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
         )  # [1, 32, 1280]
@@ -22,7 +28,10 @@ class EmbedTokens:
         return hidden_states
 
     def prefill_forward(self, input_ids):
-        """A chunk of one user's prompt."""
+        """A chunk of one user's prompt.
+
+        input_ids: [1, 1, 1, seq_len] uint32
+        """
         seq_len = input_ids.shape[3]
         hidden_states = ttnn.embedding(
             input_ids, self.weight, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG

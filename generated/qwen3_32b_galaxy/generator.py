@@ -9,10 +9,11 @@ import ttnn
 
 from . import model_config as cfg
 from .decode_loop import DecodeLoop, sampling_settings
+from .inputs import check_pages, own_pages
 from .model import Qwen3ForCausalLM
 from .pages import PagePool
 from .sampling import Sampler
-from .tokenizer import NoTokenizer, end_tokens, load_tokenizer
+from .tokenizer import NoTokenizer, encode, end_tokens, load_tokenizer
 from .weights import open_weights
 
 
@@ -88,25 +89,65 @@ class Generator:
     def prefill_forward(self, tokens, *, page_table, kv_cache, prompt_lens, start_pos=None, empty_slots=None):
         """Logits of every prompt's last token, [prompts, 1, VOCAB_SIZE].
 
-        `tokens` [prompts, longest], of which `prompt_lens` count; those before `start_pos` are in the cache already.
-        `page_table` [prompts, pages]; `empty_slots` are the users that the prompts become, else the first ones.
+        `tokens` [prompts, longest], of which `prompt_lens` count: 1 to MAX_SEQ_LEN. `empty_slots` are the users that the prompts become,
+        else the first ones. The cache holds a prompt's first `start_pos` tokens already: any number, also all. They are given all the
+        same: a chunk begins at a multiple of its length, and those of them that it holds are run again. Pages full of them are only read.
+        `page_table` [prompts, pages] has pages for a prompt's tokens; what it has behind them is neither written nor read.
+        A ValueError says what is wrong with the arguments; then nothing has been run.
         """
-        slots = range(len(prompt_lens)) if empty_slots is None else empty_slots
-        starts = [0] * len(prompt_lens) if start_pos is None else [int(start) for start in start_pos]
-        rows = []
-        for prompt, count, pages, user, start in zip(tokens, prompt_lens, page_table, slots, starts):
-            logits, row = self._prefill(prompt[: int(count)], int(user), self._table_of(user, pages), kv_cache, start)
-            rows.append(self.model.read_rows(logits)[row])
-        return torch.stack(rows).unsqueeze(1)
+        count = len(prompt_lens)
+        if not count:
+            raise ValueError("there are no prompts: prompt_lens is empty")
+        lengths = [int(length) for length in prompt_lens]
+        starts = [int(start) for start in _for_each("start_pos", 0 if start_pos is None else start_pos, count)]
+        users = [
+            int(user)
+            for user in _for_each("empty_slots", list(range(count)) if empty_slots is None else empty_slots, count)
+        ]
+        rows, page_table = _for_each("tokens", tokens, count), torch.as_tensor(page_table)
+        for number, (row, length, start, user) in enumerate(zip(rows, lengths, starts, users)):
+            if not 0 <= length <= len(row):
+                raise ValueError(f"prompt {number} has {len(row)} tokens, of which prompt_lens counts {length}")
+            _check_prompt(number, row[:length])
+            if not 0 <= start <= length:
+                raise ValueError(
+                    f"prompt {number} has {length} tokens; start_pos says that the cache holds {start} of them"
+                )
+            if not 0 <= user < cfg.BATCH:
+                raise ValueError(f"prompt {number} becomes user {user}; there are users 0 to {cfg.BATCH - 1}")
+        check_pages(page_table, torch.tensor(lengths))
+        found = []
+        for row, length, start, user, pages in zip(rows, lengths, starts, users, page_table):
+            table = torch.zeros(cfg.BATCH, len(pages), dtype=torch.int32)
+            table[user] = pages
+            logits, last = self._prefill(torch.as_tensor(row[:length]), user, table, kv_cache, start)
+            found.append(self.model.read_rows(logits)[last])
+        return torch.stack(found).unsqueeze(1)
 
     def decode_forward(self, tokens, start_pos, *, page_table, kv_cache, read_from_device=True):
         """One step: `tokens` [users] or [users, 1] at `start_pos` [users], -1 for an idle user -> logits [users, 1, VOCAB_SIZE].
 
-        With `read_from_device=False` the logits stay on the mesh: see `read_decode_output`.
+        `page_table` [users, pages] has pages for each user's tokens up to this one; what it has behind them does not matter.
+        A ValueError says what is wrong with the arguments; then nothing has been run. With `read_from_device=False` the logits stay
+        on the mesh: see `read_decode_output`.
         """
         tokens, start_pos = torch.as_tensor(tokens).flatten(), torch.as_tensor(start_pos).flatten()
-        users = tokens.numel()
-        self.loop.load(_filled(tokens, 0), _filled(start_pos, -1), _filled(torch.as_tensor(page_table), 0), kv_cache)
+        users, page_table = tokens.numel(), torch.as_tensor(page_table)
+        if not 1 <= users <= cfg.BATCH:
+            raise ValueError(f"tokens of {users} users; a step takes 1 to {cfg.BATCH}")
+        if start_pos.numel() != users:
+            raise ValueError(f"start_pos has {start_pos.numel()} entries for {users} users")
+        if not ((start_pos >= -1) & (start_pos < cfg.MAX_SEQ_LEN)).all():
+            raise ValueError(
+                f"start_pos {start_pos.tolist()}: positions are 0 to {cfg.MAX_SEQ_LEN - 1}, or -1 for an idle user"
+            )
+        tokens = torch.where(start_pos < 0, 0, tokens)
+        if not ((tokens >= 0) & (tokens < cfg.VOCAB_SIZE)).all():
+            raise ValueError(f"tokens {tokens.tolist()}: the vocabulary has 0 to {cfg.VOCAB_SIZE - 1}")
+        check_pages(page_table, start_pos + 1)
+        self.loop.load(
+            _filled(tokens, 0), _filled(start_pos, -1), _filled(own_pages(page_table, start_pos + 1), 0), kv_cache
+        )
         logits = self.loop.step()
         return self.read_decode_output(logits)[:users] if read_from_device else logits
 
@@ -128,23 +169,24 @@ class Generator:
         return_logits=False,
         on_token=None,
     ):
-        """Token ids that continue a prompt (a list of ids), or each of several prompts (a list of such lists).
+        """Token ids that continue a prompt, or each of a list of prompts. A prompt is a list or tensor of token ids, or a text, which
+        the tokenizer encodes as `encode` does.
 
         A text ends behind a stop token (default: those of the checkpoint), after `max_new_tokens`, or where the cache of MAX_SEQ_LEN
         tokens is full. `temperature` 0 takes the best token; `temperature`, `top_k`, `top_p` may be lists, one entry for each prompt.
+        `top_k` is 1 to 32; 0, -1 and None draw from the 32 best.
         `next_input` has the tokens that are fed in place of those drawn, as a list for each prompt or a function of
         (prompt, step, token drawn); then stop tokens do not end a text. `return_logits`: also the logits [tokens, VOCAB_SIZE] from
         which each prompt's tokens were drawn. `on_token(prompt, token)` is called for every token as it comes.
         """
-        single = not prompt_token_ids or not hasattr(prompt_token_ids[0], "__len__")
-        prompts = [prompt_token_ids] if single else prompt_token_ids
-        requests = self._requests(prompts, max_new_tokens, temperature, top_k, top_p)
+        prompts, single = self._token_ids(prompt_token_ids)
+        requests = self._requests(prompts, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
+        if next_input is not None and not callable(next_input):
+            next_input = _for_each("next_input", [next_input] if single else next_input, len(prompts))
         if any(settings[0] > 1 for settings in (r.settings for r in requests)):
             self.loop.seed(random.randrange(1 << 31) if seed is None else seed)
         run = _Run(
-            feed=_feeder(
-                [next_input] if single and next_input is not None and not callable(next_input) else next_input
-            ),
+            feed=_feeder(next_input),
             stop_tokens=frozenset()
             if next_input is not None
             else self.stop_tokens
@@ -163,15 +205,29 @@ class Generator:
         tokens, logits = (tokens[0], logits[0]) if single else (tokens, logits)
         return (tokens, logits) if return_logits else tokens
 
-    def _requests(self, prompts, max_new_tokens, *sampling):
-        columns = [value if isinstance(value, (list, tuple)) else [value] * len(prompts) for value in sampling]
+    def _token_ids(self, prompts):
+        """Prompts as lists of token ids, and whether one was given alone."""
+        prompts = _listed(prompts)
+        if not isinstance(prompts, (str, list, tuple)):
+            raise ValueError(f"a prompt is a text or a list of token ids, not {type(prompts).__name__}")
+        single = isinstance(prompts, str) or not prompts or not hasattr(_listed(prompts[0]), "__len__")
+        found = []
+        for number, prompt in enumerate([prompts] if single else prompts):
+            if isinstance(prompt, str) and self.tokenizer is None:
+                raise ValueError(f"prompt {number} is a text, but there is no tokenizer: give token ids")
+            try:
+                found.append(
+                    [int(token) for token in (encode(self.tokenizer, prompt) if isinstance(prompt, str) else prompt)]
+                )
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"prompt {number} is neither a text nor a list of token ids: {error}") from error
+        return found, single
+
+    def _requests(self, prompts, max_new_tokens, **sampling):
+        columns = [_for_each(name, value, len(prompts)) for name, value in sampling.items()]
         requests = []
-        for number, (prompt, *values) in enumerate(zip(prompts, *columns, strict=True)):
-            prompt = [int(token) for token in prompt]
-            if not 1 <= len(prompt) <= cfg.MAX_SEQ_LEN:
-                raise ValueError(f"prompt {number} has {len(prompt)} tokens; the cache takes 1 to {cfg.MAX_SEQ_LEN}")
-            if not all(0 <= token < cfg.VOCAB_SIZE for token in prompt):
-                raise ValueError(f"prompt {number} has tokens outside the vocabulary of {cfg.VOCAB_SIZE}")
+        for number, (prompt, *values) in enumerate(zip(prompts, *columns)):
+            _check_prompt(number, prompt)
             room = min(max_new_tokens, cfg.MAX_SEQ_LEN - len(prompt) + 1)  # the last token drawn is never fed
             requests.append(Request(number, prompt, room, sampling_settings(*values)))
         return requests
@@ -194,7 +250,7 @@ class Generator:
     def _join(self, request, run):
         """Prefill a prompt and draw its first token."""
         user = next(u for u in range(cfg.BATCH) if u not in self.users)
-        self.pool.join(user, max(len(request.prompt) + request.room, chunks_end(len(request.prompt))))
+        self.pool.join(user, len(request.prompt) + request.room)
         self.users[user] = request
         prompt = torch.tensor(request.prompt)
         logits, row = self._prefill(prompt, user, self.pool.table, self.kv_cache)
@@ -242,22 +298,15 @@ class Generator:
         del self.users[user]
 
     def _prefill(self, tokens, user, page_table, kv_cache, start=0):
-        """Run a prompt from `start` on in chunks: logits of the last one's last tile, and the row in it of the last token."""
+        """Run a prompt in chunks, of which the cache holds `start` tokens: logits of the last one's last tile, and the row in it of the last token."""
         for first, length in chunks(start, tokens.numel()):
             chunk = tokens[first : first + length]
             if length not in self._prefilled:  # its programs are compiled now
                 self.loop.release()
                 self._prefilled.add(length)
-            inputs = self.model.prepare_prefill_inputs(chunk, first, user, page_table)
+            inputs = self.model.prepare_prefill_inputs(chunk, first, user, page_table, start)
             logits = self.model.prefill_forward(**inputs, kv_cache=kv_cache)
         return logits, (chunk.numel() - 1) % ttnn.TILE_SIZE
-
-    @staticmethod
-    def _table_of(user, pages):
-        """A page table with one user's row."""
-        table = torch.zeros(cfg.BATCH, cfg.PAGES_PER_USER, dtype=torch.int32)
-        table[user, : len(pages)] = torch.as_tensor(pages, dtype=torch.int32)
-        return table
 
 
 @dataclass
@@ -272,25 +321,18 @@ class _Run:
 
 
 def chunks(start, count):
-    """(first token, length) of the chunks in which the tokens from `start` to `count` are run.
+    """(first token, length) of the chunks in which the tokens from `start` to `count` are run, the last token in any case.
 
-    A chunk begins at a multiple of its own length. A long one is used where at least half of it is filled.
+    A chunk begins at a multiple of its own length, the first one at or before `start`. A long one is used where at least half of it is filled.
     """
+    shortest = min(cfg.PREFILL_LENGTHS)
+    first = min(start, count - 1) // shortest * shortest
     found = []
-    while start < count:
-        fitting = [n for n in cfg.PREFILL_LENGTHS if start % n == 0 and 2 * (count - start) >= n]
-        length = max(fitting, default=min(cfg.PREFILL_LENGTHS))
-        if start % length:
-            raise ValueError(f"a prompt is continued at token {start}, which is no multiple of {length}")
-        found.append((start, length))
-        start += length
+    while first < count:
+        fitting = [n for n in cfg.PREFILL_LENGTHS if first % n == 0 and 2 * (count - first) >= n]
+        found.append((first, max(fitting, default=shortest)))
+        first += found[-1][1]
     return found
-
-
-def chunks_end(count):
-    """Where the padding of a prompt's last chunk ends."""
-    first, length = chunks(0, count)[-1]
-    return first + length
 
 
 def _feeder(next_input):
@@ -308,3 +350,25 @@ def _filled(tensor, idle):
     """[users, ...] -> [BATCH, ...]."""
     rows = torch.full((cfg.BATCH - tensor.shape[0], *tensor.shape[1:]), idle, dtype=tensor.dtype)
     return torch.cat([tensor, rows])
+
+
+def _check_prompt(number, prompt):
+    if not 1 <= len(prompt) <= cfg.MAX_SEQ_LEN:
+        raise ValueError(f"prompt {number} has {len(prompt)} tokens; the cache takes 1 to {cfg.MAX_SEQ_LEN}")
+    if not all(0 <= token < cfg.VOCAB_SIZE for token in prompt):
+        raise ValueError(f"prompt {number} has tokens outside the vocabulary of {cfg.VOCAB_SIZE}")
+
+
+def _for_each(name, value, count):
+    """A list with an entry for each of `count` prompts; what is no list counts for all of them."""
+    value = _listed(value)
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} entries for {count} prompts")
+    return value
+
+
+def _listed(value):
+    """A tensor or an array as a list."""
+    return value.tolist() if hasattr(value, "tolist") else value

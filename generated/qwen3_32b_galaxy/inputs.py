@@ -45,25 +45,56 @@ def prefill_hidden(tensor, length):
     return F.pad(tensor, (0, 0, 0, length - tensor.shape[1])).unsqueeze(0)
 
 
-def pages_of_groups(page_table, user):
-    """[USER_GROUPS, PAGES_PER_USER]: the user's pages for the chips that attend for it, spare pages for the others."""
-    users = min(cfg.BATCH, cfg.USERS_PER_GROUP)
-    spare = torch.arange(users * cfg.PAGES_PER_USER, (users + 1) * cfg.PAGES_PER_USER)
+def last_pages(counts):
+    """The column of the page table with the last of a user's `counts` tokens, [users]; 0 without tokens."""
+    return (counts.long() - 1).clamp(min=0) // cfg.PAGE_SIZE
+
+
+def check_pages(page_table, counts):
+    """Raises ValueError unless each row has pages for the user's `counts` tokens. What stands behind these may be anything."""
+    if page_table.dim() != 2 or page_table.shape[0] != counts.numel():
+        raise ValueError(f"the page table is {list(page_table.shape)}, wanted is [{counts.numel()} users, pages]")
+    width, last = page_table.shape[1], last_pages(counts).unsqueeze(1)
+    if last.max() >= width:
+        raise ValueError(
+            f"the page table has {width} columns, {int(last.max()) + 1} are needed: a page has {cfg.PAGE_SIZE} tokens"
+        )
+    own = page_table[(torch.arange(width) <= last) & (counts.unsqueeze(1) > 0)]
+    if not ((own >= 0) & (own < cfg.PAGES_PER_GROUP)).all():
+        raise ValueError(
+            f"the page table gives a user's tokens the pages {own.tolist()}; there are pages 0 to {cfg.PAGES_PER_GROUP - 1}"
+        )
+
+
+def own_pages(page_table, counts):
+    """The pages of users with `counts` tokens, [users, PAGES_PER_USER]; those of an idle user are 0.
+
+    The columns behind a user's own pages repeat the last of them, whatever stands there: attention reads more pages than it needs.
+    """
+    columns = torch.arange(cfg.PAGES_PER_USER).minimum(last_pages(counts).unsqueeze(1))
+    return torch.where(counts.unsqueeze(1) > 0, page_table.gather(1, columns), 0)
+
+
+def pages_of_groups(page_table, user, end):
+    """[USER_GROUPS, PAGES_PER_USER]: the pages of a user's `end` tokens for the chips that attend for it, spare pages for the others."""
+    spare = torch.arange(cfg.PAGES_PER_GROUP, cfg.PAGES_PER_GROUP + cfg.PAGES_PER_USER)
     pages = spare.repeat(cfg.USER_GROUPS, 1)
-    pages[user // cfg.USERS_PER_GROUP] = page_table[user]
+    pages[user // cfg.USERS_PER_GROUP] = own_pages(page_table[user : user + 1], torch.tensor([end]))
     return pages.to(torch.int32)
 
 
-def prefill_page_table(page_table, user):
-    """All pages of a user, padded to the multiple of 8 that attention wants: positions in the padding are never seen."""
-    return F.pad(pages_of_groups(page_table, user), (0, -cfg.PAGES_PER_USER % 8))
+def prefill_page_table(page_table, user, end):
+    """The pages that a chunk attends to, padded to the multiple of 8 that attention wants: positions in the padding are never seen."""
+    return F.pad(pages_of_groups(page_table, user, end), (0, -cfg.PAGES_PER_USER % 8))
 
 
-def pages_of_chunk(page_table, user, start, length):
-    """The pages of a chunk, [USER_GROUPS, pages]; -1, which is skipped, where padding reaches beyond the last page."""
-    first, count = start // cfg.PAGE_SIZE, -(-length // cfg.PAGE_SIZE)
-    pages = pages_of_groups(page_table, user)[:, first : first + count]
-    return F.pad(pages, (0, count - pages.shape[1]), value=-1)
+def pages_of_chunk(page_table, user, start, length, end, cached):
+    """The pages that a chunk writes, [USER_GROUPS, pages]; -1, which is skipped, for those full of `cached` tokens and behind the last token."""
+    columns = torch.arange(start // cfg.PAGE_SIZE, -(-(start + length) // cfg.PAGE_SIZE))
+    written = (columns >= cached // cfg.PAGE_SIZE) & (columns * cfg.PAGE_SIZE < end)
+    return torch.where(
+        written, pages_of_groups(page_table, user, end)[:, columns.clamp(max=cfg.PAGES_PER_USER - 1)], -1
+    )
 
 
 def rows_of_pages(page_table, kv_heads):

@@ -6,13 +6,19 @@ from . import model_config as cfg
 
 
 class LmHead:
-    """lm_head."""
+    """lm_head.
+
+    weight: [5120, 4748] bfloat8_b, outputs split over mesh axes 0 and 1
+    """
 
     def __init__(self, mesh_device, weights):
         self.weight = weights.linear("weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X4992)
 
     def decode_forward(self, hidden_states):
-        """One token for every user."""
+        """One token for every user.
+
+        hidden_states: [1, 1, 32, 5120] bfloat16
+        """
         lm_head = ttnn.linear(
             hidden_states,
             self.weight,
@@ -24,7 +30,10 @@ class LmHead:
         return lm_head
 
     def prefill_forward(self, hidden_states):
-        """A chunk of one user's prompt."""
+        """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, 32, 5120] bfloat16
+        """
         lm_head = ttnn.linear(
             hidden_states,
             self.weight,

@@ -5,6 +5,8 @@ import ttnn
 from . import model_config as cfg
 
 TRACE_REGION_BYTES = 64 << 20  # DRAM of a chip for captured traces: room for a decode step and sampling
+# L1 of a core for the semaphores of collectives. Without it ttnn puts them where a tensor lay that an operation may still read, and zeroes them.
+L1_SMALL_BYTES = 8192
 
 
 def to_mesh(mesh_device, tensor, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG):
@@ -47,13 +49,13 @@ def _both_on_one(mesh_dims):
 
 def open_mesh():
     """Open the mesh of this package, with the fabric its collectives need."""
-    if cfg.MESH_SHAPE != (1, 1):
-        ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D_RING if cfg.RING else ttnn.FabricConfig.FABRIC_1D)
-    return ttnn.open_mesh_device(ttnn.MeshShape(*cfg.MESH_SHAPE), trace_region_size=TRACE_REGION_BYTES)
+    ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D_RING if cfg.RING else ttnn.FabricConfig.FABRIC_1D)
+    return ttnn.open_mesh_device(
+        ttnn.MeshShape(*cfg.MESH_SHAPE), l1_small_size=L1_SMALL_BYTES, trace_region_size=TRACE_REGION_BYTES
+    )
 
 
 def close_mesh(mesh_device):
     """Close what `open_mesh` opened."""
     ttnn.close_mesh_device(mesh_device)
-    if cfg.MESH_SHAPE != (1, 1):
-        ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)
+    ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)

@@ -16,8 +16,7 @@ class PagePool:
     """
 
     def __init__(self):
-        users = min(cfg.BATCH, cfg.USERS_PER_GROUP)
-        self.free = [list(range(users * cfg.PAGES_PER_USER)) for _ in range(cfg.USER_GROUPS)]
+        self.free = [list(range(cfg.PAGES_PER_GROUP)) for _ in range(cfg.USER_GROUPS)]
         self.held = {}
         self.table = torch.zeros(cfg.BATCH, cfg.PAGES_PER_USER, dtype=torch.int32)
 

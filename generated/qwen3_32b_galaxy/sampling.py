@@ -13,7 +13,13 @@ class Sampler:
         self.first_token = weights.first_token(width=4748, mesh_dims=(3, 3))
 
     def sample_forward(self, logits, k, p, inverse_temperature):
-        """A token for every row of logits."""
+        """A token for every row of logits.
+
+        logits: [1, 1, 32, 4748] bfloat16, dim 3 split over mesh axes 0 and 1
+        k: [32] uint32
+        p: [32] bfloat16
+        inverse_temperature: [32] bfloat16
+        """
         logits = ttnn.to_memory_config(logits, ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 32, 4748]
         logits = ttnn.pad(
             logits, [1, 1, 32, 8192], [0, 0, 0, 0], -3e38, memory_config=ttnn.DRAM_MEMORY_CONFIG

@@ -82,7 +82,7 @@ def run(options):
             print(f"\n> {text}\n{tokenizer.decode(answer, skip_special_tokens=True)}")
         print(f"\n{clock}")
         if backend != CARD:
-            print("times of the emulator: no measure of the hardware")
+            print(f"times of the {backend}: no measure of the hardware")
     return 0
 
 

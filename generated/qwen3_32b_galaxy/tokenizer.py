@@ -21,7 +21,7 @@ def load_tokenizer(path):
             return AutoTokenizer.from_pretrained(folder, gguf_file=gguf[0].name)
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:
-        raise NoTokenizer(f"no tokenizer in {folder}: {str(error).strip().splitlines()[0]}") from error
+        raise NoTokenizer(f"no tokenizer in {folder}: {' '.join(str(error).split())}") from error
 
 
 def encode(tokenizer, prompt, chat=True):

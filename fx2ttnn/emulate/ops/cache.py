@@ -8,8 +8,10 @@ import torch
 
 from fx2ttnn.emulate.chips import common_chips, on_chips
 from fx2ttnn.emulate.registry import emulates
-from fx2ttnn.emulate.rounding import round_to
+from fx2ttnn.emulate.rounding import pack
 from fx2ttnn.emulate.tensor import EmulationError, Numbers
+
+TILE = 32  # rows
 
 
 @emulates("ttnn.experimental.paged_update_cache", raw=True, inplace=("cache_tensor",))
@@ -87,7 +89,7 @@ def fill_cache(cache: Numbers, input: Numbers, batch_index: int, *, update_idx: 
 
 def _rounded(x: Numbers, cache: Numbers) -> torch.Tensor:
     """The numbers of `x` in the cache's data type."""
-    return x.value if x.dtype == cache.dtype else round_to(x.value, cache.dtype)
+    return x.value if x.dtype == cache.dtype else pack(x.value, cache.dtype)
 
 
 def _write(
@@ -119,4 +121,16 @@ def _write(
         raise EmulationError(
             f"a write to block {int(block.max())} or {int(block.min())} of {value.shape[2]} blocks of {size}"
         )
+    if table is not None and users > 1:
+        _check_tiles(torch.stack([row, col, block, offset // TILE], dim=-1), user)
     value[row, col, block, :, offset] = x[row, col, user, :, token]
+
+
+def _check_tiles(tiles: torch.Tensor, user: torch.Tensor) -> None:
+    """An error where two users write one tile [n, 4] of the cache: the kernels read, change and write whole tiles."""
+    pairs = torch.cat([tiles, user[:, None]], dim=-1).unique(dim=0)
+    _, number = pairs[:, :-1].unique(dim=0, return_counts=True)
+    if (number > 1).any():
+        raise EmulationError(
+            "two users write into one tile of a page in one update: on a card, one of the writes is lost"
+        )

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from fx2ttnn.emulate import rounding
 from fx2ttnn.emulate.chips import align, own_dim
+from fx2ttnn.emulate.matrix_unit import bfloat16_times, to_multiples
 from fx2ttnn.emulate.registry import emulates
-from fx2ttnn.emulate.tensor import EmulationError
+from fx2ttnn.emulate.rounding import pack, to_bits
+from fx2ttnn.emulate.tensor import EmulationError, Numbers
 
 Unary = Callable[[torch.Tensor], torch.Tensor]
 
@@ -48,6 +51,8 @@ BINARY: dict[str, Callable[[Any, Any], torch.Tensor]] = {
     "remainder": torch.remainder,
 }
 
+_SIXTEEN_BITS = {"BFLOAT16", "BFLOAT8_B", "BFLOAT4_B"}
+
 # The names that ttnn's own activation types and strings have beyond those of its operations.
 _ACTIVATIONS: dict[str, Unary] = {
     **UNARY,
@@ -81,10 +86,10 @@ def _all(x: Any, activations: Any) -> Any:
 
 
 def _unary(function: Unary) -> Callable[..., torch.Tensor]:
-    return lambda input_tensor: function(input_tensor)
+    return lambda input_tensor: of_vector_unit(function(as_float(input_tensor)), {input_tensor.dtype})
 
 
-def _binary(function: Callable[[Any, Any], torch.Tensor]) -> Callable[..., torch.Tensor]:
+def _binary(name: str) -> Callable[..., torch.Tensor]:
     def emulation(
         input_tensor_a: Any = None,
         input_tensor_b: Any = None,
@@ -98,22 +103,60 @@ def _binary(function: Callable[[Any, Any], torch.Tensor]) -> Callable[..., torch
         input_tensor_a_activations: Any = None,
         input_tensor_b_activations: Any = None,
     ) -> torch.Tensor:
-        a = input_tensor if input_tensor_a is None else input_tensor_a
-        b = next(x for x in (input_tensor_b, exponent, input_b, value) if x is not None)
-        a, b = align(a, b)
-        out = function(_all(a, input_tensor_a_activations), _all(b, input_tensor_b_activations))
+        first = input_tensor if input_tensor_a is None else input_tensor_a
+        second = next(x for x in (input_tensor_b, exponent, input_b, value) if x is not None)
+        a, b = align(*(as_float(x) if isinstance(x, Numbers) else x for x in (first, second)))
+        a = _activated(a, input_tensor_a_activations, first)
+        b = _activated(b, input_tensor_b_activations, second)
+        out = as_kernels_do(name, a, b, {x.dtype for x in (first, second) if isinstance(x, Numbers)})
         out = {None: out, "floor": torch.floor(out), "trunc": torch.trunc(out)}[rounding_mode] if rounding_mode else out
         return _all(out, activations)
 
     return emulation
 
 
+def as_float(x: Numbers) -> torch.Tensor:
+    """The numbers as float32; integers as they are."""
+    return x.value.float() if x.value.is_floating_point() else x.value
+
+
+def _activated(x: Any, activations: Any, operand: Any) -> Any:
+    """`x`, the numbers of `operand`, behind its activations: the kernel packs them in the operand's own type."""
+    if not activations or rounding.PLAIN or not isinstance(operand, Numbers):
+        return _all(x, activations)
+    return pack(of_vector_unit(_all(x, activations), {operand.dtype}), operand.dtype).float()
+
+
+def of_vector_unit(x: torch.Tensor, dtypes: set[str]) -> torch.Tensor:
+    """What the vector unit leaves of a result: bfloat16 where no operand is wider."""
+    return to_bits(x, 8) if x.dtype == torch.float32 and dtypes <= _SIXTEEN_BITS and not rounding.PLAIN else x
+
+
+def as_kernels_do(name: str, a: Any, b: Any, dtypes: set[str]) -> torch.Tensor:
+    """Sums, differences and products of 16 bits and fewer as the kernels make them; all else as torch does.
+
+    The matrix unit adds what it has aligned to 11 bits, and multiplies a bfloat8_b operand in two passes, each rounded to
+    bfloat16. The product of two bfloat16 tensors is the vector unit's, which rounds to even.
+    """
+    if rounding.PLAIN or name not in ("add", "subtract", "multiply") or not dtypes <= _SIXTEEN_BITS:
+        return BINARY[name](a, b)
+    a, b = (x if isinstance(x, torch.Tensor) else torch.tensor(float(x)).bfloat16().float() for x in (a, b))
+    if name == "multiply" and dtypes == {"BFLOAT16"}:
+        return (a * b).bfloat16().float()
+    if name == "multiply":
+        a, b = torch.broadcast_tensors(a, b)
+        return bfloat16_times(a, b)
+    larger = torch.maximum(a.abs(), b.abs())
+    first, second = to_multiples(a, larger), to_multiples(b, larger)
+    return to_bits(first + second if name == "add" else first - second, 8)
+
+
 for _name, _function in UNARY.items():
-    emulates(f"ttnn.{_name}")(_unary(_function))
-for _name, _of_two in BINARY.items():
-    emulates(f"ttnn.{_name}")(_binary(_of_two))
+    emulates(f"ttnn.{_name}", raw=True)(_unary(_function))
+for _name in BINARY:
+    emulates(f"ttnn.{_name}", raw=True)(_binary(_name))
 for _name, _of in {"add_": "add", "subtract_": "subtract", "multiply_": "multiply", "divide_": "div"}.items():
-    emulates(f"ttnn.{_name}", inplace=("input_tensor_a",))(_binary(BINARY[_of]))
+    emulates(f"ttnn.{_name}", raw=True, inplace=("input_tensor_a",))(_binary(_of))
 
 
 @emulates("ttnn.gelu")

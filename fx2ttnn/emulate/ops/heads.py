@@ -66,9 +66,9 @@ def create_heads(
 
 @emulates("ttnn.experimental.nlp_concat_heads_decode", moves=True)
 def concat_heads_decode(input_tensor: torch.Tensor, *, num_heads: int, real: Any) -> torch.Tensor:
-    """[1, B, h padded, d] -> [1, 1, 32, heads * d]: ttnn always counts 32 users; those behind B are zeros."""
+    """[1, B, h padded, d] -> [1, 1, 32, heads * d]: ttnn always counts 32 users; nobody writes those behind B."""
     out = input_tensor[:, :, :, None, :, :num_heads].flatten(-2)
-    return functional.pad(out, (0, 0, 0, real.shape[2] - out.shape[-2]))
+    return functional.pad(out, (0, 0, 0, real.shape[2] - out.shape[-2]), value=float("nan"))
 
 
 @emulates("ttnn.experimental.nlp_concat_heads", moves=True)

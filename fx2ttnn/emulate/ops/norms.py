@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from fx2ttnn.emulate.chips import LEAD, common_chips
 from fx2ttnn.emulate.registry import emulates
-from fx2ttnn.emulate.rounding import round_to
+from fx2ttnn.emulate.rounding import pack
 from fx2ttnn.emulate.tensor import Numbers
 
 TILE = 32
@@ -62,7 +62,7 @@ def _with_residual(x: Numbers, residual: Numbers | None) -> torch.Tensor:
     """
     if residual is None:
         return x.value.float()
-    total = round_to(x.value.float() + residual.value.float(), x.dtype)
+    total = pack(x.value.float() + residual.value.float(), x.dtype)
     if x.spec.memory_config.is_sharded():
         x.writable(common_chips(total)).copy_(total)
     return total.float()

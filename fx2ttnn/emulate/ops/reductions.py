@@ -74,14 +74,44 @@ def sort(input_tensor: torch.Tensor, dim: int = -1, descending: bool = False) ->
     return found.values, found.indices
 
 
-_CHANCE = torch.Generator()  # as the chip's, it goes on where the last draw ended unless a seed is given
+class Chance:
+    """A generator of random numbers for each user's core, which goes on where its last draw ended unless it is seeded."""
+
+    KEPT = 2**32 - 1  # a seed that leaves the generator as it is
+
+    def __init__(self) -> None:
+        self._users: dict[int, torch.Generator] = {}
+
+    def seed(self, user: int, seed: int) -> None:
+        if seed != self.KEPT:
+            self._of(user).manual_seed(seed)
+
+    def draw(self, users: int) -> torch.Tensor:
+        """A number from 0 to 1 for each of so many users."""
+        return torch.cat([torch.rand(1, generator=self._of(user)) for user in range(users)])
+
+    def _of(self, user: int) -> torch.Generator:
+        if user not in self._users:
+            self._users[user] = torch.Generator().manual_seed(user)
+        return self._users[user]
+
+
+USERS = 32  # that one call samples for, each on a core of its own
+CHANCE = Chance()
 
 
 @emulates("ttnn.manual_seed", raw=True)
 def manual_seed(seeds: Any, *, user_ids: Any = None, real: Any) -> torch.Tensor:
-    """Starts the random numbers anew. The result has no meaning."""
-    _CHANCE.manual_seed(seeds if isinstance(seeds, int) else hash(tuple(seeds.value.flatten().tolist())))
+    """Starts the random numbers of some users anew, or of all. The result has no meaning."""
+    users = list(range(USERS)) if user_ids is None else _listed(user_ids)
+    for user, seed in zip(users, [seeds] * len(users) if isinstance(seeds, int) else _listed(seeds), strict=False):
+        CHANCE.seed(user, seed)
     return torch.zeros(1, 1, *real.shape)
+
+
+def _listed(numbers: Any) -> list[int]:
+    """An integer, or those of a tensor that is the same on all chips."""
+    return [numbers] if isinstance(numbers, int) else numbers.value[0, 0].flatten().tolist()
 
 
 @emulates("ttnn.sampling")
@@ -95,7 +125,8 @@ def sampling(
 ) -> torch.Tensor:
     """One of the top k within the mass p for each user: values [1, 1, B, W] -> [1, 1, 1, B].
 
-    A user's random number is the same on all chips. The chip draws other numbers from the same distribution.
+    A user's random number is the same on all chips. The chip draws other numbers from the same distribution. `seed` is one for
+    all users, who then draw the same number; 0 is none.
     """
     inputs = (input_values_tensor, input_indices_tensor, k, p, temp)
     values, indices, k, p, temp = (on_chips(x, common_chips(*inputs)) for x in inputs)
@@ -105,8 +136,10 @@ def sampling(
     probabilities = torch.softmax(kept, dim=-1)
     before = probabilities.cumsum(-1) - probabilities
     mass = probabilities.masked_fill((before > p[..., None]) | (rank >= k[..., None]), 0).cumsum(-1)
-    if seed is not None:
-        _CHANCE.manual_seed(seed)
-    drawn = torch.rand(values.shape[-2], generator=_CHANCE)[:, None] * mass[..., -1:]
+    users = values.shape[-2]
+    if seed:
+        for user in range(users):
+            CHANCE.seed(user, seed)
+    drawn = CHANCE.draw(users)[:, None] * mass[..., -1:]
     chosen = order.indices.gather(-1, (mass[..., :-1] <= drawn).sum(-1, keepdim=True))
     return indices[:, :, 0, 0].gather(-1, chosen).transpose(-1, -2)[:, :, None, None]

@@ -195,15 +195,15 @@ def from_device(tensor: EmulatedTensor, *args: Any, run_real: Callable[..., Any]
     return host
 
 
-@emulates("ttnn.copy_host_to_device_tensor", moves=True, host=True, inplace=("device_tensor",))
-def copy_host_to_device_tensor(host_tensor: torch.Tensor, device_tensor: torch.Tensor) -> torch.Tensor:
-    return host_tensor
+@emulates("ttnn.copy_host_to_device_tensor", raw=True, moves=True, host=True, inplace=("device_tensor",))
+def copy_host_to_device_tensor(host_tensor: Numbers, device_tensor: Numbers) -> torch.Tensor:
+    return host_tensor.value
 
 
-@emulates("ttnn.copy", moves=True, inplace=("input_b",))
-def copy(input_a: torch.Tensor, input_b: torch.Tensor) -> torch.Tensor:
-    """Writes the first tensor into the second."""
-    return input_a
+@emulates("ttnn.copy", raw=True, moves=True, inplace=("input_b",))
+def copy(input_a: Numbers, input_b: Numbers) -> torch.Tensor:
+    """Writes the first tensor into the second, whatever that holds."""
+    return input_a.value
 
 
 @emulates("ttnn.deallocate", raw=True, inplace=("tensor",))

@@ -7,7 +7,12 @@ from . import model_config as cfg
 
 
 class Qwen3MLP:
-    """model.layers.N.mlp."""
+    """model.layers.N.mlp.
+
+    gate_proj: [5120, 800] bfloat8_b, outputs split over mesh axes 0 and 1
+    up_proj: [5120, 800] bfloat8_b, outputs split over mesh axes 0 and 1
+    down_proj: [800, 5120] bfloat8_b, inputs split over mesh axes 0 and 1
+    """
 
     def __init__(self, mesh_device, weights):
         self.gate_proj = weights.linear(
@@ -21,7 +26,10 @@ class Qwen3MLP:
         )
 
     def decode_forward(self, hidden_states):
-        """One token for every user."""
+        """One token for every user.
+
+        hidden_states: [1, 1, 32, 5120] bfloat16
+        """
         gate = ttnn.linear(
             hidden_states,
             self.gate_proj,
@@ -56,7 +64,10 @@ class Qwen3MLP:
         return down
 
     def prefill_forward(self, hidden_states):
-        """A chunk of one user's prompt."""
+        """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, seq_len, 5120] bfloat16
+        """
         seq_len = hidden_states.shape[2]
         gate = ttnn.linear(
             hidden_states,

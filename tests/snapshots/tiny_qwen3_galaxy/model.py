@@ -75,12 +75,14 @@ class Qwen3ForCausalLM:
             ),
         }
 
-    def prepare_prefill_inputs(self, tokens, start, user, page_table):
+    def prepare_prefill_inputs(self, tokens, start, user, page_table, cached=0):
         """Put a chunk's inputs on the mesh: token ids [tokens] that begin at position `start` of a user's prompt, page table [users, pages].
 
-        `start` is a multiple of the chunk's length; the cache holds the tokens before it.
+        `start` is a multiple of the chunk's length; the cache holds the tokens before it. Pages that are full of the prompt's first
+        `cached` tokens are not written, nor are those behind its last token, whatever the page table has there.
         """
         length = prefill_length(tokens.numel())
+        end = start + tokens.numel()
         return {
             "position_ids": to_mesh(
                 self.mesh_device, prefill_positions(start, length), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
@@ -90,13 +92,17 @@ class Qwen3ForCausalLM:
             ),
             "chunk_page_table": to_mesh(
                 self.mesh_device,
-                pages_of_chunk(page_table, user, start, length),
+                pages_of_chunk(page_table, user, start, length, end, cached),
                 (None, 0),
                 ttnn.int32,
                 ttnn.ROW_MAJOR_LAYOUT,
             ),
             "page_table": to_mesh(
-                self.mesh_device, prefill_page_table(page_table, user), (None, 0), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
+                self.mesh_device,
+                prefill_page_table(page_table, user, end),
+                (None, 0),
+                ttnn.int32,
+                ttnn.ROW_MAJOR_LAYOUT,
             ),
             "chunk_start": to_mesh(
                 self.mesh_device, torch.tensor([start]), (None, None), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT

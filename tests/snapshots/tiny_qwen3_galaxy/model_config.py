@@ -17,9 +17,14 @@ PAGE_SIZE = 64  # tokens of a page of the KV cache
 PAGES_PER_USER = 64
 USER_GROUPS = 4  # groups of chips, each of which attends for its own users
 USERS_PER_GROUP = 8
+PAGES_PER_GROUP = 512  # pages of its users; where there are several groups, spare pages follow
 PREFILL_LENGTHS = (128, 2048)  # tokens of a chunk of a prompt; shorter ones are padded, longer ones split
 NUM_LAYERS = 64
 VOCAB_SIZE = 16384
+NORM_EPS = 1e-06
+NUM_HEADS = 8  # of queries, on one chip
+NUM_KV_HEADS = 1  # of keys and values, on one chip
+ATTENTION_SCALE = 0.0883883461356163  # of query x key
 
 PRECISION = "performance"
 PCC = 0.99  # every module against Hugging Face's in float32
@@ -38,11 +43,14 @@ def sharded(kind, buffer, shard, rectangles):
     return ttnn.MemoryConfig(kind, buffer, spec)
 
 
+ATTENTION_128 = ttnn.SDPAProgramConfig(
+    compute_with_storage_grid_size=(8, 9), q_chunk_size=0, k_chunk_size=0, exp_approx_mode=False
+)
 COMPUTE_HIFI2 = ttnn.WormholeComputeKernelConfig(
     math_fidelity=ttnn.MathFidelity.HiFi2, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
 )
-COMPUTE_HIFI4 = ttnn.WormholeComputeKernelConfig(
-    math_fidelity=ttnn.MathFidelity.HiFi4, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
+COMPUTE_HIFI3 = ttnn.WormholeComputeKernelConfig(
+    math_fidelity=ttnn.MathFidelity.HiFi3, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
 )
 DRAM_1024X1536 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1024, 128), [((0, 0), (11, 0))])
 DRAM_1280X1536 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1280, 128), [((0, 0), (11, 0))])

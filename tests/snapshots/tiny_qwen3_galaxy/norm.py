@@ -7,75 +7,89 @@ from . import model_config as cfg
 
 
 class Qwen3RMSNorm:
-    """model.layers.N.input_layernorm."""
+    """model.layers.N.input_layernorm.
+
+    weight: [40, 32] bfloat16, dim 2 split over mesh axis 1
+    """
 
     def __init__(self, mesh_device, weights):
         self.weight = weights.norm("weight", mesh_dims=(None, 2))
 
     def decode_forward(self, hidden_states):
-        """One token for every user."""
+        """One token for every user.
+
+        hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
+        """
         stats = ttnn.rms_norm_pre_all_gather(
-            hidden_states, program_config=cfg.RMS_NORM_1280, compute_kernel_config=cfg.COMPUTE_HIFI4
+            hidden_states, program_config=cfg.RMS_NORM_1280, compute_kernel_config=cfg.COMPUTE_HIFI3
         )  # [1, 1, 32, 32]
-        stats = ccl.all_gather(
-            stats, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_128_ON_1X1, num_links=1
-        )  # [1, 1, 32, 128]
+        stats = ccl.all_gather(stats, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_128_ON_1X1)  # [1, 1, 32, 128]
         hidden_states = ttnn.rms_norm_post_all_gather(
             hidden_states,
             stats,
-            epsilon=1e-06,
+            epsilon=cfg.NORM_EPS,
             weight=self.weight,
             program_config=cfg.RMS_NORM_1280,
             memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, 32, 1280]
         return hidden_states
 
     def prefill_forward(self, hidden_states):
-        """A chunk of one user's prompt."""
+        """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, seq_len, 1280] bfloat16, dim 3 split over mesh axis 1
+        """
         stats = ttnn.rms_norm_pre_all_gather(
             hidden_states,
             dtype=ttnn.bfloat16,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, seq_len, 32]
-        stats = ccl.all_gather(
-            stats, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG, num_links=1
-        )  # [1, 1, seq_len, 128]
+        stats = ccl.all_gather(stats, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 128]
         hidden_states = ttnn.rms_norm_post_all_gather(
             hidden_states,
             stats,
-            epsilon=1e-06,
+            epsilon=cfg.NORM_EPS,
             weight=self.weight,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, seq_len, 1280]
         return hidden_states
 
 
 class Qwen3RMSNormGathered:
-    """model.layers.N.post_attention_layernorm."""
+    """model.layers.N.post_attention_layernorm.
+
+    weight: [160, 32] bfloat16
+    """
 
     def __init__(self, mesh_device, weights):
         self.weight = weights.norm("weight")
 
     def decode_forward(self, hidden_states):
-        """One token for every user."""
+        """One token for every user.
+
+        hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
+        """
         hidden_states = ccl.all_gather(
             hidden_states, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4
         )  # [1, 1, 32, 5120]
         hidden_states = ttnn.rms_norm(
             hidden_states,
-            epsilon=1e-06,
+            epsilon=cfg.NORM_EPS,
             weight=self.weight,
             program_config=cfg.RMS_NORM_5120,
             memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, 32, 5120]
         return hidden_states
 
     def prefill_forward(self, hidden_states):
-        """A chunk of one user's prompt."""
+        """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, seq_len, 1280] bfloat16, dim 3 split over mesh axis 1
+        """
         hidden_states = ccl.all_gather(
             hidden_states, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # [1, 1, seq_len, 5120]
@@ -83,9 +97,9 @@ class Qwen3RMSNormGathered:
         weight = ttnn.to_layout(weight, ttnn.TILE_LAYOUT)  # [1, 1, 1, 5120]
         hidden_states = ttnn.rms_norm(
             hidden_states,
-            epsilon=1e-06,
+            epsilon=cfg.NORM_EPS,
             weight=weight,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
-            compute_kernel_config=cfg.COMPUTE_HIFI4,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, seq_len, 5120]
         return hidden_states

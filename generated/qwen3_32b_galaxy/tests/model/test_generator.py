@@ -101,15 +101,76 @@ def test_sampling(generator, prompts):
 
 def test_decode_alone(generator, prompts, written):
     """A prompt whose tokens went through the decode step one at a time leaves the same logits behind."""
-    prompt = prompts[0]
     generator.reset()
-    table = generator.model.page_table()[:1]
-    for position, token in enumerate(prompt):
-        logits = generator.decode_forward(
-            torch.tensor([token]), torch.tensor([position]), page_table=table, kv_cache=generator.kv_cache
-        )
-    assert_pcc(logits[0, 0], written[1][0][0], cfg.PCC)
-    assert len(decode_alone(generator, [prompt], 2)[0]) in (1, 2)
+    assert_pcc(_decode(generator, prompts[0], generator.kv_cache), written[1][0][0], cfg.PCC)
+    assert len(decode_alone(generator, prompts[:1], 2)[0]) in (1, 2)
+
+
+def test_two_caches(generator, prompts, written):
+    """Steps on one cache, on another and again on the first: none is replayed from a trace that holds the other cache."""
+    first, second = prompts[0], prompts[-1]
+    generator.loop.release()  # nothing may be allocated beside a trace
+    caches = generator.kv_cache, generator.model.allocate_kv_cache()
+    generator.reset()
+    _decode(generator, first[:-1], caches[0])
+    assert_pcc(_decode(generator, second, caches[1]), written[1][-1][0], cfg.PCC)
+    assert_pcc(_decode(generator, first[-1:], caches[0], start=len(first) - 1), written[1][0][0], cfg.PCC)
+
+
+def test_pages_behind_a_prompt(generator, prompts, written):
+    """Another user's next token stays as it was, whatever a prompt's row of the page table has behind its own page: 0, a page of that user's, -1."""
+    first, second, cache = (
+        [3] * min(100, cfg.MAX_SEQ_LEN - 1, (cfg.PAGES_PER_GROUP - 1) * cfg.PAGE_SIZE - 1),
+        prompts[0],
+        generator.kv_cache,
+    )
+    count = -(-(len(first) + 1) // cfg.PAGE_SIZE)
+    held, own = list(range(count)), count
+
+    def prefill(prompt, pages):
+        return generator.prefill_forward([prompt], page_table=[pages], kv_cache=cache, prompt_lens=[len(prompt)])[0, 0]
+
+    def step(prompt, pages):
+        return generator.decode_forward([7], [len(prompt)], page_table=[pages], kv_cache=cache)[0, 0]
+
+    prefill(first, held)
+    before = step(first, held)
+    for behind in (0, held[-1], -1):
+        row = [own] + [behind] * cfg.PAGES_PER_USER
+        assert_pcc(prefill(second, row), written[1][0][0], cfg.PCC)
+        alone = step(second, row)
+        assert torch.equal(step(first, [*held, behind]), before)
+        assert torch.equal(step(second, row), alone)
+
+
+def test_cached_prompt(generator):
+    """With its first tokens in the cache, up to all, a prompt gives the same; whole pages of them are not written: other tokens there change nothing."""
+    torch.manual_seed(3)
+    prompt = torch.randint(0, cfg.VOCAB_SIZE, (min(200, cfg.MAX_SEQ_LEN),)).tolist()
+    place = {
+        "page_table": generator.model.page_table()[:1],
+        "kv_cache": generator.kv_cache,
+        "prompt_lens": [len(prompt)],
+    }
+    whole = generator.prefill_forward([prompt], **place)
+    for start in {len(prompt) // cfg.PAGE_SIZE * cfg.PAGE_SIZE, len(prompt)}:
+        unread = min(start, len(prompt) - 1) // cfg.PAGE_SIZE * cfg.PAGE_SIZE
+        found = generator.prefill_forward([[0] * unread + prompt[unread:]], **place, start_pos=[start])
+        assert torch.equal(found, whole), start
+
+
+def test_refused(generator, prompts):
+    """A ValueError that says what is wanted, before anything is run."""
+    place = {"page_table": generator.model.page_table()[:1], "kv_cache": generator.kv_cache}
+    for prompt, count in (([], 0), ([3], 0), ([3], 2), ([cfg.VOCAB_SIZE], 1)):
+        with pytest.raises(ValueError, match="prompt 0 has"):
+            generator.prefill_forward([prompt], **place, prompt_lens=[count])
+    with pytest.raises(ValueError, match="users"):
+        generator.decode_forward([3] * (cfg.BATCH + 1), [0] * (cfg.BATCH + 1), **place)
+    with pytest.raises(ValueError, match="positions are"):
+        generator.decode_forward([3], [cfg.MAX_SEQ_LEN], **place)
+    with pytest.raises(ValueError, match="1 entries for 2 prompts"):
+        generator.generate([[3], [4]], 1, temperature=[1.0])
 
 
 def test_chunks():
@@ -135,6 +196,16 @@ def test_pages():
     assert len(pool.held[0]) == 1 and set(pool.table[0].tolist()) == set(pool.held[0])
     with pytest.raises((OutOfPages, ValueError)):
         pool.join(0, 1)
+
+
+def _decode(generator, tokens, kv_cache, start=0):
+    """Logits behind tokens that go through the decode step one at a time, from position `start` on, [VOCAB_SIZE]."""
+    table = generator.model.page_table()[:1]
+    for position, token in enumerate(tokens, start):
+        logits = generator.decode_forward(
+            torch.tensor([token]), torch.tensor([position]), page_table=table, kv_cache=kv_cache
+        )
+    return logits[0, 0]
 
 
 def _hugging_face(reference, tokens):

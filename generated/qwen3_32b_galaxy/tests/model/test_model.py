@@ -1,10 +1,52 @@
 """The model, token ids to logits, against Hugging Face's: decode steps through the paged cache, prompts, and prompts in chunks."""
 
 import torch
+import ttnn
 
 from ... import model_config as cfg
 from ...model import Qwen3ForCausalLM
 from ..pcc import assert_pcc
+
+# Types of the tensors that each class places on the mesh, as planned.
+PLACED = {
+    "Qwen3RotaryEmbedding": {
+        "cos": ttnn.bfloat16,
+        "sin": ttnn.bfloat16,
+    },
+    "EmbedTokens": {
+        "weight": ttnn.bfloat16,
+    },
+    "Qwen3RMSNorm": {
+        "weight": ttnn.bfloat16,
+    },
+    "Qwen3Attention": {
+        "qkv_proj": ttnn.bfloat8_b,
+        "q_norm": ttnn.bfloat16,
+        "k_norm": ttnn.bfloat16,
+        "o_proj": ttnn.bfloat8_b,
+        "first_user": ttnn.int32,
+    },
+    "Qwen3RMSNormGathered": {
+        "weight": ttnn.bfloat16,
+    },
+    "Qwen3MLP": {
+        "gate_proj": ttnn.bfloat8_b,
+        "up_proj": ttnn.bfloat8_b,
+        "down_proj": ttnn.bfloat8_b,
+    },
+    "LmHead": {
+        "weight": ttnn.bfloat8_b,
+    },
+}
+
+
+def test_types(mesh_device, reference):
+    """Weights and caches have the types that are planned for them: one layer alone may be near enough with others."""
+    model, found = _model(mesh_device, reference), {}
+    for name, attribute, dtype in _placed(model):
+        found.setdefault(name, {})[attribute] = dtype
+    assert found == PLACED
+    assert {cache.dtype for pair in model.allocate_kv_cache() for cache in pair} == {ttnn.bfloat8_b}
 
 
 def test_decode(mesh_device, reference):
@@ -40,7 +82,7 @@ def test_prefill_in_chunks(mesh_device, reference):
 
 
 def test_decode_after_prefill(mesh_device, reference):
-    """A decode step of one user behind its prompt, the others idle; twice the same gives the same."""
+    """A decode step of one user behind its prompt; twice the same gives the same. The others are idle: nothing is known of their rows."""
     model = _model(mesh_device, reference)
     prompt = reference.prompts[0]
     kv_cache = model.allocate_kv_cache()
@@ -48,13 +90,25 @@ def test_decode_after_prefill(mesh_device, reference):
     tokens, positions = torch.zeros(cfg.BATCH, dtype=torch.int64), torch.full((cfg.BATCH,), -1)
     tokens[reference.user], positions[reference.user] = prompt.tokens[-1], prompt.count - 1
     inputs = model.prepare_decode_inputs(tokens, positions, reference.page_table)
-    first, again = (model.read_logits(model.decode_forward(**inputs, kv_cache=kv_cache)) for _ in range(2))
-    assert_pcc(first[reference.user], prompt.logits, cfg.PCC)
+    first, again = (
+        model.read_logits(model.decode_forward(**inputs, kv_cache=kv_cache))[reference.user] for _ in range(2)
+    )
+    assert_pcc(first, prompt.logits, cfg.PCC)
     assert torch.equal(first, again)
 
 
 def _model(mesh_device, reference):
     return Qwen3ForCausalLM(mesh_device, reference.weights(mesh_device), num_layers=reference.num_layers)
+
+
+def _placed(module):
+    """(class, attribute, type) of every tensor of a module and of those in it."""
+    for attribute, held in vars(module).items():
+        for part in held if isinstance(held, list) else [held]:
+            if hasattr(part, "dtype"):
+                yield type(module).__name__, attribute, part.dtype
+            elif hasattr(part, "decode_forward"):
+                yield from _placed(part)
 
 
 def _prefill(model, reference, kv_cache, tokens, start):

@@ -45,6 +45,7 @@ def test_qwen3_attention_decode(mesh_device, reference):
             mesh_device, decode_rows(reference.page_table, 0), (None, 0), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
         )
         output = module.decode_forward(hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table)
+        assert output.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : cfg.BATCH],
             step.after["model.layers.0.self_attn"][0],
@@ -71,14 +72,14 @@ def test_qwen3_attention_prefill(mesh_device, reference):
         )
         chunk_page_table = to_mesh(
             mesh_device,
-            pages_of_chunk(reference.page_table, reference.user, 0, prompt.length),
+            pages_of_chunk(reference.page_table, reference.user, 0, prompt.length, prompt.count, 0),
             (None, 0),
             ttnn.int32,
             ttnn.ROW_MAJOR_LAYOUT,
         )
         page_table = to_mesh(
             mesh_device,
-            prefill_page_table(reference.page_table, reference.user),
+            prefill_page_table(reference.page_table, reference.user, prompt.count),
             (None, 0),
             ttnn.int32,
             ttnn.ROW_MAJOR_LAYOUT,
@@ -87,6 +88,7 @@ def test_qwen3_attention_prefill(mesh_device, reference):
         output = module.prefill_forward(
             hidden_states, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
         )
+        assert output.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : prompt.count],
             prompt.after["model.layers.0.self_attn"][0],

@@ -16,6 +16,7 @@ def test_embed_tokens_decode(mesh_device, reference):
     for step in reference.steps:
         input_ids = to_mesh(mesh_device, decode_tokens(step.tokens), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT)
         output = module.decode_forward(input_ids)
+        assert output.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : cfg.BATCH], step.after["model.embed_tokens"][0], cfg.PCC
         )
@@ -30,6 +31,7 @@ def test_embed_tokens_prefill(mesh_device, reference):
             mesh_device, prefill_tokens(prompt.tokens, prompt.length), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
         )
         output = module.prefill_forward(input_ids)
+        assert output.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : prompt.count],
             prompt.after["model.embed_tokens"][0],

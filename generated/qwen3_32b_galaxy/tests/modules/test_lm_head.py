@@ -22,6 +22,7 @@ def test_lm_head_decode(mesh_device, reference):
             memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
         )
         output = module.decode_forward(hidden_states)
+        assert output.dtype == ttnn.bfloat16
         assert_pcc(from_mesh(mesh_device, output, (3, 3))[:, :, : cfg.BATCH], step.after["lm_head"][0], cfg.PCC)
 
 
@@ -38,6 +39,7 @@ def test_lm_head_prefill(mesh_device, reference):
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )
         output = module.prefill_forward(hidden_states)
+        assert output.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (3, 3))[:, :, : prompt.rows],
             prompt.last_tile(prompt.after["lm_head"][0])[:, :, : prompt.rows],

@@ -22,6 +22,7 @@ def test_qwen3_mlp_decode(mesh_device, reference):
             memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
         )
         output = module.decode_forward(hidden_states)
+        assert output.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : cfg.BATCH], step.after["model.layers.0.mlp"][0], cfg.PCC
         )
@@ -40,6 +41,7 @@ def test_qwen3_mlp_prefill(mesh_device, reference):
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )
         output = module.prefill_forward(hidden_states)
+        assert output.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (None, 3))[:, :, : prompt.count],
             prompt.after["model.layers.0.mlp"][0],

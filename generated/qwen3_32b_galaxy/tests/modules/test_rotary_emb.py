@@ -18,6 +18,8 @@ def test_qwen3_rotary_embedding_decode(mesh_device, reference):
             mesh_device, decode_tokens(step.positions.clamp(min=0)), (None, 3), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
         )
         output, output_1 = module.decode_forward(position_ids)
+        assert output.dtype == ttnn.bfloat16
+        assert output_1.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (None, 1))[:, : cfg.BATCH], step.after["model.rotary_emb"][0], cfg.PCC
         )
@@ -35,6 +37,8 @@ def test_qwen3_rotary_embedding_prefill(mesh_device, reference):
             mesh_device, prefill_positions(0, prompt.length), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
         )
         output, output_1 = module.prefill_forward(position_ids)
+        assert output.dtype == ttnn.bfloat16
+        assert output_1.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (None, None))[:, :, : prompt.count],
             prompt.after["model.rotary_emb"][0],

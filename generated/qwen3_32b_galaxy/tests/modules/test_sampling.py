@@ -44,6 +44,24 @@ def test_seed(mesh_device):
     assert first.unique().numel() > 1
 
 
+def test_temperature(mesh_device):
+    """The best of eight tokens is drawn as often as the temperature says, of rows with two temperatures."""
+    logits, temperatures, draws = torch.full((cfg.ROWS, cfg.VOCAB_SIZE), -50.0).bfloat16(), torch.tensor([0.5, 2.0]), 4
+    logits[:, :8], logits[:, 3] = -12, -10
+    settings = [sampling_settings(temperatures[row % 2].item()) for row in range(cfg.ROWS)]
+    drawn = torch.stack([_draw(mesh_device, logits, settings, seed) for seed in range(draws)]) == 3
+    for number, temperature in enumerate(temperatures):
+        expected = (logits[0].float() / temperature).softmax(-1)[3]
+        assert abs(drawn[:, number::2].float().mean() - expected) < 0.2  # 0.89 and 0.28; at least 3 standard deviations
+
+
+def test_rows_draw_for_themselves(mesh_device):
+    """Rows with equal logits draw different tokens: each has a seed of its own."""
+    logits = torch.full((cfg.ROWS, cfg.VOCAB_SIZE), -50.0).bfloat16()
+    logits[:, :16] = -10
+    assert _draw(mesh_device, logits, [sampling_settings(1.0)] * cfg.ROWS, seed=1).unique().numel() > 1
+
+
 def _logits():
     torch.manual_seed(0)
     return torch.randn(cfg.ROWS, cfg.VOCAB_SIZE).bfloat16() - 50

@@ -16,8 +16,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": cfg.WIDTH_SHARDED_128_ON_1X1,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 1,
         },
         pcc=0.999,
     ),
@@ -29,8 +27,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": cfg.HEIGHT_SHARDED_32X32X128,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),
@@ -45,8 +41,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": cfg.WIDTH_SHARDED_5120_ON_8X4,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),
@@ -58,8 +52,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 1,
         },
         pcc=0.999,
     ),
@@ -71,8 +63,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),
@@ -84,8 +74,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),
@@ -97,8 +85,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 1,
         },
         pcc=0.999,
     ),
@@ -110,8 +96,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),
@@ -123,8 +107,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),
@@ -147,8 +129,6 @@ CASES = [
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),
@@ -160,8 +140,6 @@ CASES = [
         kwargs={
             "cluster_axis": 0,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),
@@ -184,8 +162,6 @@ CASES = [
         kwargs={
             "cluster_axis": 0,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
         },
         pcc=0.999,
     ),

@@ -52,7 +52,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:91
+    # embedding.toml:99
     Case(
         name="model.rotary_emb'",
         used=["model.rotary_emb"],
@@ -74,7 +74,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:68
+    # embedding.toml:76
     Case(
         name="model.embed_tokens'",
         used=["model.embed_tokens"],
@@ -96,7 +96,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:91
+    # embedding.toml:99
     Case(
         name="model.rotary_emb''",
         used=["model.rotary_emb"],
@@ -118,7 +118,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:68
+    # embedding.toml:76
     Case(
         name="model.embed_tokens''",
         used=["model.embed_tokens"],

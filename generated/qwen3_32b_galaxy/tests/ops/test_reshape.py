@@ -17,7 +17,7 @@ CASES = [
             [1, 8, 1, 128],
         ],
         kwargs={
-            "memory_config": cfg.HEIGHT_SHARDED_8X32X128,
+            "memory_config": ttnn.L1_MEMORY_CONFIG,
         },
         pcc=0.999,
     ),
@@ -34,7 +34,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:91
+    # embedding.toml:99
     Case(
         name="model.rotary_emb'",
         used=["model.rotary_emb"],
@@ -47,7 +47,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:68
+    # embedding.toml:76
     Case(
         name="model.embed_tokens'",
         used=["model.embed_tokens"],
@@ -71,7 +71,7 @@ CASES = [
         kwargs={},
         pcc=0.999,
     ),
-    # embedding.toml:91
+    # embedding.toml:99
     Case(
         name="model.rotary_emb''",
         used=["model.rotary_emb"],
@@ -84,7 +84,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:68
+    # embedding.toml:76
     Case(
         name="model.embed_tokens''",
         used=["model.embed_tokens"],

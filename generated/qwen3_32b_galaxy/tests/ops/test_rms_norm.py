@@ -12,14 +12,23 @@ CASES = [
     Case(
         name="model.layers.0.self_attn.q_norm",
         used=["model.layers.0.self_attn.q_norm"],
-        args=[Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (True, True))],
+        args=[
+            Input(
+                (1, 8, 8, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.L1_MEMORY_CONFIG,
+                (True, True),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
             "memory_config": ttnn.L1_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -27,14 +36,23 @@ CASES = [
     Case(
         name="model.layers.0.self_attn.k_norm",
         used=["model.layers.0.self_attn.k_norm"],
-        args=[Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (True, True))],
+        args=[
+            Input(
+                (1, 8, 1, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.L1_MEMORY_CONFIG,
+                (True, True),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
             "memory_config": ttnn.L1_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -42,7 +60,16 @@ CASES = [
     Case(
         name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm", "model.norm"],
-        args=[Input((1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_5120_ON_8X4, (False, False))],
+        args=[
+            Input(
+                (1, 1, 32, 5120),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                cfg.WIDTH_SHARDED_5120_ON_8X4,
+                (False, False),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input(
@@ -50,7 +77,7 @@ CASES = [
             ),
             "program_config": cfg.RMS_NORM_5120,
             "memory_config": cfg.WIDTH_SHARDED_5120_ON_8X4,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -58,14 +85,23 @@ CASES = [
     Case(
         name="model.layers.0.self_attn.q_norm'",
         used=["model.layers.0.self_attn.q_norm"],
-        args=[Input((1, 8, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        args=[
+            Input(
+                (1, 8, 128, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (True, False),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -73,14 +109,23 @@ CASES = [
     Case(
         name="model.layers.0.self_attn.k_norm'",
         used=["model.layers.0.self_attn.k_norm"],
-        args=[Input((1, 1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        args=[
+            Input(
+                (1, 1, 128, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (True, False),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -88,12 +133,21 @@ CASES = [
     Case(
         name="model.layers.0.post_attention_layernorm'",
         used=["model.layers.0.post_attention_layernorm"],
-        args=[Input((1, 1, 128, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False))],
+        args=[
+            Input(
+                (1, 1, 128, 5120),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -101,12 +155,21 @@ CASES = [
     Case(
         name="model.norm",
         used=["model.norm"],
-        args=[Input((1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False))],
+        args=[
+            Input(
+                (1, 1, 32, 5120),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -114,14 +177,23 @@ CASES = [
     Case(
         name="model.layers.0.self_attn.q_norm''",
         used=["model.layers.0.self_attn.q_norm"],
-        args=[Input((1, 8, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        args=[
+            Input(
+                (1, 8, 2048, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (True, False),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -129,14 +201,23 @@ CASES = [
     Case(
         name="model.layers.0.self_attn.k_norm''",
         used=["model.layers.0.self_attn.k_norm"],
-        args=[Input((1, 1, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        args=[
+            Input(
+                (1, 1, 2048, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (True, False),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -144,12 +225,21 @@ CASES = [
     Case(
         name="model.layers.0.post_attention_layernorm''",
         used=["model.layers.0.post_attention_layernorm"],
-        args=[Input((1, 1, 2048, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False))],
+        args=[
+            Input(
+                (1, 1, 2048, 5120),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="small_rows",
+            )
+        ],
         kwargs={
             "epsilon": 1e-06,
             "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),

@@ -30,7 +30,7 @@ CASES = [
             ),
             "program_config": cfg.RMS_NORM_1280,
             "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -55,7 +55,7 @@ CASES = [
                 (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
             ),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -80,7 +80,7 @@ CASES = [
                 (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
             ),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),

@@ -15,7 +15,7 @@ CASES = [
         args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True))],
         kwargs={
             "program_config": cfg.RMS_NORM_1280,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -27,7 +27,7 @@ CASES = [
         kwargs={
             "dtype": ttnn.bfloat16,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
@@ -39,7 +39,7 @@ CASES = [
         kwargs={
             "dtype": ttnn.bfloat16,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
-            "compute_kernel_config": cfg.COMPUTE_HIFI4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),

@@ -8,6 +8,17 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
+    # embedding.toml:35
+    Case(
+        name="model.rotary_emb",
+        used=["model.rotary_emb"],
+        args=[
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
+            cfg.HEIGHT_SHARDED_8X32X128,
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
     # elementwise.toml:34
     Case(
         name="model.layers.0.self_attn.q_norm query",

@@ -15,6 +15,8 @@ BYTES = {
     "uint32": 4.0,
 }
 
+EXACT = "exact"  # the most exact math fidelity that a chip computes right with
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -25,7 +27,7 @@ class Precision:
     cache: str
     activations: str = "bfloat16"
     small: str = "bfloat16"  # norms, biases, embeddings, tables
-    fidelity: str = "HiFi2"
+    fidelity: str = "HiFi2"  # or EXACT
 
     def bytes_of(self, role: str) -> float:
         """Bytes for each element of a role's type; a block of 1024 bfloat8_b values takes 1088 bytes."""
@@ -33,10 +35,19 @@ class Precision:
 
     def flops(self, target: Target) -> float:
         """FLOP/s of matmuls at this fidelity."""
-        return {"LoFi": target.flops_lofi, "HiFi2": target.flops_hifi2, "HiFi4": target.flops_hifi4}[self.fidelity]
+        return getattr(target, self.rate(target))
+
+    def rate(self, target: Target) -> str:
+        """Name of the target's FLOP rate at this fidelity."""
+        return f"flops_{fidelity_on(target, self.fidelity).lower()}"
+
+
+def fidelity_on(target: Target, fidelity: str) -> str:
+    """ttnn's name of a math fidelity: EXACT is what the target's chip says."""
+    return target.exact_fidelity if fidelity == EXACT else fidelity
 
 
 PRECISIONS = {
     "performance": Precision("performance", weights="bfloat8_b", cache="bfloat8_b"),
-    "accuracy": Precision("accuracy", weights="bfloat16", cache="bfloat16", fidelity="HiFi4"),
+    "accuracy": Precision("accuracy", weights="bfloat16", cache="bfloat16", fidelity=EXACT),
 }

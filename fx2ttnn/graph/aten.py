@@ -9,6 +9,12 @@ import torch
 from fx2ttnn.ir import Op
 
 
+def base_name(op: Op) -> str:
+    """`mul` of `aten.mul.Tensor`; other names as they are."""
+    parts = op.name.split(".")
+    return parts[1] if len(parts) == 3 else op.name
+
+
 def function_of(op: Op) -> Any:
     """Torch's overload of a captured op such as `aten.mul.Tensor`."""
     _, name, overload = op.name.split(".")

@@ -1,0 +1,1 @@
+"""Tools that work on any graph: a verifier, passes, an interpreter."""
