@@ -1,7 +1,6 @@
 """Fixtures that several files share."""
 
 import os
-import subprocess
 import sys
 
 import pytest
@@ -42,31 +41,3 @@ def run(monkeypatch, capsys, tmp_path):
         return code, captured.out, captured.err
 
     return call
-
-
-@pytest.fixture(scope="session")
-def ttnns_log(tmp_path_factory):
-    """What ttnn itself prints, on this machine, of a product on a mock that it warns of: not everywhere anything."""
-    from fx2ttnn import targets
-    from fx2ttnn.check.mock import mock_environment, without_hardware
-
-    log = tmp_path_factory.mktemp("log") / "log"
-    environment = without_hardware(os.environ) | mock_environment(targets.load("n150"))
-    with log.open("w") as file:
-        subprocess.run(
-            [sys.executable, "-c", WARNED],
-            env=environment | {"TT_METAL_LOGGER_LEVEL": "warning"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=True,
-        )
-    return log.read_text()
-
-
-WARNED = """
-import ttnn
-device = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
-x = ttnn.zeros((32, 32), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device)
-exact = ttnn.WormholeComputeKernelConfig(math_fidelity=ttnn.MathFidelity.HiFi4, fp32_dest_acc_en=True)
-ttnn.linear(x, x, compute_kernel_config=exact)
-"""

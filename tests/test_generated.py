@@ -35,11 +35,9 @@ def test_compiling_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_checking_again_finds_the_same(ttnns_log: str) -> None:
+def test_checking_again_finds_the_same() -> None:
     """No refusal, DRAM below the target's 12 GB, and the numbers of the checked-in report."""
     result = check(EXAMPLE)
     assert result.ok
     found, kept = json.loads(json.dumps(result.to_json())), json.loads((EXAMPLE / CHECKED).read_text())
-    if "HiFi3" not in ttnns_log:  # what ttnn says nothing of on this machine cannot be told
-        kept["warnings"] = []
     assert found == kept, "run `make generated`"

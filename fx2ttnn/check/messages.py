@@ -16,7 +16,13 @@ def plain_message(text: str) -> str:
     return "\n".join(line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…" for line in lines[:MAX_LINES])
 
 
+def without_colours(log: str) -> str:
+    """ttnn colours its log where it believes in a terminal, which it also does where CI or GITHUB_ACTIONS is set."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", log)
+
+
 def last_words(log: str) -> str:
     """What a process that died said last: of its log the last error that ttnn or the C++ runtime wrote."""
-    found = re.findall(r"(?:critical \|\s*\w+ \| |what\(\):\s*|terminate called )([^\n]*)", log)
+    said = r"(?:critical \|\s*\w+ \| |what\(\):\s*|terminate called )([^\n]*)"
+    found = re.findall(said, without_colours(log))
     return plain_message(re.sub(r" \(\w+\.\w+:\d+\)$", "", found[-1])) if found else ""

@@ -10,6 +10,8 @@ from typing import Any
 
 from ttnn.decorators import FastOperation
 
+from fx2ttnn.check.messages import without_colours
+
 Stack = list[tuple[str, int]]  # (file, line), outermost first
 # 2026-01-31 12:00:00.000 | warning  |              Op | What is said. (all_gather.cpp:148)
 _WARNING = re.compile(r"\| warning\s+\|\s+\w+ \| (.*?)(?: \(\w+\.\w+:\d+\))?$", re.M)
@@ -45,7 +47,7 @@ class Warnings:
     def collect(self) -> None:
         """Tell what has come into the log since the last time."""
         whole, newline, self._rest = (self._rest + (self._log.read() or b"")).rpartition(b"\n")
-        for message in _WARNING.findall((whole + newline).decode(errors="replace")):
+        for message in _WARNING.findall(without_colours((whole + newline).decode(errors="replace"))):
             self._found(message, self._last)
 
 

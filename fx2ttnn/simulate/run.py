@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fx2ttnn
+from fx2ttnn.check.messages import without_colours
 from fx2ttnn.check.mock import without_hardware
 from fx2ttnn.check.package import Package, read_package
 from fx2ttnn.errors import UserError
@@ -120,7 +121,7 @@ def _process(
             )
             stopped = _watch(process, seen, timeout)
         events = [json.loads(line) for line in seen.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        text = log.read_text(errors="replace")
+        text = without_colours(log.read_text(errors="replace"))
         refusal = _REFUSAL.findall(text)
         quiet = process.returncode in (0, 1, 5)  # pytest's own: passed, failed, nothing selected
         words = ": ".join(refusal[-1]) if refusal else "" if quiet else "\n".join(text.splitlines()[-3:])
