@@ -13,6 +13,7 @@ BYTES = {
     "float32": 4.0,
     "int32": 4.0,
     "uint32": 4.0,
+    "uint16": 2.0,
 }
 
 EXACT = "exact"  # the most exact math fidelity that a chip computes right with

@@ -12,6 +12,7 @@ from tiny import compiled
 from fx2ttnn.ir import Ref
 from fx2ttnn.lower import lower
 from fx2ttnn.lower.expressions import ExpressionError, evaluate, names, parse
+from fx2ttnn.lower.lines import parse_calls
 from fx2ttnn.lower.rules import RULES_DIR, RuleError, load_rules
 from fx2ttnn.lower.values import Construct, Enum, Memory, Tensor
 
@@ -224,17 +225,10 @@ def test_nothing_private_is_ever_reached(text):
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 ADD = """
-[[rule]]
-op = "add"
+[[add]]
 mode = "decode"
-operands = ["x", "y"]
 why = "A test."
-[[rule.calls]]
-ttnn = "ttnn.add"
-args = ["x", "y"]
-kwargs = { memory_config = "x.memory" }
-[rule.calls.out.y]
-memory = "x.memory"
+calls = ["y = ttnn.add(x, y, memory_config=x.memory)"]
 """
 
 
@@ -252,27 +246,32 @@ def test_the_tables_load():
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ('ttnn = "ttnn.add"', 'ttnn = "ttnn.ad"', "ttnn has no operation 'ttnn.ad'"),
-        ("memory_config =", "memory_confg =", "ttnn.add has no argument 'memory_confg'"),
-        ('why = "A test."', 'whi = "A test."', "unknown key 'whi'"),
+        ("ttnn.add(", "ttnn.ad(", "ttnn has no operation 'ttnn.ad'"),
+        ("memory_config=", "memory_confg=", "ttnn.add has no argument 'memory_confg'"),
+        ('why = "A', 'whi = "A', "unknown key 'whi'"),
         ('why = "A test."', "", "a row needs 'why'"),
-        ('operands = ["x", "y"]', "", "a row needs 'operands'"),
-        ('args = ["x", "y"]', 'arg = ["x", "y"]', "unknown key 'arg'"),
-        ('args = ["x", "y"]', 'args = ["x", "y +"]', "invalid syntax"),
-        ('why = "A test."', 'why = "A test."\nwhen = ["x.__class__"]', "private attribute '__class__'"),
-        ('why = "A test."', 'why = "A test."\nlayout = { x = "lambda: 1" }', "Lambda is not part of the rule language"),
-        ('memory = "x.memory"', 'memori = "x.memory"', "unknown key 'memori'"),
-        ('memory = "x.memory"', 'memory = "x.memory +"', "invalid syntax"),
-        ('ttnn = "ttnn.add"', "", "a call needs 'ttnn'"),
-        ("[[rule.calls]]", "[rule.parameters.w]\nshape = '[1,'\n[[rule.calls]]", "'[1,'"),
-        ("[[rule.calls]]", "[rule.states.s]\ndtype = 'lambda: 1'\n[[rule.calls]]", "Lambda"),
-        ("[[rule.calls]]", "[rule.parameters.w]\ntransfrom = 'linear'\n[[rule.calls]]", "unknown key 'transfrom'"),
-        ("[[rule.calls]]", "[rule.states.s]\nscop = 'model'\n[[rule.calls]]", "unknown key 'scop'"),
+        ('mode = "decode"', 'mode = "decod"', "mode"),
+        ('why = "A test."', "why = 1", "why: Input should be a valid string"),
+        ("[[add]]", "[[plus]]", "fx2ttnn/ops/ has no operation 'plus'; a row for it names its operands"),
+        ("(x, y,", "(x, y +,", "invalid syntax"),
+        ("ttnn.add(x, y, memory_config=x.memory)", "x", "x is no call"),
+        ("y = ttnn", "y = z = ttnn", "wanted is `name: tensor(...) = operation(...) in MEMORY`"),
+        ("y = ttnn", "x, y = y; ttnn", "a line is one statement"),
+        ("memory_config=x.memory)", "memory_config=x.memory) in (L1, DRAM)", "2 places for 1 tensors"),
+        ("y = ttnn", "y: tensor(shap=x.shape) = ttnn", "a tensor has no shap; it has shape, dtype, layout, axes, name"),
+        ("calls = [", "calls = ['z: x.shape', ", "no call makes z"),
+        ("(x, y,", "(x, y, **x,", "** is not part of the rule language"),
+        ("memory_config=x.memory", "memory_config=op.memory", "add has no attribute 'memory' in fx2ttnn/ops/"),
+        ("why =", 'when = ["x.__class__"]\nwhy =', "private attribute '__class__'"),
+        ("why =", 'layout = { x = "lambda: 1" }\nwhy =', "Lambda is not part of the rule language"),
+        ("why =", "parameters = ['w: [1, = linear()']\nwhy =", "'w: [1, = linear()'"),
+        ("why =", "inputs = ['s: tensor([1], lambda: 1)']\nwhy =", "Lambda"),
+        ("why =", "caches = ['s: [1]']\nwhy =", "s: a parameter, input or cache has one name, a shape and a dtype"),
     ],
 )
 def test_a_wrong_row_is_an_error_with_file_and_line(before, after, message, tmp_path):
-    text = "# a comment\n" + ADD + ADD.replace('"add"', '"plus"').replace(before, after)
-    line = [n for n, content in enumerate(text.splitlines(), 1) if content == "[[rule]]"][1]
+    text = "# a comment\n" + ADD.replace("why =", 'when = ["x.width == 1"]\nwhy =') + ADD.replace(before, after)
+    line = [n for n, content in enumerate(text.splitlines(), 1) if content.startswith("[[")][1]
     with pytest.raises(RuleError) as error:
         load_rules(table(tmp_path, text))
     assert str(error.value).startswith(f"t.toml:{line}")
@@ -280,11 +279,11 @@ def test_a_wrong_row_is_an_error_with_file_and_line(before, after, message, tmp_
 
 
 def test_a_comment_behind_the_header_of_a_row(tmp_path):
-    assert len(load_rules(table(tmp_path, ADD.replace("[[rule]]", "[[rule]]  # a comment")))) == 1
+    assert len(load_rules(table(tmp_path, ADD.replace("[[add]]", "[[add]]  # a comment")))) == 1
 
 
 def test_broken_toml_is_an_error_with_file_and_line(tmp_path):
-    with pytest.raises(RuleError, match=r"t\.toml: not TOML: .*line 6"):
+    with pytest.raises(RuleError, match=r"t\.toml: not TOML: .*line 4"):
         load_rules(table(tmp_path, ADD.replace('why = "A test."', 'why = "A test.')))
 
 
@@ -292,9 +291,30 @@ def test_a_second_row_with_the_same_conditions_is_unreachable(tmp_path):
     """The order of conditions makes no difference; another mode or condition does."""
     first = ADD.replace("why =", 'when = ["rank(x) == 3", "x.width > 32"]\nwhy =')
     second = ADD.replace("why =", 'when = ["x.width > 32", "rank(x) == 3"]\nwhy =')
-    with pytest.raises(RuleError, match=r"t\.toml:15: unreachable: t\.toml:2 has the same op, mode and conditions"):
+    with pytest.raises(RuleError, match=r"t\.toml:8: unreachable: t\.toml:2 has the same op, mode and conditions"):
         load_rules(table(tmp_path, first + second))
     assert len(load_rules(table(tmp_path, first + ADD + first.replace('"decode"', '"prefill"')))) == 3
+
+
+def test_a_row_of_two_modes_holds_its_parameters_in_decode_and_shares_them_in_prefill(tmp_path):
+    """And what several rows of a file say is defined once."""
+    row = ADD.replace('"decode"', '["decode", "prefill"]').replace("why =", 'parameters = ["y"]\nwhy =')
+    folder = table(tmp_path, "[define]\ny = \"y: tensor([1, x.width], 'float32') = vector(rows=2) in L1\"\n" + row)
+    decode, prefill = load_rules(folder)
+    assert (decode.mode, prefill.mode, decode.where) == ("decode", "prefill", prefill.where)
+    assert (decode.shared, prefill.shared, prefill.parameters) == ((), ("y",), {})
+    (line,) = decode.parameters.values()
+    assert (line.function, line.kwargs, line.memory) == ("vector", {"rows": "2"}, ("L1",))
+    assert line.facts == ({"shape": "[1, x.width]", "dtype": "'float32'"},)
+
+
+def test_lines_of_a_row():
+    key, value = parse_calls(
+        ["v: tensor(dtype='uint32')", "k, v = ttnn.topk(x, 8, dim=-1) in (L1, DRAM)", "ttnn.add(k, v)"]
+    )
+    assert (key.names, key.args, key.kwargs) == (("k", "v"), ("x", "8"), {"dim": "-1"})
+    assert key.facts == ({}, {"dtype": "'uint32'"}) and (key.memory_of(0), key.memory_of(1)) == ("L1", "DRAM")
+    assert (value.names, value.memory_of(0), value.args) == ((), None, ("k", "v"))
 
 
 # -- the engine ------------------------------------------------------------------------------------------------------
@@ -395,7 +415,7 @@ def test_each_refusing_row_says_what_it_wants(rules_with):
     rows = "".join(ADD.replace("why =", f'when = ["x.width == {n}"]\nwhy =') for n in (255, 257))
     lowered = lower(compiled("qwen3").plan, rules_with(rows, without=("add",)))
     (why,) = {why for op, why in lowered.unsupported}
-    assert why == "zz.toml:2 wants x.width == 255; zz.toml:15 wants x.width == 257"
+    assert why == "zz.toml:2 wants x.width == 255; zz.toml:8 wants x.width == 257"
 
 
 def test_a_layout_that_cannot_be_made_is_unsupported_not_a_crash(rules_with):
@@ -408,7 +428,7 @@ def test_a_layout_that_cannot_be_made_is_unsupported_not_a_crash(rules_with):
 
 
 def test_a_word_that_the_vocabulary_lacks_names_the_row(rules_with):
-    row = ADD.replace('args = ["x", "y"]', 'args = ["x", "z"]')
+    row = ADD.replace("(x, y,", "(x, z,")
     with pytest.raises(RuleError, match=r"zz\.toml:2: 'z': unknown name 'z'"):
         lower(compiled("qwen3").plan, rules_with(row, without=("add",)))
 

@@ -13,7 +13,7 @@ from fx2ttnn.lower.vocabulary import Vocabulary, float32
 from fx2ttnn.precision import PRECISIONS
 
 GALAXY = targets.load("galaxy")
-WORDS = Vocabulary(GALAXY, PRECISIONS["performance"])
+WORDS = Vocabulary(GALAXY, PRECISIONS["performance"], "prefill")
 TILE_BYTES = {"bfloat16": 2048, "bfloat8_b": 1088}
 
 

@@ -50,7 +50,7 @@ def test_a_chip_has_channels_for_all_its_neighbours(name):
 @pytest.mark.parametrize("name", targets.names())
 def test_users_lie_on_a_rectangle_of_cores(name):
     """What a reshape and nlp_concat_heads_decode of ttnn need; heads made by ttnn lie on the first cores in order."""
-    words = Vocabulary(targets.load(name), PRECISIONS["performance"])
+    words = Vocabulary(targets.load(name), PRECISIONS["performance"], "decode")
     heads = Tensor("query", (1, 32, 8, 64), "bfloat16", "TILE", Memory("L1"))
     assert len(words.users_on_cores(heads).cores) == 1
     assert words.users_on_cores(heads).core_count == words.users_in_order(heads).core_count == 32

@@ -85,11 +85,9 @@ def _values(tensor: Tensor, call: Call, lowered: Lowered) -> tuple[str | None, i
         return leaf, (table[-1] * cache[2] - query[2]) // query[2] * query[2]
     if leaf.startswith("last_tile_"):
         return leaf, lowered.tensors[call.args[0]].rows
-    if leaf in ("moments", "all_moments"):
-        return ("moments", None) if "post" in call.function else (None, None)
-    if leaf in ("page_table", "chunk_page_table", "current_pos", "first_user", "stats", "gathered"):
-        if leaf in ("stats", "gathered"):
-            return ("stats", None) if "post" in call.function else (None, None)
+    if call.function.endswith("_post_all_gather") and call.args[1] == tensor.name:
+        return ("stats" if call.function == "ttnn.rms_norm_post_all_gather" else "moments"), None
+    if leaf in ("page_table", "chunk_page_table", "current_pos", "first_user"):
         pages = [lowered.tensors[a].shape[0] for a in call.args if isinstance(a, Ref) and a.endswith("_cache")]
         return leaf.removeprefix("chunk_"), pages[0] if pages else None
     if call.function in ("ttnn.rms_norm", "ttnn.layer_norm") and call.args[0] == tensor.name:

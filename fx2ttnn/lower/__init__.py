@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fx2ttnn.ir import Op, Ref
 from fx2ttnn.lower.expressions import ExpressionError, evaluate
 from fx2ttnn.lower.host import host_call
-from fx2ttnn.lower.rules import Rule, RuleCall, RuleError, load_rules
+from fx2ttnn.lower.lines import Line
+from fx2ttnn.lower.rules import Rule, RuleError, load_rules
 from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory, Parameter, Tensor
 from fx2ttnn.lower.vocabulary import DRAM, Vocabulary
 from fx2ttnn.names import identifier
 from fx2ttnn.plan import Plan
+from fx2ttnn.precision import BYTES
 
 BLOCK_SIZE = 64  # tokens of a page of the KV cache, as vLLM serves Galaxy (peers.md 7a)
 
@@ -48,7 +50,7 @@ class _Engine:
         for rule in rules:
             if rule.mode in (plan.mode, "any"):
                 self.by_op.setdefault(rule.op, []).append(rule)
-        self.scope = Vocabulary(plan.target, plan.precision).scope() | {
+        self.scope = Vocabulary(plan.target, plan.precision, plan.mode).scope() | {
             "parts": self._parts,
             "axis_of": lambda x, dim: x.axes_of(dim)[0],
             "mesh": plan.target.mesh_shape,
@@ -145,7 +147,7 @@ class _Engine:
     def _operands(self, op: Op, rule: Rule) -> dict[str, Any]:
         """The op's arguments under the names that the row gives them, and its attributes."""
         planned = [self._planned(v, self.plan.precision.activations, "TILE", DRAM) for v in op.outputs]
-        scope = dict(self.scope) | {"op": op.attrs, "result": planned[0], "results": planned}
+        scope = dict(self.scope) | {"op": _Attributes(op.attrs), "result": planned[0], "results": planned}
         for position, name in enumerate(rule.operands):
             argument = op.args[position] if position < len(op.args) else None
             scope[name] = self._operand(argument)
@@ -162,9 +164,10 @@ class _Engine:
         for name, text in rule.layout.items():
             if isinstance(scope[name], Tensor):
                 scope[name] = self._in_layout(op, scope[name], self._evaluate(text, scope, rule), rule)
+        operands = {name for name in rule.operands if isinstance(scope[name], Tensor)}
         for name in rule.shared:
             scope[name] = self._shared(op, rule, name)
-        for name, spec in rule.parameters.items():
+        for name, line in rule.parameters.items():
             value = (
                 op.args[rule.operands.index(name)]
                 if name in rule.operands and rule.operands.index(name) < len(op.args)
@@ -173,71 +176,88 @@ class _Engine:
             if name in rule.operands and not value:
                 scope[name] = None
                 continue
-            scope[name] = self._parameter(op, rule, name, value, spec, scope)
-        for name, spec in rule.states.items():
-            scope[name] = self._state(op, rule, name, spec, scope)
-        for call in rule.calls:
-            self._call(op, rule, call, scope)
+            scope[name] = self._parameter(op, name, value, line, scope, rule)
+        for name, line in rule.inputs.items():
+            scope[name] = self._state("model", name, name, line, scope, rule)
+        for name, line in rule.caches.items():
+            scope[name] = self._state("layer", f"{op.module}.{name}", name, line, scope, rule)
+        for number, call in enumerate(rule.calls):
+            self._call(op, rule, number, call, operands, scope)
         for value, name in zip(op.outputs, rule.results, strict=True):
             self.versions[value] = [scope[name].name]
 
-    def _call(self, op: Op, rule: Rule, call: RuleCall, scope: dict[str, Any]) -> None:
+    def _call(self, op: Op, rule: Rule, number: int, call: Line, operands: set[str], scope: dict[str, Any]) -> None:
         args = tuple(self._argument(text, scope, rule) for text in call.args)
         kwargs = {k: self._argument(text, scope, rule) for k, text in call.kwargs.items()}
         kwargs = {k: v for k, v in kwargs.items() if v is not None}
-        outputs, names = [], []
-        for name, spec in call.out.items():
-            tensor = self._output(op, rule, name, spec, scope)
-            self.tensors[tensor.name] = tensor
-            scope[name] = tensor
-            python = self._python_name(op, spec.get("name", name), scope)
-            self.python[tensor.name] = python
-            outputs.append(tensor.name)
-            names.append(python)
-        writes = tuple(scope[name].name for name in call.writes)
+        made = {}
+        for position, name in enumerate(call.names):
+            value = op.outputs[rule.results.index(name)] if rule.makes_result(number, name) else None
+            tensor = self._made(op, rule, call, position, value, args, kwargs, scope)
+            named = call.facts[position].get("name", name if name in operands else repr(name))
+            python = self._leaf(op) if named == "leaf" else self._evaluate(named, scope, rule)
+            python = self.python[python.name] if isinstance(python, Tensor) else python  # as that tensor is named
+            self.tensors[tensor.name], self.python[tensor.name], made[name] = tensor, python, tensor
+        outputs = tuple(tensor.name for tensor in made.values())
+        names = tuple(self.python[output] for output in outputs)
+        writes = () if call.names else (scope[call.args[0]].name,)
+        why = rule.why.strip()
         self.calls.append(
             Call(
-                call.ttnn,
+                call.function,
                 args,
                 kwargs,
-                tuple(outputs),
-                tuple(names),
+                outputs,
+                names,
                 op,
                 rule.where,
-                rule.why.strip(),
-                call.pcc,
-                writes,
-                rule.composite,
+                why,
+                writes=writes,
+                composite=rule.composite,
             )
         )
+        scope |= made
 
-    def _output(self, op: Op, rule: Rule, name: str, spec: Mapping[str, str], scope: Mapping[str, Any]) -> Tensor:
-        dtype = self._evaluate(spec.get("dtype", "precision.activations"), scope, rule)
-        layout = spec.get("layout", "TILE")
-        memory = self._evaluate(spec["memory"], scope, rule)
-        if name in rule.results and "shape" not in spec:
-            value = op.outputs[rule.results.index(name)]
+    def _made(
+        self,
+        op: Op,
+        rule: Rule,
+        call: Line,
+        position: int,
+        value: str | None,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        scope: Mapping[str, Any],
+    ) -> Tensor:
+        """The tensor at `position` of those that `call` makes; `value`: the result that it is.
+
+        What the row does not say of it is as planned, where it is a result, else as of the call's first argument.
+        """
+        first = self._evaluate(call.args[0], scope, rule)
+        first = first[0] if isinstance(first, list) else first
+        said = {
+            fact: self._evaluate(text, scope, rule) for fact, text in call.facts[position].items() if fact != "name"
+        }
+        place = call.memory_of(position)
+        memory = kwargs.get("memory_config", first.memory) if place is None else self._evaluate(place, scope, rule)
+        dtype = said.get("dtype") or _type_asked_for((*args, kwargs.get("dtype"))) or first.dtype
+        layout = said.get("layout", "TILE")
+        if value is not None and "shape" not in said:
             return replace(self._planned(value, dtype, layout, memory), name=value)
-        first = scope[rule.operands[0]]
-        axes = self._evaluate(spec["axes"], scope, rule) if "axes" in spec else first.axes
-        shape = tuple(self._evaluate(spec["shape"], scope, rule))
-        stem = op.outputs[rule.results.index(name)] if name in rule.results else f"{op.outputs[0]}.{name}"
-        return Tensor(stem, shape, dtype, layout, memory, axes)
+        name = value or f"{op.outputs[0]}.{call.names[position]}"
+        while name in self.tensors:
+            name += "_"
+        return Tensor(name, tuple(said.get("shape", first.shape)), dtype, layout, memory, said.get("axes", first.axes))
 
-    def _python_name(self, op: Op, name: str, scope: Mapping[str, Any]) -> str:
-        if name.startswith("@"):
-            return op.attrs[name[1:]]
-        if name.startswith("="):
-            return self.python[scope[name[1:]].name]
-        if name == "leaf":  # the words of the module whose weight it is: q_proj, k_proj, v_proj -> qkv
-            parent, _, leaf = op.module.rpartition(".")
-            leaves = [op.attrs.get("part") or leaf]
-            if isinstance(op.args[1], tuple):
-                weights = (self.plan.graph.parameters.get(v, "") for v in op.inputs)
-                leaves = [n.rsplit(".", 2)[-2] for n in weights if n.endswith(".weight")]
-            word = "".join(leaf.removesuffix("_proj") for leaf in dict.fromkeys(leaves))
-            return identifier(f"{parent.rpartition('.')[2]}_{word}" if word[:1].isdigit() else word)
-        return name
+    def _leaf(self, op: Op) -> str:
+        """The words of the module whose weight an op reads: q_proj, k_proj, v_proj -> qkv."""
+        parent, _, leaf = op.module.rpartition(".")
+        leaves = [op.attrs.get("part") or leaf]
+        if isinstance(op.args[1], tuple):
+            weights = (self.plan.graph.parameters.get(v, "") for v in op.inputs)
+            leaves = [n.rsplit(".", 2)[-2] for n in weights if n.endswith(".weight")]
+        word = "".join(leaf.removesuffix("_proj") for leaf in dict.fromkeys(leaves))
+        return identifier(f"{parent.rpartition('.')[2]}_{word}" if word[:1].isdigit() else word)
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -270,52 +290,38 @@ class _Engine:
         made = Op("reshard", (Ref(x.name),), (moved.name,), {}, op.module, op.sources)
         scope = {"x": x, "memory": memory}
         args = tuple(self._argument(text, scope, reshard) for text in call.args)
-        self.calls.append(
-            Call(
-                call.ttnn,
-                args,
-                {},
-                (moved.name,),
-                (self.python[x.name],),
-                made,
-                reshard.where,
-                f"{rule.where} asks for it",
-                call.pcc,
-            )
-        )
+        why = f"{rule.where} asks for it"
+        names = (self.python[x.name],)
+        self.calls.append(Call(call.function, args, {}, (moved.name,), names, made, reshard.where, why))
         return moved
 
     def _value(self, x: Tensor) -> str:
         """The planned value that tensor `x` holds."""
         return next(v for v, names in self.versions.items() if x.name in names)
 
-    def _parameter(
-        self, op: Op, rule: Rule, name: str, value: Any, spec: Mapping[str, Any], scope: dict[str, Any]
-    ) -> Tensor:
+    def _parameter(self, op: Op, name: str, value: Any, line: Line, scope: dict[str, Any], rule: Rule) -> Tensor:
         values = value if isinstance(value, tuple) else (value,) if value else ()
         sources = tuple(self.plan.graph.parameters[v] for v in values)
-        key = ".".join((op.outputs[0], name))
         scope["parameter"] = self._placed(op, values) if values else None
-        dtype = self._evaluate(spec["dtype"], scope, rule)
-        axes = (
-            self._evaluate(spec["axes"], scope, rule) if "axes" in spec else ("R",) * len(self.plan.target.mesh_shape)
-        )
-        tensor = Tensor(
-            key,
-            tuple(self._evaluate(spec["shape"], scope, rule)),
-            dtype,
-            spec.get("layout", "TILE"),
-            self._evaluate(spec["memory"], scope, rule),
-            axes,
-        )
-        given = {k: self._evaluate(text, scope, rule) for k, text in spec.get("arguments", {}).items()}
+        attribute = self._evaluate(line.facts[0].get("name", repr(name)), scope, rule)
+        key = f"{op.outputs[0]}.{attribute}"
+        tensor = self._said(key, line, scope, rule)
+        given = {k: self._evaluate(text, scope, rule) for k, text in line.kwargs.items()}
         arguments = {k: v for k, v in given.items() if v is not None}
-        attribute = self._python_name(op, spec.get("attribute", name), scope)
         part = op.attrs.get("part", "")
-        self.parameters[key] = Parameter(attribute, spec["transform"], sources, tensor, arguments, part)
+        self.parameters[key] = Parameter(attribute, line.function, sources, tensor, arguments, part)
         self.owners[key] = op.module
         self.tensors[key] = tensor
         return tensor
+
+    def _said(self, name: str, line: Line, scope: Mapping[str, Any], rule: Rule) -> Tensor:
+        """The tensor that a line declares: in tiles, in DRAM and the same on all chips, unless it says otherwise."""
+        said = {fact: self._evaluate(text, scope, rule) for fact, text in line.facts[0].items() if fact != "name"}
+        place = line.memory_of(0)
+        memory = DRAM if place is None else self._evaluate(place, scope, rule)
+        replicated = ("R",) * len(self.plan.target.mesh_shape)
+        layout = said.get("layout", "TILE")
+        return Tensor(name, tuple(said["shape"]), said["dtype"], layout, memory, said.get("axes", replicated))
 
     def _shared(self, op: Op, rule: Rule, name: str) -> Tensor | None:
         """The parameter or the layer's cache that the decode step holds for operand `name` of the same operation."""
@@ -366,20 +372,12 @@ class _Engine:
             n *= self.plan.target.mesh_shape[axis]
         return n
 
-    def _state(self, op: Op, rule: Rule, name: str, spec: Mapping[str, str], scope: dict[str, Any]) -> Tensor:
+    def _state(self, kind: str, key: str, name: str, line: Line, scope: dict[str, Any], rule: Rule) -> Tensor:
         """A run-time tensor: one for the model, or one for each layer."""
-        key = name if spec["scope"] == "model" else f"{op.module}.{name}"
-        tensor = Tensor(
-            key,
-            tuple(self._evaluate(spec["shape"], scope, rule)),
-            self._evaluate(spec["dtype"], scope, rule),
-            spec.get("layout", "TILE"),
-            self._evaluate(spec.get("memory", "DRAM"), scope, rule),
-            self._evaluate(spec["axes"], scope, rule),
-        )
+        tensor = self._said(key, line, scope, rule)
         if self.tensors.setdefault(key, tensor) != tensor:
-            raise ValueError(f"state {name!r} is needed as {tensor} and as {self.tensors[key]}")
-        self.states[key] = spec["scope"]
+            raise ValueError(f"{name!r} is needed as {tensor} and as {self.tensors[key]}")
+        self.states[key] = kind
         self.python[key] = name
         return tensor
 
@@ -402,6 +400,19 @@ class _Engine:
     def _parts(self, x: Tensor, dim: int) -> int:
         """Number of chips that share device dim `dim` of `x`."""
         return self._count(x.axes_of(dim))
+
+
+def _type_asked_for(arguments: Sequence[Any]) -> str | None:
+    """The data type among the arguments of a call, such as ttnn.float32."""
+    names = (argument.name.removeprefix("ttnn.") for argument in arguments if isinstance(argument, Enum))
+    return next((name for name in names if name in BYTES), None)
+
+
+class _Attributes(dict[str, Any]):
+    """Attributes of an op; one that it lacks is none."""
+
+    def __missing__(self, name: str) -> None:
+        return None
 
 
 def _with_axes(axes: tuple[str | int, ...], axis: int, entry: str | int) -> tuple[str | int, ...]:

@@ -65,6 +65,12 @@ def names(text: str) -> set[str]:
     return {node.id for node in ast.walk(parse(text)) if isinstance(node, ast.Name)}
 
 
+def attributes(text: str, of: str) -> set[str]:
+    """Attributes of the name `of` that an expression reads."""
+    nodes = (node for node in ast.walk(parse(text)) if isinstance(node, ast.Attribute))
+    return {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == of}
+
+
 def evaluate(text: str, scope: Mapping[str, Any]) -> Any:
     """Value of an expression; `scope` holds the operands and the vocabulary."""
     return _value(parse(text), scope)

@@ -4,51 +4,46 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from fx2ttnn.lower.expressions import ExpressionError, parse
+from pydantic import BaseModel, ValidationError
+
+from fx2ttnn.lower.expressions import ExpressionError, attributes, parse
+from fx2ttnn.lower.lines import Line, parse_calls, parse_line
 from fx2ttnn.lower.ttnn_api import signatures
+from fx2ttnn.ops import TABLE
 from fx2ttnn.shipped import shipped
 
 RULES_DIR = Path(__file__).resolve().parents[2] / "lowering_rules"
-_RULE_KEYS = {
-    "name",
-    "op",
-    "mode",
-    "operands",
-    "when",
-    "why",
-    "layout",
-    "parameters",
-    "shared",
-    "states",
-    "calls",
-    "results",
-    "composite",
-}
-_CALL_KEYS = {"ttnn", "args", "kwargs", "out", "writes", "pcc"}
-_OUT_KEYS = {"shape", "memory", "dtype", "layout", "axes", "name"}
-_PARAMETER_KEYS = {"attribute", "transform", "shape", "memory", "dtype", "layout", "axes", "arguments"}
-_STATE_KEYS = {"shape", "memory", "dtype", "layout", "axes", "scope"}
+DEFINITIONS = "define"  # the table of a file with lines that several rows share
+
+
+Mode = Literal["any", "decode", "prefill", "sample"]
 
 
 class RuleError(Exception):
     """A rule table is wrong: file, line and what to change."""
 
 
-@dataclass(frozen=True)
-class RuleCall:
-    """One ttnn call of a row; every string of `args` and `kwargs` is an expression."""
+class Row(BaseModel, extra="forbid", strict=True):
+    """A row as it stands in the file; what each key means is in lowering_rules/README.md."""
 
-    ttnn: str
-    args: tuple[str, ...]
-    kwargs: Mapping[str, str]
-    out: Mapping[str, Mapping[str, str]]
-    writes: tuple[str, ...]
-    pcc: float
+    name: str | None = None
+    mode: Mode | list[Mode] = "any"
+    operands: list[str] | None = None
+    when: list[str] = []
+    why: str
+    layout: dict[str, str] = {}
+    parameters: list[str] = []
+    shared: list[str] = []
+    inputs: list[str] = []
+    caches: list[str] = []
+    calls: list[str]
+    results: list[str] | None = None
+    composite: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,18 +57,23 @@ class Rule:
     when: tuple[str, ...]
     why: str
     layout: Mapping[str, str]
-    parameters: Mapping[str, Mapping[str, Any]]
-    states: Mapping[str, Mapping[str, str]]
-    calls: tuple[RuleCall, ...]
+    parameters: Mapping[str, Line]
+    shared: tuple[str, ...]  # operands that are the tensors which the decode step holds
+    inputs: Mapping[str, Line]
+    caches: Mapping[str, Line]
+    calls: tuple[Line, ...]
     results: tuple[str, ...]
     composite: bool
     where: str
-    shared: tuple[str, ...] = ()  # operands that are the tensors which the decode step holds
 
     @property
     def specificity(self) -> int:
         """Conditions it states; of the rows that fit, the one with most is taken, among equals the first."""
         return len(self.when) + (self.mode != "any")
+
+    def makes_result(self, call: int, name: str) -> bool:
+        """Whether what `call` makes as `name` is a result: nothing after it makes another of that name."""
+        return name in self.results and not any(name in later.names for later in self.calls[call + 1 :])
 
 
 def load_rules(folder: Path = RULES_DIR) -> tuple[Rule, ...]:
@@ -83,93 +83,114 @@ def load_rules(folder: Path = RULES_DIR) -> tuple[Rule, ...]:
     return rules
 
 
-def _load_file(path: Path) -> list[Rule]:
+def _load_file(path: Path) -> Iterator[Rule]:
     text = path.read_text()
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RuleError(f"{path.name}: not TOML: {error}") from None
-    lines = [n for n, line in enumerate(text.splitlines(), 1) if re.match(r"\s*\[\[\s*rule\s*\]\]", line)]
-    return [_rule(row, f"{path.name}:{line}") for row, line in zip(data.get("rule", []), lines, strict=True)]
+    defined = data.pop(DEFINITIONS, {})
+    rows = {op: iter(of_op) for op, of_op in data.items() if isinstance(of_op, list)}
+    if single := data.keys() - rows.keys():
+        raise RuleError(f"{path.name}: [{min(single)}] is no row; a row begins with [[{min(single)}]]")
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\[\s*(\w+)\s*\]\]", line):
+            yield from _rules(header[1], next(rows[header[1]]), defined, f"{path.name}:{number}")
 
 
-def _rule(row: Mapping[str, Any], where: str) -> Rule:
-    _known(row, _RULE_KEYS, where)
-    for key in ("op", "why", "operands", "calls"):
-        if key not in row:
-            raise RuleError(f"{where}: a row needs {key!r}")
-    calls = tuple(_call(call, f"{where} call {n}") for n, call in enumerate(row["calls"], 1))
-    for name, spec in row.get("parameters", {}).items():
-        _known(spec, _PARAMETER_KEYS, f"{where} parameter {name!r}")
-        _parse_all(spec, f"{where} parameter {name!r}")
-    for name, spec in row.get("states", {}).items():
-        _known(spec, _STATE_KEYS, f"{where} state {name!r}")
-        _parse_all(spec, f"{where} state {name!r}")
-    rule = Rule(
-        op=row["op"],
-        name=row.get("name", row["op"]),
-        mode=row.get("mode", "any"),
-        operands=tuple(row["operands"]),
-        when=tuple(row.get("when", ())),
-        why=row["why"],
-        layout=row.get("layout", {}),
-        parameters=row.get("parameters", {}),
-        states=row.get("states", {}),
-        calls=calls,
-        results=tuple(row.get("results", ("y",))),
-        composite=row.get("composite", False),
-        where=where,
-        shared=tuple(row.get("shared", ())),
-    )
-    for text in (*rule.when, *rule.layout.values()):
-        _parse(text, where)
-    return rule
-
-
-def _call(row: Mapping[str, Any], where: str) -> RuleCall:
-    _known(row, _CALL_KEYS, where)
-    if "ttnn" not in row:
-        raise RuleError(f"{where}: a call needs 'ttnn'")
-    known = signatures()
-    operation = row["ttnn"]
-    if operation not in known:
-        raise RuleError(f"{where}: ttnn has no operation {operation!r}")
-    for argument in row.get("kwargs", {}):
-        if known[operation] and argument not in known[operation]:
-            raise RuleError(f"{where}: {operation} has no argument {argument!r}; it has {', '.join(known[operation])}")
-    for text in (*row.get("args", ()), *row.get("kwargs", {}).values()):
-        _parse(text, where)
-    for name, spec in row.get("out", {}).items():
-        _known(spec, _OUT_KEYS, f"{where} output {name!r}")
-        _parse_all(spec, f"{where} output {name!r}")
-    return RuleCall(
-        operation,
-        tuple(row.get("args", ())),
-        row.get("kwargs", {}),
-        row.get("out", {}),
-        tuple(row.get("writes", ())),
-        row.get("pcc", 0.999),
-    )
-
-
-def _known(row: Mapping[str, Any], keys: set[str], where: str) -> None:
-    for key in row:
-        if key not in keys:
-            raise RuleError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(keys))}")
-
-
-def _parse_all(spec: Mapping[str, Any], where: str) -> None:
-    """Check the fields of a parameter, state or output that are expressions."""
-    fields = (spec[key] for key in ("shape", "memory", "dtype", "axes") if key in spec)
-    for text in (*fields, *spec.get("arguments", {}).values()):
-        _parse(text, where)
-
-
-def _parse(text: str, where: str) -> None:
+def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Iterator[Rule]:
+    """The row, once for each of its modes: in prefill, what it says of parameters and caches is what decode holds."""
     try:
-        parse(text)
+        row = Row.model_validate(content)
+    except ValidationError as error:
+        raise RuleError(f"{where}: {_said(error)}") from None
+    if row.operands is None and op not in TABLE:
+        raise RuleError(f"{where}: fx2ttnn/ops/ has no operation {op!r}; a row for it names its operands")
+    operands = row.operands or [operand.name for operand in TABLE[op].operands]
+
+    def said(texts: Sequence[str]) -> list[str]:
+        return [defined.get(text, text) for text in texts]
+
+    try:
+        parameters, inputs, caches = (
+            _named(map(parse_line, said(t))) for t in (row.parameters, row.inputs, row.caches)
+        )
+        calls = tuple(parse_calls(said(row.calls)))
+        for text in (*row.when, *row.layout.values()):
+            parse(text)
     except ExpressionError as error:
         raise RuleError(f"{where}: {error}") from None
+    for call in calls:
+        _check_call(call, where)
+    modes = [row.mode] if isinstance(row.mode, str) else row.mode
+    rule = Rule(
+        op=op,
+        name=row.name or op,
+        mode=modes[0],
+        operands=tuple(operands),
+        when=tuple(row.when),
+        why=row.why,
+        layout=row.layout,
+        parameters=parameters,
+        shared=tuple(row.shared),
+        inputs=inputs,
+        caches=caches,
+        calls=calls,
+        results=tuple(row.results or (calls[-1].names if calls else ())),
+        composite=row.composite,
+        where=where,
+    )
+    _check_attributes(rule)
+    yield rule
+    for mode in modes[1:]:
+        held = (*rule.shared, *rule.parameters, *rule.caches)
+        yield replace(rule, mode=mode, shared=held, parameters={}, caches={})
+
+
+def _said(error: ValidationError) -> str:
+    """The first fault of a row, in words for who writes it."""
+    fault = min(
+        error.errors(), key=lambda fault: fault["type"] != "extra_forbidden"
+    )  # a wrong key before a wanting one
+    key = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; known are {', '.join(sorted(Row.model_fields))}"
+    return f"a row needs {key!r}" if fault["type"] == "missing" else f"{key}: {fault['msg']}"
+
+
+def _named(lines: Iterable[Line]) -> dict[str, Line]:
+    named = {}
+    for line in lines:
+        if len(line.names) != 1 or not {"shape", "dtype"} <= line.facts[0].keys():
+            raise ExpressionError(
+                f"{', '.join(line.names)}: a parameter, input or cache has one name, a shape and a dtype"
+            )
+        named[line.names[0]] = line
+    return named
+
+
+def _check_call(call: Line, where: str) -> None:
+    known = signatures()
+    if call.function not in known:
+        raise RuleError(f"{where}: ttnn has no operation {call.function!r}")
+    for argument in call.kwargs:
+        if known[call.function] and argument not in known[call.function]:
+            raise RuleError(
+                f"{where}: {call.function} has no argument {argument!r}; it has {', '.join(known[call.function])}"
+            )
+
+
+def _check_attributes(rule: Rule) -> None:
+    """What a row reads of its operation is what the table of operations says that it has."""
+    if rule.op not in TABLE:
+        return
+    entry = TABLE[rule.op]
+    lines = (*rule.parameters.values(), *rule.inputs.values(), *rule.caches.values(), *rule.calls)
+    parts = (t for line in lines for t in line.texts)
+    for text in (*rule.when, *rule.layout.values(), *parts):
+        for name in attributes(text, "op"):
+            if name not in entry.attributes and name not in entry.earlier:
+                raise RuleError(f"{rule.where}: {text!r}: {rule.op} has no attribute {name!r} in fx2ttnn/ops/")
 
 
 def _check_reachable(rules: tuple[Rule, ...]) -> None:

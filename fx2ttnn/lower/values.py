@@ -27,9 +27,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Enum:
-    """A name of the ttnn package, such as `ttnn.bfloat16`."""
+    """A name of the ttnn package, such as `ttnn.bfloat16`; its attributes are names, too."""
 
     name: str
+
+    def __getattr__(self, name: str) -> Enum:
+        if name.startswith("_"):  # what Python asks every object for
+            raise AttributeError(name)
+        return Enum(f"{self.name}.{name}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Call:
     op: Op
     rule: str
     why: str
-    pcc: float
+    pcc: float = 0.999  # of its op test
     writes: tuple[str, ...] = ()  # tensors changed in place
     composite: bool = False  # one of several calls that together are the operation: ttnn has none of its own
 

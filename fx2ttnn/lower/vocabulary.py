@@ -14,13 +14,6 @@ from fx2ttnn.plan.device_shape import TILE, tiles
 from fx2ttnn.precision import BYTES, Precision, fidelity_on
 from fx2ttnn.targets import Target
 
-MAX_HOME_CORES = 32  # more cores shorten an elementwise op little, and each needs at least a tile
-LANDING_BYTES = 128 * 1024  # of a core's L1 that one activation may take
-MATMUL_BLOCK = 8  # largest in0_block_w in tiles: bounds the circular buffer of weights in L1
-L1_LEFT_FREE = 128 * 1024  # of a core's usable L1 that a prefill matmul's buffers leave to others
-MAX_SUBBLOCK = 4  # tiles that the destination registers hold when they accumulate in float32
-ATTENTION_CHUNK = 256  # most tokens of queries or keys that a core holds at a time; half of it for heads wider than 128
-
 L1 = Memory("L1")
 DRAM = Memory("DRAM")
 
@@ -53,11 +46,13 @@ def power_of_two(n: int) -> int:
 
 
 class Vocabulary:
-    """Layout functions for one target and precision."""
+    """Layout functions for one target, precision and mode. Where decode keeps one row for each user sharded in L1, prefill, with many
+    rows, has interleaved DRAM."""
 
-    def __init__(self, target: Target, precision: Precision):
+    def __init__(self, target: Target, precision: Precision, mode: str):
         self.target, self.precision = target, precision
-        self.grid = target.grid
+        self.grid, self.limits = target.grid, target.limits
+        self.prefill = mode == "prefill"
 
     def scope(self) -> dict[str, Any]:
         """Names for expressions."""
@@ -81,10 +76,9 @@ class Vocabulary:
             "matmul_output": self.matmul_output,
             "topology": self.topology,
             "links": self.target.links,
+            "limits": self.limits,
             "activation": lambda name: Enum(f"ttnn.UnaryOpType.{name.upper()}"),
             "remap": remap,
-            "has": lambda attrs, name: attrs.get(name) is not None,
-            "get": lambda attrs, name: attrs.get(name),
             "tiles": tiles,
             "enum": Enum,
             "min": min,
@@ -97,6 +91,10 @@ class Vocabulary:
             **words,
             "L1": L1,
             "DRAM": DRAM,
+            "interleaved": DRAM if self.prefill else L1,
+            "ROW_MAJOR": "ROW_MAJOR",
+            "TILE": TILE,
+            "ttnn": Enum("ttnn"),
             "target": self.target,
             "precision": self.precision,
             "true": True,
@@ -125,9 +123,11 @@ class Vocabulary:
 
     def home(self, x: Tensor | int) -> Memory:
         """L1, width sharded over the most cores (up to 32) that divide the width into whole tiles and form a rectangle."""
+        if self.prefill:
+            return DRAM
         width = x if isinstance(x, int) else x.width
         count = tiles(width)
-        for cores in range(min(MAX_HOME_CORES, count), 0, -1):
+        for cores in range(min(self.limits.home_cores, count), 0, -1):
             box = self.rectangle(cores)
             if box and count % cores == 0:
                 return Memory("L1", "width", (TILE, count // cores * TILE), (((0, 0), (box[0] - 1, box[1] - 1)),))
@@ -139,7 +139,7 @@ class Vocabulary:
             memory = self.home(width)
         except ValueError:
             return DRAM
-        return memory if memory.shard and memory.shard[1] * TILE * 2 <= LANDING_BYTES else DRAM
+        return memory if memory.shard and memory.shard[1] * TILE * 2 <= self.limits.activation_bytes else DRAM
 
     def matmul_input(self, x: Tensor, width: int) -> Memory:
         """Where a DRAM sharded matmul reads x: where it lies if it is evenly sharded, else home.
@@ -149,7 +149,7 @@ class Vocabulary:
         if not evenly_sharded(x):
             return self.home(x)
         memory = self.matmul_output(x, width)
-        crowded = memory.shard is not None and memory.shard[1] * TILE * 2 > LANDING_BYTES
+        crowded = memory.shard is not None and memory.shard[1] * TILE * 2 > self.limits.activation_bytes
         return self.home(x) if crowded and self.home(x).core_count > x.memory.core_count else x.memory
 
     def matmul_output(self, x: Tensor, width: int) -> Memory:
@@ -204,12 +204,12 @@ class Vocabulary:
         per_core, per_bank = tiles(x.width) // cores, -(-tiles(weight.width) // self.target.dram_banks)
         tile = TILE * TILE
         sums = per_bank * tile * (4 + 2 + 2)
-        room = self.target.l1_usable_bytes - L1_LEFT_FREE
+        room = self.target.l1_usable_bytes - self.limits.left_free_bytes
 
         def fits(block: int) -> bool:
             return 3 * block * per_bank * tile * BYTES[weight.dtype] + 2 * block * tile * BYTES[x.dtype] + sums <= room
 
-        blocks = divisors(per_core, MATMUL_BLOCK)
+        blocks = divisors(per_core, self.limits.matmul_block_tiles)
         block = max((b for b in blocks if fits(b)), default=1)
         return Construct(
             "ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig",
@@ -225,19 +225,23 @@ class Vocabulary:
         m, k, n = tiles(x.rows), tiles(x.width), tiles(weight.width)
         per_core_m, per_core_n = -(-m // self.grid[1]), -(-n // self.grid[0])
         in0_tile, in1_tile = (int(TILE * TILE * BYTES[t.dtype]) for t in (x, weight))
-        room = self.target.l1_usable_bytes - L1_LEFT_FREE
+        room = self.target.l1_usable_bytes - self.limits.left_free_bytes
 
         def fits(rows: int, depth: int) -> bool:
             doubled = 2 * depth * (rows * in0_tile + per_core_n * in1_tile)
             sums = per_core_n * TILE * TILE * (rows * (2 + 4) + 2)  # output, its float32 sums, bias
             return doubled + sums <= room
 
-        depths = divisors(k, MATMUL_BLOCK)
+        depths = divisors(k, self.limits.matmul_block_tiles)
         blocks = [(r, d) for r in divisors(per_core_m, per_core_m) for d in depths if fits(r, d)]
         if not blocks:
             raise ValueError(f"a weight of {weight.width} columns is too wide for a matmul of many rows")
         rows, depth = max(blocks, key=lambda block: (block[1] > 1 or depths == [1], *block))
-        subblocks = [(h, w) for h in divisors(rows, MAX_SUBBLOCK) for w in divisors(per_core_n, MAX_SUBBLOCK // h)]
+        subblocks = [
+            (h, w)
+            for h in divisors(rows, self.limits.subblock_tiles)
+            for w in divisors(per_core_n, self.limits.subblock_tiles // h)
+        ]
         high, wide = max(subblocks, key=lambda s: (s[0] * s[1], s[1]))
         return Construct(
             "ttnn.MatmulMultiCoreReuseMultiCastProgramConfig",
@@ -263,7 +267,7 @@ class Vocabulary:
         Both divide the chunk (one of 32 tokens has keys of 64, a page) and so the position at which it starts.
         """
         _, heads, tokens, dim = query.shape
-        largest = ATTENTION_CHUNK if dim <= 128 else ATTENTION_CHUNK // 2
+        largest = self.limits.attention_chunk if dim <= 128 else self.limits.attention_chunk // 2
         sizes = [size for size in (32, 64, 128, 256) if size <= largest and tokens % size == 0]
         busy = [size for size in sizes if 2 * heads * (tokens // size) >= self.grid[0] * self.grid[1]]
         return Construct(
@@ -276,8 +280,10 @@ class Vocabulary:
             ),
         )
 
-    def sharded_norm(self, x: Tensor) -> Construct:
-        """Program of a layer norm over a width sharded input."""
+    def sharded_norm(self, x: Tensor) -> Construct | None:
+        """Program of a norm over a width sharded input; none where ttnn chooses it."""
+        if x.memory.kind != "width":
+            return None
         ((x0, y0), (x1, y1)) = x.memory.cores[0]
         block = tiles(x.memory.shard[1]) if x.memory.shard else tiles(x.width)
         return Construct(

@@ -12,7 +12,7 @@ from fx2ttnn.ops.table import ATTENTION, MOVEMENT, Sizes, Strategy, operation
 
 
 @operation(
-    "k [B G S D], v [B G S V] -> [B G L D], [B G L V]",
+    "key [B G S D], value [B G S V] -> [B G L D], [B G L V]",
     "layer: int, orders: tuple?, expanded_from: tuple?, repeated: int?, positions: str?",
     kind=MOVEMENT,
     split=lambda graph, op: [Strategy((1, 1), (1, 1)), Strategy((0, 0), (0, 0))],
@@ -47,7 +47,7 @@ def _flops(sizes: Sizes, op: Op) -> int:
 
 
 @operation(
-    "q [B H S D], k [B G L D], v [B G L V], sinks [H]? -> [B S H V]",
+    "query [B H S D], key_cache [B G L D], value_cache [B G L V], sinks [H]? -> [B S H V]",
     "scaling: float, sliding_window: int?, softcap: float?",
     earlier="slopes: tuple",
     kind=ATTENTION,
@@ -81,7 +81,7 @@ def attention(run: Any, op: Op, args: list[Any]) -> Any:
 
 
 @operation(
-    "q [B H S D], k [B G L D], v [B G L V], sinks [H]? -> [B S H V]",
+    "query [B H S D], key_cache [B G L D], value_cache [B G L V], sinks [H]? -> [B S H V]",
     "scaling: float, sliding_window: int?, softcap: float?, slopes: tuple, why: str",
     kind=ATTENTION,
     tokens_second=True,

@@ -35,7 +35,7 @@ def _split_linearly(graph: Graph, op: Op) -> list[Strategy]:
 
 
 @operation(
-    "x [...], parameter [...]?, parameter [...]?, parameter [...]?, parameter [...]? -> [...]",
+    "x [...], steep [...]?, bent [...]?, slope [...]?, least [...]? -> [...]",
     "function: str",
     split=lambda graph, op: _split_alike(graph, op, 1),
     pointwise=True,
@@ -89,7 +89,7 @@ def _split_vector(graph: Graph, op: Op) -> list[Strategy]:
     ]
 
 
-@operation("x [... N], weight [...] -> [... N]", split=_split_vector)
+@operation("x [... N], vector [...] -> [... N]", split=_split_vector)
 def multiply_vector(run: Any, op: Op, args: list[Any]) -> Any:
     """Each column times its number of a weight, or all times one number."""
     return args[0] * args[1].flatten()

@@ -12,7 +12,7 @@ from fx2ttnn.ops.table import MOVEMENT, Strategy, operation
 
 
 @operation(
-    "x [B S N] -> [B H S D], [B G S D], [B G S D]",
+    "qkv [B S N] -> [B H S D], [B G S D], [B G S D]",
     "heads: int, kv_heads: int, head_dim: int",
     kind=MOVEMENT,
     # It can also pick some of the users, so that from the same on all chips to users apart costs nothing.

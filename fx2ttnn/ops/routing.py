@@ -55,7 +55,7 @@ def normalise(run: Any, op: Op, args: list[Any]) -> Any:
     return args[0] / total.clamp(min=op.attrs.get("floor", -torch.inf))
 
 
-@operation("x [... E], weight [... E] -> [... E]", split=_split_tokens)
+@operation("x [... E], vector [... E] -> [... E]", split=_split_tokens)
 def add_vector(run: Any, op: Op, args: list[Any]) -> Any:
     """Each column plus its number of a weight."""
     return args[0] + args[1].flatten()
@@ -89,7 +89,7 @@ def concat(run: Any, op: Op, args: list[Any]) -> Any:
     return torch.cat(args, -1)
 
 
-@operation("x [... C], index# [... C], weight [_] -> [... C]", split=_split_tokens)
+@operation("x [... C], index# [... C], vector [_] -> [... C]", split=_split_tokens)
 def multiply_chosen(run: Any, op: Op, args: list[Any]) -> Any:
     """Each number times that of a weight at its place of `index`."""
     return args[0] * args[2][args[1]]
@@ -101,13 +101,13 @@ def spread(run: Any, op: Op, args: list[Any]) -> Any:
     return torch.zeros(*args[0].shape[:-1], op.attrs["experts"]).scatter(-1, args[0], args[1])
 
 
-@operation("x [B S N], weights [B S E] -> [B S N]", "experts: int", split=split_weighed)
+@operation("x [B S N], routing [B S E] -> [B S N]", "experts: int", split=split_weighed)
 def weigh(run: Any, op: Op, args: list[Any]) -> Any:
     """The columns of each expert times its weight."""
     return weighed(*args)
 
 
-@operation("x [B S N], y [B S N], weights [B S E] -> [B S N], [B S N]", "experts: int", split=split_weighed)
+@operation("x [B S N], y [B S N], routing [B S E] -> [B S N], [B S N]", "experts: int", split=split_weighed)
 def weigh_both(run: Any, op: Op, args: list[Any]) -> Any:
     """The same for two values."""
     return tuple(weighed(x, args[2]) for x in args[:2])

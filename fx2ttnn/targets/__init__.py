@@ -15,6 +15,22 @@ _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Sizes that bound what ttnn's kernels take on a chip; what each is stands in chips/*.toml."""
+
+    home_cores: int
+    activation_bytes: int
+    left_free_bytes: int
+    matmul_block_tiles: int
+    subblock_tiles: int
+    attention_chunk: int
+    linear_columns: int
+    rms_norm_columns: int
+    layer_norm_columns: int
+    topk_columns: int
+
+
+@dataclass(frozen=True)
 class Target:
     """A mesh of chips. Bandwidths in bytes/s, FLOP rates in FLOP/s, times in seconds, sizes in bytes, all per chip."""
 
@@ -47,6 +63,7 @@ class Target:
     collective_seconds: float
     hop_seconds: float
     max_batch: int
+    limits: Limits
     exact_fidelity: str  # the most exact math fidelity whose products are right when they are summed in float32
 
     @property
@@ -78,8 +95,9 @@ def load(name: str) -> Target:
         raise UserError(f"unknown target {name!r}: known are {', '.join(names())}{hint}")
     machine = _read(_HERE / f"{name}.toml")
     chip = _read(shipped(_HERE / "chips", f"{machine.pop('chip')}.toml")[0])
+    limits = Limits(**chip.pop("limits"))
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**chip, **machine}.items()}
-    return Target(name=name, **fields)
+    return Target(name=name, limits=limits, **fields)
 
 
 def _read(path: Path) -> dict[str, Any]:
