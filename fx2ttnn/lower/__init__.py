@@ -17,7 +17,7 @@ from fx2ttnn.names import identifier
 from fx2ttnn.plan import Plan
 from fx2ttnn.precision import BYTES
 
-BLOCK_SIZE = 64  # tokens of a page of the KV cache, as vLLM serves Galaxy (peers.md 7a)
+BLOCK_SIZE = 64  # tokens of a page of the KV cache, as vLLM serves Galaxy (docs/sources.md, Galaxy demo)
 
 
 def lower(
