@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TRACKED = [ROOT / name for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()]
+TRACKED = [
+    ROOT / name for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+]
 READ = [path for path in TRACKED if path.suffix in (".py", ".toml", ".md", ".j2") and "generated" not in path.parts]
 EMITTED = {"coverage.md", "9_coverage.md"}  # written by a compile
 

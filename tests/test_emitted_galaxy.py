@@ -19,6 +19,8 @@ def test_qwen3_32b_on_galaxy(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_qwen3_32b_on_galaxy_in_bfloat16(tmp_path: Path) -> None:
-    """Attention of prompts, and the logits of decode steps, with PCC 0.999."""
+    """Attention of prompts and the MLP with PCC 0.999; a whole model in bfloat16 is that of test_mutations.py, on eight chips."""
     package = compiled(tmp_path, "qwen3-32b", "galaxy", "accuracy", max_seq_len=128)
-    assert_passes(run_suite(package, "tests/modules/test_attention.py::test_qwen3_attention_prefill", LOGITS[0]))
+    assert_passes(
+        run_suite(package, "tests/modules/test_attention.py::test_qwen3_attention_prefill", "tests/modules/test_mlp.py")
+    )

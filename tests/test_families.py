@@ -43,13 +43,13 @@ def test_more_kv_heads_on_a_chip_than_a_tile_has_rows_are_reported(monkeypatch):
     ("family", "target"),
     [
         ("gemma2", "n150"),
-        ("gpt_neox_80", "t3k"),
-        ("glm4", "t3k"),
-        ("olmo2_40", "t3k"),
+        ("gpt_neox_80", "n300"),
+        ("glm4", "n300"),
+        ("olmo2_40", "n300"),
         ("nanochat", "t3k"),
         ("apertus", "t3k"),
         ("gpt2", "n150"),
-        ("codegen", "t3k"),
+        ("codegen", "n300"),
     ],
 )
 def test_the_emitted_suite_passes(family, target, tmp_path):

@@ -224,7 +224,7 @@ def mutated(package: Path, folder: Path, file: str, place: str, line: str, broke
 @pytest.mark.slow
 def test_the_whole_package_passes(package: Path) -> None:
     """Fewer users than a tile has rows; several kinds of layers, and two of one kind."""
-    assert_passes(run_suite(package, "tests/modules", "tests/model"))
+    assert_passes(run_suite(package, "tests/modules", "tests/model/test_model.py", "tests/model/test_trace.py"))
 
 
 @pytest.mark.slow

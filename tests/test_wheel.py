@@ -64,4 +64,6 @@ def test_the_lock_file_has_a_version_of_every_dependency_that_pyproject_allows()
     pinned = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if line[0] != "#")
     for requirement in wanted:
         if requirement.name != project["name"]:
-            assert requirement.specifier.contains(pinned[requirement.name.replace("_", "-")]), f"run `make lock`: {requirement}"
+            assert requirement.specifier.contains(pinned[requirement.name.replace("_", "-")]), (
+                f"run `make lock`: {requirement}"
+            )

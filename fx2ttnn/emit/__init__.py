@@ -125,9 +125,11 @@ def _module_files(
             for n in plan.target.mesh_shape
         ],
     )
+    if program.has_resources:
+        files["resources.py"] = render("resources.py.j2")
     if any(on_host(graph.calls) for graph in program.graphs):
         files["host.py"] = render("host.py.j2")
-    files |= weight_files(capture, render)
+    files |= weight_files(capture, program.has_resources, render)
     files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **tables)
     for file, members in by_file.items():
         files[f"{file}.py"] = _unit_file(file, members, program)

@@ -14,10 +14,13 @@ OWN_MODULE = Path("modeling.py")  # a copy of the file that defines the model, w
 VERBATIM = Path(verbatim.__file__).parent
 
 
-def weight_files(capture: Capture, render: Callable[..., str]) -> dict[str, str]:
+def weight_files(capture: Capture, resources: bool, render: Callable[..., str]) -> dict[str, str]:
     """Name and text of the files: weights.py, its cache, the reader of checkpoints, and the tensors that one must have."""
     slopes = any(op.name == "add_slopes" for op in capture.graph.ops)
-    files = {"weights.py": render("weights.py.j2", slopes=slopes), "weight_cache.py": render("weight_cache.py.j2")}
+    files = {
+        "weights.py": render("weights.py.j2", slopes=slopes, resources=resources),
+        "weight_cache.py": render("weight_cache.py.j2"),
+    }
     files["checkpoint.py"] = render("checkpoint.py.j2")
     model_class = capture.module.class_name if capture.module else None
     files["loading.py"] = render("loading.py.j2", part=capture.part_of is not None, model_class=model_class)

@@ -110,7 +110,9 @@ class Writer:
     def inits(self, unit: Unit) -> list[tuple[str, str]]:
         """(attribute, expression) of the unit's own parameters."""
         parameters = self.program.parameters
-        return [(attribute_of(k, unit, parameters), self.load(parameters[k], unit)) for k in unit.parameters]
+        own = [(k, (attribute_of(k, unit, parameters), self.load(parameters[k], unit))) for k in unit.parameters]
+        held = [init for key, init in own if not parameters[key].resource]
+        return held + list(dict.fromkeys(init for key, init in own if parameters[key].resource))
 
     def method(self, unit: Unit, mode: str, names: Names | Numbered | None = None) -> Method:
         """The forward of one mode."""
@@ -180,7 +182,9 @@ class Writer:
         """Source of one argument."""
         if isinstance(value, Ref):
             if value in self.program.parameters:
-                return f"self.{attribute_of(value, unit, self.program.parameters)}"
+                parameter = self.program.parameters[value]
+                turn = ".next()" if parameter.resource and parameter.transform != "mesh_device" else ""
+                return f"self.{attribute_of(value, unit, self.program.parameters)}{turn}"
             return names.of[value]
         if isinstance(value, tuple):
             return f"[{', '.join(self.argument(item, unit, names) for item in value)}]"
@@ -195,6 +199,12 @@ class Writer:
     def load(self, parameter: Parameter, unit: Unit) -> str:
         """The call of a `Weights` method that makes a parameter."""
         tensor = parameter.tensor
+        if parameter.transform == "mesh_device":
+            return "mesh_device"
+        if parameter.resource:
+            memory = f"memory_config={self.configs.expression(tensor.memory)}"
+            given = f"{list(tensor.shape)}, ttnn.{tensor.dtype}, {memory}" if tensor.shape else ""
+            return f"weights.resources.{parameter.transform}({given})"
         names = [relative(s, unit) for s in parameter.sources]
         inside = [n != s for n, s in zip(names, parameter.sources, strict=True)]
         holder = "weights" if all(inside) else "weights.root"

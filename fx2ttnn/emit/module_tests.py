@@ -96,7 +96,11 @@ def _placed(root: Unit, program: Program) -> dict[str, dict[str, str]]:
     for unit in root.tree():
         if unit.parameters and "sample" not in unit.bodies:
             names = {attribute_of(key, unit, program.parameters): key for key in unit.parameters}
-            found[unit.class_name] = {name: program.parameters[key].tensor.dtype for name, key in names.items()}
+            found[unit.class_name] = {
+                name: program.parameters[key].tensor.dtype
+                for name, key in names.items()
+                if not program.parameters[key].resource
+            }
     return found
 
 

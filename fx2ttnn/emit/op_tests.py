@@ -24,7 +24,7 @@ def op_test_files(program: Program, configs: Configs, render: Callable[..., str]
         "pytest.ini": "[pytest]\ntestpaths = tests\n",  # the package is pytest's root, from wherever it is started
         "tests/conftest.py": render("conftest.py.j2"),
         "tests/pcc.py": render("pcc.py.j2"),
-        "tests/ops/harness.py": render("op_harness.py.j2"),
+        "tests/ops/harness.py": render("op_harness.py.j2", resources=program.has_resources),
         "tests/ops/references.py": render("op_references.py.j2"),
     }
     for function, cases in by_function.items():
@@ -64,6 +64,11 @@ def _argument(value: Any, call: Call, lowered: Lowered, configs: Configs) -> str
 
 
 def _input(tensor: Tensor, call: Call, lowered: Lowered, configs: Configs) -> str:
+    if tensor.name in lowered.parameters and lowered.parameters[tensor.name].resource:
+        if not tensor.shape:
+            return f"Resource({tensor.dtype!r})"
+        memory = configs.expression(tensor.memory)
+        return f"Resource('persistent_buffer', ({tensor.shape}, ttnn.{tensor.dtype}, {memory}))"
     differs = tuple(a != "R" for a in tensor.axes)
     kind, high = _values(tensor, call, lowered)
     extra = "".join(f", {k}={v!r}" for k, v in (("values", kind), ("high", high)) if v)

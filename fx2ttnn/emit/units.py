@@ -7,7 +7,7 @@ deeper is inlined. classes.py names the classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
@@ -179,7 +179,17 @@ def attribute_of(key: str, unit: Unit, parameters: Mapping[str, Parameter]) -> s
     """Attribute of the unit's class that holds a parameter; where two would have one name, that of their inner module stands before it."""
     name = _attribute(key, unit, parameters)
     alike = [k for k in unit.parameters if _attribute(k, unit, parameters) == name]
-    return name if alike == [key] else identifier(f"{relative(parameters[key].sources[0], unit).split('.')[0]}_{name}")
+    if alike == [key]:
+        return name
+    if parameters[key].resource:  # one attribute for all that are the same thing
+        kinds = list(dict.fromkeys(replace(parameters[k].tensor, name="") for k in alike))
+        number = kinds.index(replace(parameters[key].tensor, name=""))
+        return f"{name}_{number + 1}" if number else name
+    if len({parameters[k].sources for k in alike}) == 1:  # copies of one weight in several forms
+        kind = parameters[key].sources[0].rsplit(".", 1)[-1]
+        form = parameters[key].attribute.removeprefix(kind)
+        return name + form
+    return identifier(f"{relative(parameters[key].sources[0], unit).split('.')[0]}_{name}")
 
 
 def _attribute(key: str, unit: Unit, parameters: Mapping[str, Parameter]) -> str:

@@ -56,3 +56,10 @@ def mesh_axis(cluster_axis: int | None) -> int:
             f"a collective without cluster_axis on a {rows}x{cols} mesh has no emulation: pass the axis"
         )
     return 0 if rows > 1 else 1
+
+
+def whole_axis(value: torch.Tensor, axis: int) -> torch.Tensor:
+    """The value with every chip of a mesh axis, without a copy."""
+    shape = list(value.shape)
+    shape[axis] = MESH.shape[axis]
+    return value.expand(shape)

@@ -177,6 +177,8 @@ class _Engine:
                 scope[name] = None
                 continue
             scope[name] = self._parameter(op, name, value, line, scope, rule)
+        for name, line in rule.resources.items():
+            scope[name] = self._resource(op, name, line, scope, rule)
         for name, line in rule.inputs.items():
             scope[name] = self._state("model", name, name, line, scope, rule)
         for name, line in rule.caches.items():
@@ -312,6 +314,17 @@ class _Engine:
         self.parameters[key] = Parameter(attribute, line.function, sources, tensor, arguments, part)
         self.owners[key] = op.module
         self.tensors[key] = tensor
+        return tensor
+
+    def _resource(self, op: Op, name: str, line: Line, scope: dict[str, Any], rule: Rule) -> Tensor:
+        """A persistent buffer, or what is no tensor, such as a semaphore: held like a parameter, by all that ask for the same."""
+        key = f"{op.outputs[0]}@{name}"  # no name of a tensor that the other mode makes
+        if line.function == "persistent_buffer":
+            tensor = self._said(key, line, scope, rule)
+        else:
+            tensor = Tensor(key, (), line.function, "", DRAM)
+        self.parameters[key] = Parameter(name, line.function, (), tensor, resource=True)
+        self.owners[key], self.tensors[key] = op.module, tensor
         return tensor
 
     def _said(self, name: str, line: Line, scope: Mapping[str, Any], rule: Rule) -> Tensor:

@@ -40,6 +40,11 @@ class Program:
         """Every tensor made from the checkpoint."""
         return {key: p for lowered in reversed(self.modes.values()) for key, p in lowered.parameters.items()}
 
+    @property
+    def has_resources(self) -> bool:
+        """Whether any operation needs semaphores or persistent buffers."""
+        return any(parameter.resource for parameter in self.parameters.values())
+
     @cached_property
     def owners(self) -> dict[str, str]:
         """The module path that holds each parameter."""

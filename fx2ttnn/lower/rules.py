@@ -18,6 +18,11 @@ from fx2ttnn.ops import TABLE
 from fx2ttnn.shipped import shipped
 
 RULES_DIR = Path(__file__).resolve().parents[2] / "lowering_rules"
+RESOURCES = {
+    "global_semaphore",
+    "persistent_buffer",
+    "mesh_device",
+}  # methods of the emitted Resources, and the mesh itself
 DEFINITIONS = "define"  # the table of a file with lines that several rows share
 
 
@@ -39,6 +44,7 @@ class Row(BaseModel, extra="forbid", strict=True):
     layout: dict[str, str] = {}
     parameters: list[str] = []
     shared: list[str] = []
+    resources: list[str] = []
     inputs: list[str] = []
     caches: list[str] = []
     calls: list[str]
@@ -59,6 +65,7 @@ class Rule:
     layout: Mapping[str, str]
     parameters: Mapping[str, Line]
     shared: tuple[str, ...]  # operands that are the tensors which the decode step holds
+    resources: Mapping[str, Line]
     inputs: Mapping[str, Line]
     caches: Mapping[str, Line]
     calls: tuple[Line, ...]
@@ -115,6 +122,7 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         parameters, inputs, caches = (
             _named(map(parse_line, said(t))) for t in (row.parameters, row.inputs, row.caches)
         )
+        resources = {line.names[0]: line for line in parse_calls(said(row.resources))}
         calls = tuple(parse_calls(said(row.calls)))
         for text in (*row.when, *row.layout.values()):
             parse(text)
@@ -122,6 +130,8 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         raise RuleError(f"{where}: {error}") from None
     for call in calls:
         _check_call(call, where)
+    if unknown := {line.function for line in resources.values()} - RESOURCES:
+        raise RuleError(f"{where}: no resource {', '.join(unknown)}; there are {', '.join(sorted(RESOURCES))}")
     modes = [row.mode] if isinstance(row.mode, str) else row.mode
     rule = Rule(
         op=op,
@@ -133,6 +143,7 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         layout=row.layout,
         parameters=parameters,
         shared=tuple(row.shared),
+        resources=resources,
         inputs=inputs,
         caches=caches,
         calls=calls,
@@ -185,7 +196,13 @@ def _check_attributes(rule: Rule) -> None:
     if rule.op not in TABLE:
         return
     entry = TABLE[rule.op]
-    lines = (*rule.parameters.values(), *rule.inputs.values(), *rule.caches.values(), *rule.calls)
+    lines = (
+        *rule.parameters.values(),
+        *rule.resources.values(),
+        *rule.inputs.values(),
+        *rule.caches.values(),
+        *rule.calls,
+    )
     parts = (t for line in lines for t in line.texts)
     for text in (*rule.when, *rule.layout.values(), *parts):
         for name in attributes(text, "op"):

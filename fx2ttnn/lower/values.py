@@ -92,7 +92,8 @@ class Parameter:
     """A tensor made from the checkpoint (or from nothing, for constants) when a module is built.
 
     `transform` names a method of the emitted `Weights`; `sources` are checkpoint names; `arguments` go to the transform.
-    `part` is a name for it where it is only a part of its source.
+    `part` is a name for it where it is only a part of its source. A `resource` holds nothing of the model: its transform is a method of
+    the emitted `Resources`, and all parameters that ask for the same share it.
     """
 
     attribute: str
@@ -101,6 +102,7 @@ class Parameter:
     tensor: Tensor
     arguments: Mapping[str, Any] = field(default_factory=dict)
     part: str = ""
+    resource: bool = False
 
 
 @dataclass(frozen=True)

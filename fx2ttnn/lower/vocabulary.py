@@ -30,6 +30,12 @@ def evenly_sharded(x: Tensor) -> bool:
     return memory.kind == "width" and memory.shard is not None and memory.shard[1] * memory.core_count == x.width
 
 
+def widened(memory: Memory, times: int) -> Memory:
+    """The same cores, each with so many times the columns."""
+    assert memory.shard is not None
+    return replace(memory, shard=(memory.shard[0], memory.shard[1] * times))
+
+
 def float32(x: float) -> float:
     """The float32 nearest to `x`. Some ttnn operations refuse a Python float that is not exactly one."""
     return struct.unpack("f", struct.pack("f", x))[0]
@@ -79,6 +85,7 @@ class Vocabulary:
             "limits": self.limits,
             "activation": lambda name: Enum(f"ttnn.UnaryOpType.{name.upper()}"),
             "remap": remap,
+            "widened": widened,
             "tiles": tiles,
             "enum": Enum,
             "min": min,

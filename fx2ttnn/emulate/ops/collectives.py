@@ -12,18 +12,11 @@ from typing import Any
 
 import torch
 
-from fx2ttnn.emulate.chips import MESH, mesh_axis, own_dim
+from fx2ttnn.emulate.chips import MESH, mesh_axis, own_dim, whole_axis
 from fx2ttnn.emulate.registry import emulates
 from fx2ttnn.emulate.rounding import pack
 
 HOP_BY_HOP = os.environ.get("FX2TTNN_EMULATOR_COLLECTIVES") == "hops"
-
-
-def _all(value: torch.Tensor, axis: int) -> torch.Tensor:
-    """The value with every chip of a mesh axis, without a copy."""
-    shape = list(value.shape)
-    shape[axis] = MESH.shape[axis]
-    return value.expand(shape)
 
 
 def _deal(value: torch.Tensor, dim: int, axis: int) -> torch.Tensor:
@@ -33,7 +26,7 @@ def _deal(value: torch.Tensor, dim: int, axis: int) -> torch.Tensor:
 
 def _sums(value: torch.Tensor, dim: int, axis: int, dtype: str) -> torch.Tensor:
     """The sum over the chips of the axis, of which part i of dim `dim` is summed in the order that ends at chip i."""
-    chips = _all(value, axis).split(1, dim=axis)
+    chips = whole_axis(value, axis).split(1, dim=axis)
     if not HOP_BY_HOP or value.shape[dim] % len(chips):
         return torch.cat(chips, dim=axis).sum(axis, keepdim=True)
     parts = [chip.chunk(len(chips), dim=dim) for chip in chips]
@@ -52,6 +45,12 @@ def all_reduce(input_tensor: torch.Tensor, *, cluster_axis: int | None = None, r
     return _sums(input_tensor, input_tensor.dim() - 1, mesh_axis(cluster_axis), real.dtype.name)
 
 
+@emulates("ttnn.experimental.all_reduce_async")
+def all_reduce_async(input_tensor: torch.Tensor, *, cluster_axis: int) -> torch.Tensor:
+    """Each chip gets all summands and adds them up: no partial sum is rounded."""
+    return whole_axis(input_tensor, cluster_axis).sum(cluster_axis, keepdim=True)
+
+
 @emulates("ttnn.reduce_scatter", "ttnn.experimental.reduce_scatter_minimal_async")
 def reduce_scatter(input_tensor: torch.Tensor, dim: int, *, cluster_axis: int | None = None, real: Any) -> torch.Tensor:
     axis, dim = mesh_axis(cluster_axis), own_dim(input_tensor, dim)
@@ -61,7 +60,7 @@ def reduce_scatter(input_tensor: torch.Tensor, dim: int, *, cluster_axis: int | 
 @emulates("ttnn.all_gather", "ttnn.experimental.all_gather_async", moves=True)
 def all_gather(input_tensor: torch.Tensor, dim: int, *, cluster_axis: int | None = None) -> torch.Tensor:
     axis = mesh_axis(cluster_axis)
-    return torch.cat(_all(input_tensor, axis).split(1, dim=axis), dim=own_dim(input_tensor, dim))
+    return torch.cat(whole_axis(input_tensor, axis).split(1, dim=axis), dim=own_dim(input_tensor, dim))
 
 
 @emulates("ttnn.mesh_partition", moves=True)
@@ -76,4 +75,4 @@ def mesh_partition(input_tensor: torch.Tensor, dim: int, cluster_axis: int | Non
 @emulates("ttnn.all_broadcast", moves=True)
 def all_broadcast(input_tensor: torch.Tensor, *, cluster_axis: int | None = None) -> list[torch.Tensor]:
     axis = mesh_axis(cluster_axis)
-    return list(_all(input_tensor, axis).split(1, dim=axis))
+    return list(whole_axis(input_tensor, axis).split(1, dim=axis))

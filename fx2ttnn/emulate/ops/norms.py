@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from fx2ttnn.emulate.chips import LEAD, common_chips
+from fx2ttnn.emulate.chips import LEAD, common_chips, whole_axis
 from fx2ttnn.emulate.registry import emulates
 from fx2ttnn.emulate.rounding import pack
 from fx2ttnn.emulate.tensor import Numbers
@@ -94,6 +94,19 @@ def rms_norm_post_all_gather(
     squares = stats[..., ::TILE]
     mean_square = squares.sum(-1, keepdim=True) / (squares.shape[-1] * input_tensor.shape[-1])
     return _scaled(input_tensor * torch.rsqrt(mean_square + epsilon), weight, bias)
+
+
+@emulates("ttnn.fused_rms_minimal")
+def fused_rms_minimal(
+    input_tensor: torch.Tensor,
+    *,
+    cluster_axis: int,
+    epsilon: float = 1e-12,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The chip's columns [.., h] of the norm over all chips of an axis."""
+    squares = whole_axis(input_tensor.square().mean(-1, keepdim=True), cluster_axis)
+    return _scaled(input_tensor * torch.rsqrt(squares.mean(cluster_axis, keepdim=True) + epsilon), weight, None)
 
 
 @emulates("ttnn.layer_norm_post_all_gather")
