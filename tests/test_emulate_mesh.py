@@ -121,6 +121,43 @@ def test_async_collectives_are_the_plain_ones(axis):
     assert torch.equal(each_chip(out), each_chip(ttnn.reduce_scatter(x, 3, cluster_axis=axis)))
 
 
+def width_sharded(rows, columns, cores):
+    grid = ttnn.CoreRangeSet({ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(cores - 1, 0))})
+    spec = ttnn.ShardSpec(grid, [rows, columns // cores], ttnn.ShardOrientation.ROW_MAJOR)
+    return ttnn.MemoryConfig(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, spec)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_operations_with_a_persistent_buffer_are_the_plain_ones(axis):
+    cores = ttnn.CoreRangeSet({ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(7, 7))})
+    semaphores = [ttnn.create_global_semaphore(device, cores, 0) for _ in range(2)]
+    dims = (3, None) if axis == 0 else (None, 3)
+    value, weight, memory = (
+        torch.randn(1, 1, 32, 256 * MESH[axis]),
+        torch.randn(256 * MESH[axis]),
+        width_sharded(32, 256, 8),
+    )
+    x = put(value, dims, memory_config=memory)
+    how = {"cluster_axis": axis, "mesh_device": device, "topology": ttnn.Topology.Linear, "memory_config": memory}
+    buffer = put(torch.zeros(1, 1, 32, 256 * MESH[axis]), memory_config=width_sharded(32, 256 * MESH[axis], 8))
+    found = ttnn.experimental.all_reduce_async(
+        x, buffer_tensor=buffer, multi_device_global_semaphore=semaphores[0], num_links=1, **how
+    )
+    assert torch.allclose(each_chip(found).float(), each_chip(ttnn.all_reduce(x, cluster_axis=axis)).float(), atol=0.05)
+
+    config = ttnn.LayerNormShardedMultiCoreProgramConfig(
+        compute_with_storage_grid_size=(8, 1), subblock_w=1, block_h=1, block_w=1, inplace=False
+    )
+    stats = put(torch.zeros(1, 1, 32, 32 * MESH[axis]), memory_config=width_sharded(32, 32 * MESH[axis], 1))
+    rows = put(weight.reshape(1, 1, -1, 32), (2, None) if axis == 0 else (None, 2), layout="ROW_MAJOR")
+    norm = {"epsilon": 1e-6, "weight": rows, "program_config": config}
+    found = ttnn.fused_rms_minimal(x, global_semaphore=semaphores[1], stats=stats, **norm, **how)
+    held = each_chip(x).float().select(1 - axis, 0)[:, 0, 0]  # [chips of the axis, 32, 256]
+    squares = held.square().sum((0, -1)) / (256 * MESH[axis])
+    wanted = held * torch.rsqrt(squares + 1e-6)[:, None] * weight.bfloat16().float().reshape(-1, 1, 256)
+    assert torch.allclose(each_chip(found).float().select(1 - axis, 0)[:, 0, 0], wanted, rtol=0.02, atol=0.02)
+
+
 def test_all_broadcast():
     x = put(integers(32, 128), (None, 1))
     outs = ttnn.all_broadcast(x, cluster_axis=1)

@@ -308,6 +308,31 @@ def test_a_row_of_two_modes_holds_its_parameters_in_decode_and_shares_them_in_pr
     assert line.facts == ({"shape": "[1, x.width]", "dtype": "'float32'"},)
 
 
+def test_resources_are_held_like_parameters_and_shared_by_what_they_are(rules_with):
+    row = ADD.replace("why =", 'when = ["rank(x) == 3", "x.shape == y.shape", "x.width == 256"]\nwhy =')
+    row += """resources = [
+    "semaphore = global_semaphore()",
+    "buffer: tensor([1, 1, 32, 64], 'float32') = persistent_buffer() in one_core(64)",
+]
+"""
+    lowered = lower(
+        compiled("qwen3").plan, rules_with(row.replace("ttnn.add(x, y,", "ttnn.add(x, y, output_tensor=buffer,"))
+    )
+    held = [p for p in lowered.parameters.values() if p.resource]
+    assert {(p.attribute, p.transform) for p in held} == {
+        ("semaphore", "global_semaphore"),
+        ("buffer", "persistent_buffer"),
+    }
+    (buffer,) = {(p.tensor.shape, p.tensor.dtype, p.tensor.memory.core_count) for p in held if p.tensor.shape}
+    assert buffer == ((1, 1, 32, 64), "float32", 1)
+    calls = calls_of(lowered, "add")
+    assert all(lowered.parameters[call.kwargs["output_tensor"]].resource for call in calls)
+    with pytest.raises(
+        RuleError, match=r"zy\.toml:2: no resource lock; there are global_semaphore, mesh_device, persistent_buffer"
+    ):
+        rules_with(row.replace("global_semaphore()", "lock()"), "zy.toml")
+
+
 def test_lines_of_a_row():
     key, value = parse_calls(
         ["v: tensor(dtype='uint32')", "k, v = ttnn.topk(x, 8, dim=-1) in (L1, DRAM)", "ttnn.add(k, v)"]

@@ -19,6 +19,7 @@ from .checkpoint import (
     read_tensor,
 )
 from .mesh import to_mesh
+from .resources import Resources
 from .weight_cache import CacheError, WeightCache, to_host
 
 __all__ = [
@@ -92,6 +93,7 @@ class Weights:
     def __init__(self, mesh_device, state, prefix="", cache=None, progress=False):
         self.mesh_device, self.state, self.prefix, self.cache = mesh_device, state, prefix, cache
         hidden = None if progress is None else not progress
+        self.resources = Resources(mesh_device)
         self.bar = tqdm(total=len(expected_tensors()), desc="weights", unit="tensor", disable=hidden)
 
     @property
@@ -190,12 +192,23 @@ class Weights:
         """
 
         def make():
-            share = 1 if order is None else order[0] / order[3]
-            return (selected(self.read(name) + offset, None, order) * share**0.5).reshape(1, 1, -1, ttnn.TILE_SIZE)
+            return self._scaled_norm(name, offset, order).reshape(1, 1, -1, ttnn.TILE_SIZE)
 
         return self._place(
             f"norm plus {offset}, {order}", [name], make, mesh_dims, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT
         )
+
+    def norm_in_tiles(self, name, offset=0.0, order=None, mesh_dims=(None, None)):
+        """As `norm`, but one row in tiles, [1, 1, 1, H]: what ttnn wants where rows are too wide for a core."""
+
+        def make():
+            return self._scaled_norm(name, offset, order).reshape(1, 1, 1, -1)
+
+        return self._place(f"norm plus {offset}, {order}, in tiles", [name], make, mesh_dims, ttnn.bfloat16)
+
+    def _scaled_norm(self, name, offset, order):
+        share = 1 if order is None else order[0] / order[3]
+        return selected(self.read(name) + offset, None, order) * share**0.5
 
     def weight_of_heads(self, names, order=None, mesh_dims=(None, None)):
         """Weight [heads, D], or one [D] for each head -> [1, 1, heads, D], for heads [1, users, heads, D]."""

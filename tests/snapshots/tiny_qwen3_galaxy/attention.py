@@ -29,6 +29,14 @@ class Qwen3Attention:
             "o_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_1024X1536
         )
         self.first_user = weights.first_user(batch=32, mesh_dims=(None, 0))
+        self.semaphore = weights.resources.global_semaphore()
+        self.mesh_device = mesh_device
+        self.buffer = weights.resources.persistent_buffer(
+            [1, 1, 32, 5120], ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_5120_ON_5X4
+        )
+        self.buffer_2 = weights.resources.persistent_buffer(
+            [1, 1, 32, 10240], ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_10240_ON_5X4
+        )
 
     def decode_forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
         """One token for every user.
@@ -49,7 +57,16 @@ class Qwen3Attention:
             memory_config=cfg.WIDTH_SHARDED_1280_ON_8X2_4X1,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 1280]
-        qkv = ccl.all_reduce(qkv, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        qkv = ttnn.experimental.all_reduce_async(
+            qkv,
+            buffer_tensor=self.buffer.next(),
+            cluster_axis=1,
+            mesh_device=self.mesh_device,
+            multi_device_global_semaphore=self.semaphore.next(),
+            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            topology=ttnn.Topology.Ring,
+            num_links=4,
+        )  # [1, 1, 32, 1280]
         query, key, value = ttnn.experimental.nlp_create_qkv_heads_decode(
             qkv,
             num_heads=cfg.NUM_HEADS,
@@ -63,7 +80,7 @@ class Qwen3Attention:
             query,
             epsilon=cfg.NORM_EPS,
             weight=self.q_norm,
-            memory_config=ttnn.L1_MEMORY_CONFIG,
+            memory_config=cfg.HEIGHT_SHARDED_8X32X128,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 8, 128]
         key = ttnn.to_memory_config(key, ttnn.L1_MEMORY_CONFIG)  # [1, 8, 1, 128]
@@ -71,12 +88,10 @@ class Qwen3Attention:
             key,
             epsilon=cfg.NORM_EPS,
             weight=self.k_norm,
-            memory_config=ttnn.L1_MEMORY_CONFIG,
+            memory_config=cfg.HEIGHT_SHARDED_8X32X128,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 1, 128]
-        query = ttnn.to_memory_config(query, cfg.HEIGHT_SHARDED_8X32X128)  # [1, 8, 8, 128]
         query = ttnn.experimental.rotary_embedding_hf(query, cos, sin, is_decode_mode=True)  # [1, 8, 8, 128]
-        key = ttnn.to_memory_config(key, cfg.HEIGHT_SHARDED_8X32X128)  # [1, 8, 1, 128]
         key = ttnn.experimental.rotary_embedding_hf(key, cos, sin, is_decode_mode=True)  # [1, 8, 1, 128]
         ttnn.experimental.paged_update_cache(key_cache, key, update_idxs_tensor=current_pos, page_table=page_table)
         ttnn.experimental.paged_update_cache(value_cache, value, update_idxs_tensor=current_pos, page_table=page_table)
@@ -105,7 +120,16 @@ class Qwen3Attention:
             memory_config=cfg.WIDTH_SHARDED_1280_ON_8X1,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 1280]
-        o = ccl.all_reduce(o, cluster_axis=0, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        o = ttnn.experimental.all_reduce_async(
+            o,
+            buffer_tensor=self.buffer_2.next(),
+            cluster_axis=0,
+            mesh_device=self.mesh_device,
+            multi_device_global_semaphore=self.semaphore.next(),
+            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            topology=ttnn.Topology.Ring,
+            num_links=4,
+        )  # [1, 1, 32, 1280]
         return o
 
     def prefill_forward(

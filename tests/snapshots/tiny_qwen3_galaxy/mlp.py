@@ -24,6 +24,11 @@ class Qwen3MLP:
         self.down_proj = weights.linear(
             "down_proj.weight", mesh_dims=(2, 2), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_800X5376
         )
+        self.semaphore = weights.resources.global_semaphore()
+        self.mesh_device = mesh_device
+        self.buffer = weights.resources.persistent_buffer(
+            [1, 1, 32, 10240], ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_10240_ON_5X4
+        )
 
     def decode_forward(self, hidden_states):
         """One token for every user.
@@ -60,7 +65,16 @@ class Qwen3MLP:
         down = ccl.reduce_scatter(
             down, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
         )  # [1, 1, 32, 1280]
-        down = ccl.all_reduce(down, cluster_axis=0, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        down = ttnn.experimental.all_reduce_async(
+            down,
+            buffer_tensor=self.buffer.next(),
+            cluster_axis=0,
+            mesh_device=self.mesh_device,
+            multi_device_global_semaphore=self.semaphore.next(),
+            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            topology=ttnn.Topology.Ring,
+            num_links=4,
+        )  # [1, 1, 32, 1280]
         return down
 
     def prefill_forward(self, hidden_states):

@@ -179,6 +179,9 @@ RMS_NORM_5120 = ttnn.LayerNormShardedMultiCoreProgramConfig(
     compute_with_storage_grid_size=(8, 4), subblock_w=1, block_h=1, block_w=5, inplace=False
 )
 SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
+WIDTH_SHARDED_10240_ON_5X4 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 512), [((0, 0), (4, 3))]
+)
 WIDTH_SHARDED_1024_ON_8X1 = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
 )
@@ -194,8 +197,8 @@ WIDTH_SHARDED_1280_ON_8X2_4X1 = sharded(
 WIDTH_SHARDED_128_ON_1X1 = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (0, 0))]
 )
-WIDTH_SHARDED_32_ON_1X1 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (0, 0))]
+WIDTH_SHARDED_5120_ON_5X4 = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 256), [((0, 0), (4, 3))]
 )
 WIDTH_SHARDED_5120_ON_8X4 = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 3))]

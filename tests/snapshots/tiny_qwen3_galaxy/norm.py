@@ -14,22 +14,28 @@ class Qwen3RMSNorm:
 
     def __init__(self, mesh_device, weights):
         self.weight = weights.norm("weight", mesh_dims=(None, 2))
+        self.semaphore = weights.resources.global_semaphore()
+        self.mesh_device = mesh_device
+        self.stats = weights.resources.persistent_buffer(
+            [1, 1, 32, 128], ttnn.float32, memory_config=cfg.WIDTH_SHARDED_128_ON_1X1
+        )
 
     def decode_forward(self, hidden_states):
         """One token for every user.
 
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
         """
-        stats = ttnn.rms_norm_pre_all_gather(
-            hidden_states, program_config=cfg.RMS_NORM_1280, compute_kernel_config=cfg.COMPUTE_HIFI3
-        )  # [1, 1, 32, 32]
-        stats = ccl.all_gather(stats, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_128_ON_1X1)  # [1, 1, 32, 128]
-        hidden_states = ttnn.rms_norm_post_all_gather(
+        hidden_states = ttnn.fused_rms_minimal(
             hidden_states,
-            stats,
+            program_config=cfg.RMS_NORM_1280,
+            cluster_axis=1,
+            mesh_device=self.mesh_device,
+            global_semaphore=self.semaphore.next(),
+            topology=ttnn.Topology.Ring,
+            num_links=1,
             epsilon=cfg.NORM_EPS,
             weight=self.weight,
-            program_config=cfg.RMS_NORM_1280,
+            stats=self.stats.next(),
             memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, 32, 1280]
@@ -61,10 +67,12 @@ class Qwen3RMSNorm:
 class Qwen3RMSNormGathered:
     """model.layers.N.post_attention_layernorm.
 
+    weight_in_tiles: [5120] bfloat16
     weight: [160, 32] bfloat16
     """
 
     def __init__(self, mesh_device, weights):
+        self.weight_in_tiles = weights.norm_in_tiles("weight")
         self.weight = weights.norm("weight")
 
     def decode_forward(self, hidden_states):
@@ -93,12 +101,10 @@ class Qwen3RMSNormGathered:
         hidden_states = ccl.all_gather(
             hidden_states, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # [1, 1, seq_len, 5120]
-        weight = ttnn.reshape(self.weight, [1, 1, 1, 5120])  # [1, 1, 1, 5120]
-        weight = ttnn.to_layout(weight, ttnn.TILE_LAYOUT)  # [1, 1, 1, 5120]
         hidden_states = ttnn.rms_norm(
             hidden_states,
             epsilon=cfg.NORM_EPS,
-            weight=weight,
+            weight=self.weight_in_tiles,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, seq_len, 5120]

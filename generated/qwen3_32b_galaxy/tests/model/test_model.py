@@ -27,6 +27,7 @@ PLACED = {
         "first_user": ttnn.int32,
     },
     "Qwen3RMSNormGathered": {
+        "weight_in_tiles": ttnn.bfloat16,
         "weight": ttnn.bfloat16,
     },
     "Qwen3MLP": {

@@ -10,6 +10,7 @@ import ttnn
 
 from ... import model_config as cfg
 from ...mesh import from_mesh, to_mesh
+from ...resources import Resources
 from ..pcc import assert_pcc
 
 # How a call is run, not what it computes.
@@ -40,6 +41,14 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Resource:
+    """What the package's Resources make: the operation gets one, the reference knows nothing of it."""
+
+    kind: str
+    args: tuple = ()
+
+
+@dataclass(frozen=True)
 class Case:
     """A call. `written` is the index of the argument that the operation changes in place."""
 
@@ -58,7 +67,7 @@ def check(mesh_device, operation, reference, case):
     device_kwargs, host_kwargs = {}, {}
     for name, value in case.kwargs.items():
         device_kwargs[name], made = _materialise(mesh_device, value)
-        if name not in PLACEMENT:
+        if name not in PLACEMENT and not isinstance(value, Resource):
             host_kwargs[name] = made
     expected = reference(*host, **host_kwargs)
     found = operation(*device, **device_kwargs)
@@ -79,6 +88,13 @@ def _materialise(mesh_device, value):
     """(what the operation gets, what the reference gets: the numbers after rounding to the tensor's type)"""
     if isinstance(value, list):
         return tuple(map(list, zip(*(_materialise(mesh_device, item) for item in value))))
+    if isinstance(value, Resource):
+        made = (
+            mesh_device
+            if value.kind == "mesh_device"
+            else getattr(Resources(mesh_device), value.kind)(*value.args).next()
+        )
+        return made, None
     if not isinstance(value, Input):
         return value, value
     count = tuple(n if differs else 1 for n, differs in zip(CHIPS, value.differs))

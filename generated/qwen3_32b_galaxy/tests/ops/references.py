@@ -180,8 +180,17 @@ def rms_norm_post_all_gather(x, stats, epsilon, weight=None):
     return x if weight is None else x * _vector(weight)
 
 
+def fused_rms_minimal(x, cluster_axis, epsilon, weight):
+    squares = _along(x.float().square(), cluster_axis).sum((cluster_axis, -1), keepdim=True)
+    return x.float() * torch.rsqrt(squares / (x.shape[-1] * cfg.MESH_SHAPE[cluster_axis]) + epsilon) * _vector(weight)
+
+
 def all_reduce(x, cluster_axis):
     return _along(x.float(), cluster_axis).sum(cluster_axis, keepdim=True)
+
+
+def all_reduce_async(x, cluster_axis):
+    return all_reduce(x, cluster_axis)
 
 
 def reduce_scatter(x, dim, cluster_axis):

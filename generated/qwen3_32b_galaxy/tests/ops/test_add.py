@@ -21,7 +21,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # elementwise.toml:42
+    # elementwise.toml:3
     Case(
         name="model.layers.0'",
         used=["model.layers.0"],
@@ -34,7 +34,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # elementwise.toml:42
+    # elementwise.toml:3
     Case(
         name="model.layers.0''",
         used=["model.layers.0"],
@@ -47,7 +47,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:120
+    # sampling.toml:58
     Case(
         name="sampler",
         used=["sampler"],

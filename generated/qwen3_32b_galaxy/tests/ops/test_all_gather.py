@@ -8,18 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # norm.toml:3
-    Case(
-        name="model.layers.0.input_layernorm",
-        used=["model.layers.0.input_layernorm"],
-        args=[Input((1, 1, 32, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_32_ON_1X1, (False, True)), 3],
-        kwargs={
-            "cluster_axis": 1,
-            "memory_config": cfg.WIDTH_SHARDED_128_ON_1X1,
-        },
-        pcc=0.999,
-    ),
-    # collectives.toml:46
+    # collectives.toml:34
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -30,7 +19,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:31
+    # collectives.toml:27
     Case(
         name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm", "model.norm"],
@@ -44,9 +33,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:92
+    # norm.toml:52
     Case(
-        name="model.layers.0.input_layernorm'",
+        name="model.layers.0.input_layernorm",
         used=["model.layers.0.input_layernorm"],
         args=[Input((1, 1, 128, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
         kwargs={
@@ -55,7 +44,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:104
+    # collectives.toml:27
     Case(
         name="model.layers.0.post_attention_layernorm'",
         used=["model.layers.0.post_attention_layernorm"],
@@ -66,7 +55,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:104
+    # collectives.toml:27
     Case(
         name="model.norm",
         used=["model.norm"],
@@ -77,9 +66,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:92
+    # norm.toml:52
     Case(
-        name="model.layers.0.input_layernorm''",
+        name="model.layers.0.input_layernorm'",
         used=["model.layers.0.input_layernorm"],
         args=[Input((1, 1, 2048, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
         kwargs={
@@ -88,7 +77,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:104
+    # collectives.toml:27
     Case(
         name="model.layers.0.post_attention_layernorm''",
         used=["model.layers.0.post_attention_layernorm"],
@@ -99,7 +88,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:152
+    # sampling.toml:69
     Case(
         name="sampler",
         used=["sampler"],
@@ -110,7 +99,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:152
+    # sampling.toml:69
     Case(
         name="sampler'",
         used=["sampler"],
@@ -132,7 +121,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:152
+    # sampling.toml:69
     Case(
         name="sampler''",
         used=["sampler"],
@@ -143,7 +132,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:152
+    # sampling.toml:69
     Case(
         name="sampler'''",
         used=["sampler"],

@@ -3,7 +3,6 @@
 import pytest
 import ttnn
 
-from ... import model_config as cfg
 from . import references
 from .harness import Case, Input, check
 
@@ -11,47 +10,6 @@ CASES = [
     # collectives.toml:3
     Case(
         name="model.layers.0.self_attn",
-        used=["model.layers.0.self_attn"],
-        args=[
-            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_8X2_4X1, (True, True))
-        ],
-        kwargs={
-            "cluster_axis": 1,
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
-        },
-        pcc=0.999,
-    ),
-    # collectives.toml:3
-    Case(
-        name="model.layers.0.self_attn.o_proj",
-        used=["model.layers.0.self_attn.o_proj"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_8X1, (True, True))],
-        kwargs={
-            "cluster_axis": 0,
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
-        },
-        pcc=0.999,
-    ),
-    # collectives.toml:3
-    Case(
-        name="model.layers.0.mlp.down_proj",
-        used=["model.layers.0.mlp.down_proj"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (True, True))],
-        kwargs={
-            "cluster_axis": 0,
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
-        },
-        pcc=0.999,
-    ),
-    # collectives.toml:76
-    Case(
-        name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
         args=[Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
         kwargs={
@@ -62,9 +20,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:76
+    # collectives.toml:3
     Case(
-        name="model.layers.0.self_attn.o_proj'",
+        name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.o_proj"],
         args=[Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
         kwargs={
@@ -75,9 +33,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:76
+    # collectives.toml:3
     Case(
-        name="model.layers.0.self_attn''",
+        name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
         args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
         kwargs={
@@ -88,9 +46,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:76
+    # collectives.toml:3
     Case(
-        name="model.layers.0.self_attn.o_proj''",
+        name="model.layers.0.self_attn.o_proj'",
         used=["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.o_proj"],
         args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
         kwargs={

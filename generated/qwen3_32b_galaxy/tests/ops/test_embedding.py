@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:35
+    # embedding.toml:12
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
@@ -52,7 +52,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:99
+    # embedding.toml:22
     Case(
         name="model.rotary_emb'",
         used=["model.rotary_emb"],
@@ -74,7 +74,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:76
+    # embedding.toml:3
     Case(
         name="model.embed_tokens'",
         used=["model.embed_tokens"],
@@ -96,7 +96,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:99
+    # embedding.toml:22
     Case(
         name="model.rotary_emb''",
         used=["model.rotary_emb"],
@@ -118,7 +118,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:76
+    # embedding.toml:3
     Case(
         name="model.embed_tokens''",
         used=["model.embed_tokens"],

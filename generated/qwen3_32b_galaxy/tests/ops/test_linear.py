@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # matmul.toml:3
+    # matmul.toml:6
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -24,7 +24,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:3
+    # matmul.toml:6
     Case(
         name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.self_attn.o_proj"],
@@ -40,7 +40,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:3
+    # matmul.toml:6
     Case(
         name="model.layers.0.mlp.gate_proj",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -56,7 +56,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:3
+    # matmul.toml:6
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
@@ -72,7 +72,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:3
+    # matmul.toml:6
     Case(
         name="lm_head",
         used=["lm_head"],
@@ -88,7 +88,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -104,7 +104,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="model.layers.0.self_attn.o_proj'",
         used=["model.layers.0.self_attn.o_proj"],
@@ -120,7 +120,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="model.layers.0.mlp.gate_proj'",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -136,7 +136,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="model.layers.0.mlp.down_proj'",
         used=["model.layers.0.mlp.down_proj"],
@@ -152,7 +152,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="lm_head'",
         used=["lm_head"],
@@ -168,7 +168,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="model.layers.0.self_attn''",
         used=["model.layers.0.self_attn"],
@@ -184,7 +184,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="model.layers.0.self_attn.o_proj''",
         used=["model.layers.0.self_attn.o_proj"],
@@ -200,7 +200,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="model.layers.0.mlp.gate_proj''",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -216,7 +216,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:99
+    # matmul.toml:42
     Case(
         name="model.layers.0.mlp.down_proj''",
         used=["model.layers.0.mlp.down_proj"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # elementwise.toml:19
+    # elementwise.toml:10
     Case(
         name="model.layers.0.mlp",
         used=["model.layers.0.mlp"],
@@ -22,7 +22,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # elementwise.toml:57
+    # elementwise.toml:10
     Case(
         name="model.layers.0.mlp'",
         used=["model.layers.0.mlp"],
@@ -36,7 +36,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # elementwise.toml:57
+    # elementwise.toml:10
     Case(
         name="model.layers.0.mlp''",
         used=["model.layers.0.mlp"],

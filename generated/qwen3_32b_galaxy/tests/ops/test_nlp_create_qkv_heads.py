@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:220
+    # attention.toml:71
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -20,7 +20,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:220
+    # attention.toml:71
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],

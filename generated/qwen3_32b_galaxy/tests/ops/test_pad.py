@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # sampling.toml:37
+    # sampling.toml:21
     Case(
         name="sampler",
         used=["sampler"],

@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # cache.toml:74
+    # cache.toml:39
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -30,7 +30,7 @@ CASES = [
         written=0,
         pcc=0.999,
     ),
-    # cache.toml:74
+    # cache.toml:39
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # collectives.toml:17
+    # collectives.toml:21
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
@@ -24,7 +24,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:90
+    # collectives.toml:21
     Case(
         name="model.layers.0.mlp.down_proj'",
         used=["model.layers.0.mlp.down_proj"],
@@ -37,7 +37,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:90
+    # collectives.toml:21
     Case(
         name="model.layers.0.mlp.down_proj''",
         used=["model.layers.0.mlp.down_proj"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:35
+    # embedding.toml:12
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
@@ -34,7 +34,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:99
+    # embedding.toml:22
     Case(
         name="model.rotary_emb'",
         used=["model.rotary_emb"],
@@ -47,7 +47,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:76
+    # embedding.toml:3
     Case(
         name="model.embed_tokens'",
         used=["model.embed_tokens"],
@@ -60,18 +60,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:141
-    Case(
-        name="model.layers.0.post_attention_layernorm",
-        used=["model.layers.0.post_attention_layernorm", "model.norm"],
-        args=[
-            Input((1, 1, 160, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
-            [1, 1, 1, 5120],
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # embedding.toml:99
+    # embedding.toml:22
     Case(
         name="model.rotary_emb''",
         used=["model.rotary_emb"],
@@ -84,7 +73,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:76
+    # embedding.toml:3
     Case(
         name="model.embed_tokens''",
         used=["model.embed_tokens"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # norm.toml:69
+    # norm.toml:43
     Case(
         name="model.layers.0.self_attn.q_norm",
         used=["model.layers.0.self_attn.q_norm"],
@@ -27,12 +27,12 @@ CASES = [
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
-            "memory_config": ttnn.L1_MEMORY_CONFIG,
+            "memory_config": cfg.HEIGHT_SHARDED_8X32X128,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
-    # norm.toml:69
+    # norm.toml:43
     Case(
         name="model.layers.0.self_attn.k_norm",
         used=["model.layers.0.self_attn.k_norm"],
@@ -51,12 +51,12 @@ CASES = [
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
-            "memory_config": ttnn.L1_MEMORY_CONFIG,
+            "memory_config": cfg.HEIGHT_SHARDED_8X32X128,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
-    # norm.toml:46
+    # norm.toml:34
     Case(
         name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm", "model.norm"],
@@ -81,7 +81,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:174
+    # norm.toml:43
     Case(
         name="model.layers.0.self_attn.q_norm'",
         used=["model.layers.0.self_attn.q_norm"],
@@ -105,7 +105,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:174
+    # norm.toml:43
     Case(
         name="model.layers.0.self_attn.k_norm'",
         used=["model.layers.0.self_attn.k_norm"],
@@ -129,7 +129,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:141
+    # norm.toml:64
     Case(
         name="model.layers.0.post_attention_layernorm'",
         used=["model.layers.0.post_attention_layernorm"],
@@ -151,7 +151,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:141
+    # norm.toml:64
     Case(
         name="model.norm",
         used=["model.norm"],
@@ -173,7 +173,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:174
+    # norm.toml:43
     Case(
         name="model.layers.0.self_attn.q_norm''",
         used=["model.layers.0.self_attn.q_norm"],
@@ -197,7 +197,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:174
+    # norm.toml:43
     Case(
         name="model.layers.0.self_attn.k_norm''",
         used=["model.layers.0.self_attn.k_norm"],
@@ -221,7 +221,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:141
+    # norm.toml:64
     Case(
         name="model.layers.0.post_attention_layernorm''",
         used=["model.layers.0.post_attention_layernorm"],

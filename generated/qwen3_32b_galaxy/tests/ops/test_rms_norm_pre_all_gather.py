@@ -8,20 +8,9 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # norm.toml:3
+    # norm.toml:52
     Case(
         name="model.layers.0.input_layernorm",
-        used=["model.layers.0.input_layernorm"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True))],
-        kwargs={
-            "program_config": cfg.RMS_NORM_1280,
-            "compute_kernel_config": cfg.COMPUTE_HIFI3,
-        },
-        pcc=0.999,
-    ),
-    # norm.toml:92
-    Case(
-        name="model.layers.0.input_layernorm'",
         used=["model.layers.0.input_layernorm"],
         args=[Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True))],
         kwargs={
@@ -31,9 +20,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:92
+    # norm.toml:52
     Case(
-        name="model.layers.0.input_layernorm''",
+        name="model.layers.0.input_layernorm'",
         used=["model.layers.0.input_layernorm"],
         args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True))],
         kwargs={

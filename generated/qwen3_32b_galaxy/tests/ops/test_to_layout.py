@@ -7,18 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # norm.toml:141
-    Case(
-        name="model.layers.0.post_attention_layernorm",
-        used=["model.layers.0.post_attention_layernorm", "model.norm"],
-        args=[
-            Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
-            ttnn.TILE_LAYOUT,
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # sampling.toml:166
+    # sampling.toml:74
     Case(
         name="sampler",
         used=["sampler"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:35
+    # embedding.toml:12
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
@@ -19,7 +19,7 @@ CASES = [
         kwargs={},
         pcc=0.999,
     ),
-    # elementwise.toml:34
+    # elementwise.toml:17
     Case(
         name="model.layers.0.self_attn.q_norm query",
         used=["model.layers.0.self_attn.q_norm"],
@@ -30,7 +30,7 @@ CASES = [
         kwargs={},
         pcc=0.999,
     ),
-    # elementwise.toml:34
+    # elementwise.toml:17
     Case(
         name="model.layers.0.self_attn.k_norm key",
         used=["model.layers.0.self_attn.k_norm"],
@@ -41,29 +41,7 @@ CASES = [
         kwargs={},
         pcc=0.999,
     ),
-    # elementwise.toml:34
-    Case(
-        name="model.layers.0.self_attn query",
-        used=["model.layers.0.self_attn"],
-        args=[
-            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (True, True)),
-            cfg.HEIGHT_SHARDED_8X32X128,
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # elementwise.toml:34
-    Case(
-        name="model.layers.0.self_attn key",
-        used=["model.layers.0.self_attn"],
-        args=[
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (True, True)),
-            cfg.HEIGHT_SHARDED_8X32X128,
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # elementwise.toml:34
+    # elementwise.toml:17
     Case(
         name="sampler logits",
         used=["sampler"],

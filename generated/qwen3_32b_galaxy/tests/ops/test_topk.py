@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # sampling.toml:57
+    # sampling.toml:29
     Case(
         name="sampler",
         used=["sampler"],

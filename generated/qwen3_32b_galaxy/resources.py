@@ -1,0 +1,49 @@
+"""Semaphores and persistent buffers of ttnn's asynchronous operations: made once, shared by all modules that ask for the same."""
+
+import itertools
+
+import torch
+import ttnn
+
+from .mesh import to_mesh
+
+
+class Turns:
+    """Things of one kind, taken in turn: a chip that is ahead by one call does not write where its neighbours still read."""
+
+    def __init__(self, *things):
+        self._things = itertools.cycle(things)
+
+    def next(self):
+        return next(self._things)
+
+
+class Resources:
+    """`made` holds what was asked for so far, by what it is."""
+
+    def __init__(self, mesh_device):
+        self.mesh_device, self.made = mesh_device, {}
+
+    def global_semaphore(self):
+        """A semaphore on all cores: those that hold a tensor, and those that ttnn takes beside them to send and receive."""
+        grid = self.mesh_device.compute_with_storage_grid_size()
+        cores = ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(grid.x - 1, grid.y - 1))])
+
+        def make():  # in the region that the mesh is opened with for semaphores: elsewhere its zero may overwrite what a queued program still reads
+            return ttnn.create_global_semaphore(self.mesh_device, cores, 0, ttnn.BufferType.L1_SMALL)
+
+        return self._two("semaphore", make)
+
+    def persistent_buffer(self, shape, dtype, memory_config):
+        """A tensor of zeros, `shape` on each chip, in which an operation keeps what its neighbours send."""
+        zeros = torch.zeros(shape)
+
+        def make():
+            return ttnn.to_memory_config(to_mesh(self.mesh_device, zeros, (None, None), dtype), memory_config)
+
+        return self._two(("buffer", tuple(shape), dtype, str(memory_config)), make)
+
+    def _two(self, key, make):
+        if key not in self.made:
+            self.made[key] = Turns(make(), make())
+        return self.made[key]

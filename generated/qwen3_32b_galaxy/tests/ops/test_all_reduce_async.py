@@ -1,0 +1,73 @@
+"""ttnn.experimental.all_reduce_async with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, Resource, check
+
+CASES = [
+    # collectives.toml:9
+    Case(
+        name="model.layers.0.self_attn",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_8X2_4X1, (True, True))
+        ],
+        kwargs={
+            "buffer_tensor": Resource(
+                "persistent_buffer", ((1, 1, 32, 5120), ttnn.bfloat16, cfg.WIDTH_SHARDED_5120_ON_5X4)
+            ),
+            "cluster_axis": 1,
+            "mesh_device": Resource("mesh_device"),
+            "multi_device_global_semaphore": Resource("global_semaphore"),
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:9
+    Case(
+        name="model.layers.0.self_attn.o_proj",
+        used=["model.layers.0.self_attn.o_proj"],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_8X1, (True, True))],
+        kwargs={
+            "buffer_tensor": Resource(
+                "persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.WIDTH_SHARDED_10240_ON_5X4)
+            ),
+            "cluster_axis": 0,
+            "mesh_device": Resource("mesh_device"),
+            "multi_device_global_semaphore": Resource("global_semaphore"),
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:9
+    Case(
+        name="model.layers.0.mlp.down_proj",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (True, True))],
+        kwargs={
+            "buffer_tensor": Resource(
+                "persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.WIDTH_SHARDED_10240_ON_5X4)
+            ),
+            "cluster_axis": 0,
+            "mesh_device": Resource("mesh_device"),
+            "multi_device_global_semaphore": Resource("global_semaphore"),
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "topology": ttnn.Topology.Ring,
+            "num_links": 4,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_all_reduce_async(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.experimental.all_reduce_async, references.all_reduce_async, case)

@@ -1,0 +1,39 @@
+"""ttnn.fused_rms_minimal with every combination of shapes, types and placements that the model uses."""
+
+import pytest
+import ttnn
+
+from ... import model_config as cfg
+from . import references
+from .harness import Case, Input, Resource, check
+
+CASES = [
+    # norm.toml:20
+    Case(
+        name="model.layers.0.input_layernorm",
+        used=["model.layers.0.input_layernorm"],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True))],
+        kwargs={
+            "program_config": cfg.RMS_NORM_1280,
+            "cluster_axis": 1,
+            "mesh_device": Resource("mesh_device"),
+            "global_semaphore": Resource("global_semaphore"),
+            "topology": ttnn.Topology.Ring,
+            "num_links": 1,
+            "epsilon": 1e-06,
+            "weight": Input(
+                (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
+            ),
+            "stats": Resource("persistent_buffer", ((1, 1, 32, 128), ttnn.float32, cfg.WIDTH_SHARDED_128_ON_1X1)),
+            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
+        },
+        pcc=0.999,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_fused_rms_minimal(mesh_device, case):
+    """Every chip's result against torch."""
+    check(mesh_device, ttnn.fused_rms_minimal, references.fused_rms_minimal, case)
