@@ -59,7 +59,7 @@ def test_with_it_the_model_compiles_is_accepted_and_computes(model, tmp_path, mo
     (tables / "mish.toml").write_text(block("toml"))
     monkeypatch.setattr(rules.load_rules, "__defaults__", (tables,))
     row = eval(block("python"), vars(patterns))
-    place = next(i for i, p in enumerate(patterns.PATTERNS) if p.name == "gated")
+    place = next(i for i, p in enumerate(patterns.PATTERNS) if p.name == "glu")
     monkeypatch.setattr(
         "fx2ttnn.recognise.patterns.PATTERNS", (*patterns.PATTERNS[:place], row, *patterns.PATTERNS[place:])
     )

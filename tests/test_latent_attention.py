@@ -22,7 +22,7 @@ from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 @pytest.mark.parametrize("family", LATENT)
 def test_recognised_graph_equals_the_model(family):
     graph = assert_equals_model(config_of(family))
-    assert not [op for op in graph.ops if op.name == "shared_key"]
+    assert not [op for op in graph.ops if op.name == "concat_shared_rope"]
 
 
 @pytest.mark.parametrize("target", ["n150", "galaxy"])

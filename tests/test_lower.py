@@ -431,9 +431,9 @@ def test_every_call_reads_tensors_that_exist():
 def test_unsupported_operations_are_all_listed_with_reasons_in_one_run(rules_with):
     """One whose rows all refuse, and, behind it, one without a row."""
     refusing = ADD.replace("why =", 'when = ["rank(x) == 3", "x.width == 255"]\nwhy =')
-    lowered = lower(compiled("qwen3").plan, rules_with(refusing, without=("add", "gated")))
+    lowered = lower(compiled("qwen3").plan, rules_with(refusing, without=("add", "glu")))
     found = {op.name: why for op, why in lowered.unsupported}
-    assert found == {"add": "zz.toml:2 wants x.width == 255", "gated": "no row in lowering_rules/ for this operation"}
+    assert found == {"add": "zz.toml:2 wants x.width == 255", "glu": "no row in lowering_rules/ for this operation"}
 
 
 def test_each_refusing_row_says_what_it_wants(rules_with):

@@ -161,7 +161,7 @@ def test_grok_recognised_graph_equals_the_model(tmp_path):
     source = load_source(str(write_config(tmp_path / "tiny_grok", {**GROK, "model_type": "git"})), module=grok_module())
     graph = assert_equals_model(source.config, source.model_class)
     names = [op.name for op in graph.ops]
-    assert {"router", "topk", "weigh"} <= set(names)
+    assert {"router_logits", "topk", "scale_by_routing"} <= set(names)
     (attention,) = (op for op in graph.ops if op.name == "attention")
     assert attention.attrs["softcap"] == 1.0
 

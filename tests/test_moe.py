@@ -86,9 +86,9 @@ def test_the_interpreter_runs_the_chosen_experts(index):
 @pytest.mark.parametrize("family", MIXTURES)
 def test_recognised_graph_equals_the_model(family):
     graph = assert_equals_model(config_of(family))
-    weigh = "weigh_both" if family == "llama4_text" else "weigh"
-    assert len(ops_of(graph, "router")) == len(ops_of(graph, "spread")) == len(ops_of(graph, weigh)) > 0
-    assert bool(ops_of(graph, "keep_groups")) == (family == "glm4_moe")
+    weigh = "scale_both_by_routing" if family == "llama4_text" else "scale_by_routing"
+    assert len(ops_of(graph, "router_logits")) == len(ops_of(graph, "scatter_routing")) == len(ops_of(graph, weigh)) > 0
+    assert bool(ops_of(graph, "limit_to_groups")) == (family == "glm4_moe")
 
 
 def test_equal_layers_are_folded():
@@ -107,7 +107,7 @@ def test_every_operation_has_calls(family, target):
 def test_experts_are_split_over_all_chips():
     """64 experts on 32 chips: two on each, which weighs their columns itself; the chips' sums are added up."""
     plan = compiled("qwen3_moe_wide", "galaxy").plan
-    (weigh,) = ops_of(plan.graph, "weigh")
+    (weigh,) = ops_of(plan.graph, "scale_by_routing")
     assert plan.placements[weigh.outputs[0]].axes == (2, 2)
     assert plan.placements[weigh.args[1]].axes == ("R", "R")
     assert plan.device_shape(weigh.outputs[0])[-1] == 2 * 512
@@ -115,7 +115,7 @@ def test_experts_are_split_over_all_chips():
 
 def test_experts_that_read_what_is_weighed_are_split_likewise():
     plan = compiled("llama4_wide", "galaxy").plan
-    (weigh,) = ops_of(plan.graph, "weigh_both")
+    (weigh,) = ops_of(plan.graph, "scale_both_by_routing")
     assert {plan.placements[value].axes for value in weigh.outputs} == {(2, 2)}
     assert plan.placements[weigh.args[-1]].axes == ("R", "R")
 
@@ -123,7 +123,7 @@ def test_experts_that_read_what_is_weighed_are_split_likewise():
 def test_an_expert_may_be_split_itself():
     """4 experts on 8 chips: half of one on each."""
     plan = compiled("mixtral_wide", "t3k").plan
-    (weigh,) = ops_of(plan.graph, "weigh")
+    (weigh,) = ops_of(plan.graph, "scale_by_routing")
     assert plan.device_shape(weigh.outputs[0])[-1] == 1024
 
 

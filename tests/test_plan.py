@@ -157,26 +157,26 @@ CASES = {
     "attention": (_attention, [(4, 8, 1, 8), (4, 4, 6, 8), (4, 4, 6, 8)], []),
     "position_table": (lambda ids: ids.unsqueeze(-1).double().expand(-1, -1, 8).cos(), [(4, 1)], []),
     "add": (torch.add, [(4, 1, 16), (4, 1, 16)], []),
-    "gated": (lambda gate, up: F.silu(gate) * up, [(4, 1, 16), (4, 1, 16)], []),
+    "glu": (lambda gate, up: F.silu(gate) * up, [(4, 1, 16), (4, 1, 16)], []),
     "activation": (F.gelu, [(4, 1, 16)], []),
     "activation of a number": (lambda x, a: torch.where(x > 0, a * x, x), [(4, 1, 16), (1,)], [1]),
     "scale": (lambda x: 0.5 * x, [(4, 1, 16)], []),
     "last_tile": (lambda x: x[:, 2:], [(4, 4, 16)], []),
-    "router": (_linear, [(4, 1, 16), (8, 16)], [1]),
-    "gated of one": (lambda gate, up: F.silu(gate) * up, [(4, 1, 1), (4, 1, 16)], []),
+    "router_logits": (_linear, [(4, 1, 16), (8, 16)], [1]),
+    "glu of one": (lambda gate, up: F.silu(gate) * up, [(4, 1, 1), (4, 1, 16)], []),
     "topk": (lambda x: tuple(x.topk(2)), [(4, 1, 8)], []),
     "softmax": (lambda x: x.softmax(-1), [(4, 1, 8)], []),
-    "normalise": (lambda x: x / x.sum(-1, keepdim=True), [(4, 1, 8)], []),
+    "renormalize": (lambda x: x / x.sum(-1, keepdim=True), [(4, 1, 8)], []),
     "gather": (lambda x, index: x.gather(-1, index.abs().long() % 8), [(4, 1, 8), (4, 1, 2)], []),
     "add_vector": (torch.add, [(4, 1, 8), (8,)], [1]),
     "multiply_vector columns": (torch.mul, [(4, 2, 8), (8,)], [1]),
     "multiply_vector number": (torch.mul, [(4, 2, 8), (1,)], [1]),
     "multiply_chosen": (lambda x, index, w: x * w[index.abs().long() % 8], [(4, 1, 2), (4, 1, 2), (8,)], [2]),
-    "keep_near": (lambda y, x, best: y.where(best - x < 1, -9), [(4, 1, 8), (4, 1, 8), (4, 1, 1)], []),
-    "leave_out": (lambda x, index: x.scatter(-1, index.abs().long() % 8, -9), [(4, 1, 8), (4, 1, 2)], []),
+    "sparse_mixer_mask": (lambda y, x, best: y.where(best - x < 1, -9), [(4, 1, 8), (4, 1, 8), (4, 1, 1)], []),
+    "mask_selected": (lambda x, index: x.scatter(-1, index.abs().long() % 8, -9), [(4, 1, 8), (4, 1, 2)], []),
     "concat": (lambda x, y: torch.cat([x, y], -1), [(4, 1, 2), (4, 1, 2)], []),
-    "keep_groups": (lambda x: x.where(x > x.mean(-1, keepdim=True), -9), [(4, 1, 8)], []),
-    "spread": (
+    "limit_to_groups": (lambda x: x.where(x > x.mean(-1, keepdim=True), -9), [(4, 1, 8)], []),
+    "scatter_routing": (
         lambda index, weights, logits: torch.zeros_like(logits).scatter(-1, index.abs().long() % 8, weights),
         [(4, 1, 2), (4, 1, 2), (4, 1, 8)],
         [],
@@ -184,7 +184,7 @@ CASES = {
 }
 # A chip takes the weights of the experts, or heads, whose columns it holds, or the slopes of its heads: no function of its own part
 # alone; test_moe.py and test_alibi.py have it.
-UNTESTED = {"weigh", "weigh_both", "weigh_heads", "add_slopes"}
+UNTESTED = {"scale_by_routing", "scale_both_by_routing", "scale_heads", "add_slopes"}
 
 
 def _strategies(case):

@@ -167,7 +167,7 @@ def test_float32_is_exactly_a_float32_and_the_nearest(x):
 
 def test_prefill_has_a_row_for_each_op_of_a_decoder():
     ops = {rule.op for rule in load_rules() if rule.mode == "prefill"}
-    linear = {"linear", "rms_norm", "embedding", "position_table", "last_tile", "add", "gated"}
+    linear = {"linear", "rms_norm", "embedding", "position_table", "last_tile", "add", "glu"}
     heads = {"create_qkv_heads", "rotary", "update_cache", "attention", "concat_heads"}
     assert ops >= linear | heads | {"all_reduce", "reduce_scatter", "all_gather", "mesh_partition"}
 

@@ -170,7 +170,7 @@ def test_not_a_rotary(change):
 def test_gated(activation, order):
     rows = [("act", f"aten.{activation}.default", ("gate",), (2, 1, 8)), ("out", "aten.mul.Tensor", order, (2, 1, 8))]
     (op,) = apply_patterns(graph_of({"gate": (2, 1, 8), "up": (2, 1, 8)}, rows)).ops
-    assert (op.name, op.args, op.attrs) == ("gated", ("gate", "up"), {"activation": activation})
+    assert (op.name, op.args, op.attrs) == ("glu", ("gate", "up"), {"activation": activation})
 
 
 def test_activation_that_is_no_gate():
@@ -260,7 +260,7 @@ def test_forms_of_gelu(approximate, found):
     )
     first = Op("aten.gelu.default", (Ref("gate"),), ("act",), {"approximate": approximate}, "m")
     *_, op = apply_patterns(graph.with_ops((first, graph.ops[1]))).ops
-    assert (op.name, op.attrs) == (("gated", {"activation": found}) if found else ("aten.mul.Tensor", {}))
+    assert (op.name, op.attrs) == (("glu", {"activation": found}) if found else ("aten.mul.Tensor", {}))
 
 
 def test_scaled_add_is_no_add():
@@ -618,18 +618,18 @@ def placed(choice=(), weights=(), cap=False, best="scores", last="values"):
 
 
 EXPERTS = {"transposed": False, "activation": "silu", "gate": "halves"}
-MIXED = ["spread", "linear", "linear", "gated", "weigh", "linear"]
+MIXED = ["scatter_routing", "linear", "linear", "glu", "scale_by_routing", "linear"]
 
 
 def test_a_router_on_rows_keeps_users_and_tokens_apart():
     graph = placed()
-    assert names(graph) == ["router", "softmax", "topk", *MIXED]
+    assert names(graph) == ["router_logits", "softmax", "topk", *MIXED]
     assert all(graph.specs[value].shape[:2] == (2, 3) for op in graph.ops for value in op.outputs)
 
 
 def test_a_router_with_capped_logits():
     """cap tanh(x / cap), as Grok has it."""
-    assert names(placed(cap=True)) == ["router", "scale", "activation", "scale", "softmax", "topk", *MIXED]
+    assert names(placed(cap=True)) == ["router_logits", "scale", "activation", "scale", "softmax", "topk", *MIXED]
 
 
 def test_the_share_of_the_chosen_is_a_softmax_of_the_chosen():
@@ -638,7 +638,7 @@ def test_the_share_of_the_chosen_is_a_softmax_of_the_chosen():
         ("share", "aten.div.Tensor", ("values", "total"), (6, 2)),
     ]
     graph = placed(weights=share, last="share")
-    assert names(graph) == ["router", "topk", "softmax", *MIXED]
+    assert names(graph) == ["router_logits", "topk", "softmax", *MIXED]
 
 
 def test_a_correction_is_for_the_choice_alone():
@@ -650,8 +650,8 @@ def test_a_correction_is_for_the_choice_alone():
         ("share", "aten.div.Tensor", ("chosen", "safe"), (6, 2)),
     ]
     graph = placed(choice, weights, best="corrected", last="share")
-    assert names(graph) == ["router", "softmax", "add_vector", "topk", "gather", "normalise", *MIXED]
-    assert next(op for op in graph.ops if op.name == "normalise").attrs == {"eps": 1e-20}
+    assert names(graph) == ["router_logits", "softmax", "add_vector", "topk", "gather", "renormalize", *MIXED]
+    assert next(op for op in graph.ops if op.name == "renormalize").attrs == {"eps": 1e-20}
 
 
 @pytest.mark.parametrize("dim", [0, -2])

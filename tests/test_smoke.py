@@ -24,6 +24,6 @@ def test_a_model_becomes_a_package(model, target, tmp_path):
     assert compiled.complete and compiled.coverage.percent == 100
     emit(compiled.program, tmp_path)
     files = list(tmp_path.rglob("*.py"))
-    assert {"attention.py", "model.py", "test_modules.py"} <= {path.name for path in files}
+    assert {"attention.py", "model.py", "test_attention.py"} <= {path.name for path in files}
     for path in files:
         ast.parse(path.read_text())

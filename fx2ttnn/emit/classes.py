@@ -14,7 +14,7 @@ ROLE_FILES = {
     "norm": "norm",
     "sample": "sampling",
     "experts": "moe",
-    "router": "gate",
+    "router_logits": "gate",
 }
 
 
@@ -77,10 +77,10 @@ def _file(unit: Unit) -> str:
     for role in ("attention", "sample"):
         if role in names:
             return ROLE_FILES[role]
-    if "weigh" in names:
+    if "scale_by_routing" in names:
         return ROLE_FILES["experts"]
     if ROUTER in names:
-        return ROLE_FILES["router"]
+        return ROLE_FILES["router_logits"]
     if names - MOVES <= NORMS:
         return ROLE_FILES["norm"]
     return unit.attribute

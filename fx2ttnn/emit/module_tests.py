@@ -20,7 +20,7 @@ from fx2ttnn.names import common_module, layer_of
 from fx2ttnn.plan import Plan
 from fx2ttnn.recognise.tables import border_of
 
-_WEIGH = ("weigh", "weigh_both")
+_WEIGH = ("scale_by_routing", "scale_both_by_routing")
 LARGE = 1 << 30  # parameters of a layer: 2 GB in bfloat16, in the reference and on the emulated mesh each
 _STEP = {"decode": "step", "prefill": "prompt"}  # what the reference runs, and the loop variable of the tests
 
@@ -189,7 +189,7 @@ def _chosen_in(graph: Graph) -> dict[str, str]:
 
 def _weigh_inputs(graph: Graph) -> bool:
     """Whether experts are called with what they read, weighed, in place of index and weights."""
-    return any(op.name == "weigh_both" for op in graph.ops)
+    return any(op.name == "scale_both_by_routing" for op in graph.ops)
 
 
 def _by_layer(plan: Plan, name: str) -> dict[int, Any]:
@@ -249,7 +249,7 @@ class _Test:
         self.lowered, self.plan = program.modes[mode], program.plans[mode]
         self.step = _STEP[mode]
         self.imports = {(unit.file, unit.class_name)}
-        places = {call.op.module for call in unit.bodies[mode].all_calls(mode) if call.op.name == "spread"}
+        places = {call.op.module for call in unit.bodies[mode].all_calls(mode) if call.op.name == "scatter_routing"}
         self.routers = [experts for place, experts in _chosen_in(program.plan.capture.graph).items() if place in places]
         self.build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
         self.feed: list[str] = []
@@ -312,7 +312,7 @@ class _Test:
     def _given(self, value: str) -> str:
         """What Hugging Face's module got for an input that another module computes: its hidden state, or weights of experts."""
         for call in self.unit.bodies[self.mode].all_calls(self.mode):
-            if call.op.name == "weigh" and call.op.args[1] == value.split(".")[0]:
+            if call.op.name == "scale_by_routing" and call.op.args[1] == value.split(".")[0]:
                 return f"{self.step}.with_users(reference.routing({self.step}, {call.op.module!r}))"
         self.computed.append(value)
         if self.norm is not None:
@@ -380,7 +380,9 @@ class _Test:
         """Whether the unit only chooses experts: not where experts read what is weighed, which take the weights of all from it."""
         graph = self.program.plan.capture.graph
         return (
-            self.unit.path in _chosen_in(graph) and self.unit.file == ROLE_FILES["router"] and not _weigh_inputs(graph)
+            self.unit.path in _chosen_in(graph)
+            and self.unit.file == ROLE_FILES["router_logits"]
+            and not _weigh_inputs(graph)
         )
 
     def _margin(self) -> str:

@@ -15,7 +15,7 @@ from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.names import common_module, identifier, layer_of
 from fx2ttnn.ops import MOVES
 
-ROUTER = "router"  # of experts: its module is a unit, although it lies inside another one
+ROUTER = "router_logits"  # of experts: its module is a unit, although it lies inside another one
 
 
 @dataclass(eq=False)

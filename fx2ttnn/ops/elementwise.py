@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from fx2ttnn.ir import Graph, Op
-from fx2ttnn.ops.activations import ACTIVATIONS, glu
+from fx2ttnn.ops import activations
+from fx2ttnn.ops.activations import ACTIVATIONS
 from fx2ttnn.ops.table import Strategy, operation, per_element
 
 
@@ -52,9 +53,9 @@ def activation(run: Any, op: Op, args: list[Any]) -> Any:
     flops=per_element(2),  # activation, product
     pointwise=True,
 )
-def gated(run: Any, op: Op, args: list[Any]) -> Any:
+def glu(run: Any, op: Op, args: list[Any]) -> Any:
     """activation(gate) times up; `clamped_swiglu` has a `limit` and `alpha`. One gate may be for all columns."""
-    return glu(*args, **op.attrs)
+    return activations.glu(*args, **op.attrs)
 
 
 @operation(
@@ -107,6 +108,6 @@ def split_weighed(graph: Graph, op: Op) -> list[Strategy]:
 
 
 @operation("x [B S N], gate [B S H] -> [B S N]", "heads: int", split=split_weighed)
-def weigh_heads(run: Any, op: Op, args: list[Any]) -> Any:
+def scale_heads(run: Any, op: Op, args: list[Any]) -> Any:
     """The columns of each head times a gate of its own."""
     return weighed(*args)

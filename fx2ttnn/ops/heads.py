@@ -70,7 +70,7 @@ def multiply_heads(run: Any, op: Op, args: list[Any]) -> Any:
 
 
 @operation("own [B H S N], shared [B 1 S R] -> [B H S D]", kind=MOVEMENT, planned=False)
-def shared_key(run: Any, op: Op, args: list[Any]) -> Any:
+def concat_shared_rope(run: Any, op: Op, args: list[Any]) -> Any:
     """Behind each head's own columns those that all heads share."""
     own, shared = args
     return torch.cat((own, shared.expand(*own.shape[:-1], shared.shape[-1])), -1)

@@ -25,7 +25,7 @@ def _split_tokens(graph: Graph, op: Op) -> list[Strategy]:
 
 
 @operation("x [... K], weight [E K], bias [E]? -> [... E]", "transposed: bool?", split=_split_router)
-def router(run: Any, op: Op, args: list[Any]) -> Any:
+def router_logits(run: Any, op: Op, args: list[Any]) -> Any:
     """A linear that gives a score for each expert, as exact as can be: a small error may choose another expert."""
     return F.linear(*args)
 
@@ -49,7 +49,7 @@ def gather(run: Any, op: Op, args: list[Any]) -> Any:
 
 
 @operation("x [... C] -> [... C]", "eps: float?, floor: float?", split=_split_tokens)
-def normalise(run: Any, op: Op, args: list[Any]) -> Any:
+def renormalize(run: Any, op: Op, args: list[Any]) -> Any:
     """Each number's share of its token's sum, to which `eps` is added or which is at least `floor`."""
     total = args[0].sum(-1, keepdim=True) + op.attrs.get("eps", 0)
     return args[0] / total.clamp(min=op.attrs.get("floor", -torch.inf))
@@ -62,7 +62,7 @@ def add_vector(run: Any, op: Op, args: list[Any]) -> Any:
 
 
 @operation("x [... E] -> [... E]", "groups: int, best: int, kept: int, fill: float", split=_split_tokens)
-def keep_groups(run: Any, op: Op, args: list[Any]) -> Any:
+def limit_to_groups(run: Any, op: Op, args: list[Any]) -> Any:
     """Scores outside the `kept` best of `groups` of neighbours, by the sum of the `best` in each, become `fill`."""
     groups = args[0].unflatten(-1, (op.attrs["groups"], -1))
     best = groups.topk(op.attrs["best"]).values.sum(-1).topk(op.attrs["kept"]).indices
@@ -71,14 +71,14 @@ def keep_groups(run: Any, op: Op, args: list[Any]) -> Any:
 
 
 @operation("x [... E], scores [... E], best [... _] -> [... E]", "bound: float, fill: float", split=_split_tokens)
-def keep_near(run: Any, op: Op, args: list[Any]) -> Any:
+def sparse_mixer_mask(run: Any, op: Op, args: list[Any]) -> Any:
     """x where the score is within `bound` of the best, as a part of its own size or of the best; else `fill`."""
     x, scores, best = args
     return torch.where((best - scores) / scores.abs().maximum(best) > op.attrs["bound"], op.attrs["fill"], x)
 
 
 @operation("x [... E], index# [... _] -> [... E]", "fill: float", split=_split_tokens)
-def leave_out(run: Any, op: Op, args: list[Any]) -> Any:
+def mask_selected(run: Any, op: Op, args: list[Any]) -> Any:
     """x with `fill` at the places of `index`."""
     return args[0].scatter(-1, args[1], op.attrs["fill"])
 
@@ -96,19 +96,19 @@ def multiply_chosen(run: Any, op: Op, args: list[Any]) -> Any:
 
 
 @operation("index# [B S C], weights [B S C], scores [B S E] -> [B S E]", "experts: int", split=_split_tokens)
-def spread(run: Any, op: Op, args: list[Any]) -> Any:
+def scatter_routing(run: Any, op: Op, args: list[Any]) -> Any:
     """The weight of each expert, zero where it is not chosen; `scores` only give the shape."""
     return torch.zeros(*args[0].shape[:-1], op.attrs["experts"]).scatter(-1, args[0], args[1])
 
 
 @operation("x [B S N], routing [B S E] -> [B S N]", "experts: int", split=split_weighed)
-def weigh(run: Any, op: Op, args: list[Any]) -> Any:
+def scale_by_routing(run: Any, op: Op, args: list[Any]) -> Any:
     """The columns of each expert times its weight."""
     return weighed(*args)
 
 
 @operation("x [B S N], y [B S N], routing [B S E] -> [B S N], [B S N]", "experts: int", split=split_weighed)
-def weigh_both(run: Any, op: Op, args: list[Any]) -> Any:
+def scale_both_by_routing(run: Any, op: Op, args: list[Any]) -> Any:
     """The same for two values."""
     return tuple(weighed(x, args[2]) for x in args[:2])
 

@@ -11,7 +11,7 @@ with x [.., K] of R rows (all dims but the last), query [B, H, S, D], key [B, Hk
 | rms_norm | 4 for each element | square, sum, times 1 / rms, times weight |
 | layer_norm | 7 for each element | sum, less mean, square, sum, times 1 / sigma, times weight, plus bias |
 | rotary | 3 for each element | x cos + rotated x sin |
-| gated | 2 for each element | activation, product |
+| glu | 2 for each element | activation, product |
 | embedding, position_table, update_cache, heads, collectives | 0 | they only move |
 | any other, such as a plain ATen op | 1 for each element of its largest activation | views: 0 |
 

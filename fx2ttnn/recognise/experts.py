@@ -3,9 +3,9 @@
 Of a token that does not choose an expert the weight is zero, so that the sum over all experts is the sum over those it chose. The
 columns of all experts form one dim: split over chips, each holds some of the experts, or a part of each, as the sizes ask.
 
-What a router computes is what its model wrote, one op for each step: `router(x [B, S, H], weight, bias)` -> logits [B, S, E], scores,
-`topk` of them, their share (see patterns.py). `spread(index, weights)`, both [B, S, K] -> weights [B, S, E], zero where an expert is
-not chosen. `weigh(x [B, S, E I], weights [B, S, E])` scales the columns of each expert, `weigh_both` those of two values.
+What a router computes is what its model wrote, one op for each step: `router_logits(x [B, S, H], weight, bias)` -> logits [B, S, E], scores,
+`topk` of them, their share (see patterns.py). `scatter_routing(index, weights)`, both [B, S, K] -> weights [B, S, E], zero where an expert is
+not chosen. `scale_by_routing(x [B, S, E I], weights [B, S, E])` scales the columns of each expert, `scale_both_by_routing` those of two values.
 Experts may be `weighed` at their "inputs": then the outputs of their first product are, which is linear.
 A linear's attributes `experts` and `transposed` say how the experts' weights become its matrix: see `as_matrix` in the emitted weights.py.
 """
@@ -43,16 +43,23 @@ def place_experts(graph: Graph) -> Graph:
 
 
 def _placed(experts: Op, routing: list[Op], graph: Graph) -> tuple[Op, list[Op]]:
-    """The `spread` of the experts, and the steps before it, all of one module if a module has them and their parameters alone."""
+    """The `scatter_routing` of the experts, and the steps before it, all of one module if a module has them and their parameters alone."""
     logits = routing[0].outputs[0]
     spread = Op(
-        "spread", (*experts.args[1:3], Ref(logits)), (f"{experts.outputs[0]}_routing",), {}, "", routing[-1].sources
+        "scatter_routing",
+        (*experts.args[1:3], Ref(logits)),
+        (f"{experts.outputs[0]}_routing",),
+        {},
+        "",
+        routing[-1].sources,
     )
     owners = [graph.parameters[v].rpartition(".")[0] for op in routing for v in op.inputs if v in graph.parameters]
     gate = common_module([*(op.module for op in routing), *owners])
     mixed = f"{experts.module}.".startswith(f"{gate}.")
     steps = [op if mixed and op.name == "linear" else replace(op, module=gate) for op in routing]
-    return replace(spread, module=gate), [replace(op, name="router") if op.name == "linear" else op for op in steps]
+    return replace(spread, module=gate), [
+        replace(op, name="router_logits") if op.name == "linear" else op for op in steps
+    ]
 
 
 def _routing(experts: Op, graph: Graph, producers: Mapping[str, Op]) -> list[Op] | None:
@@ -76,7 +83,7 @@ def _softmax_of_the_chosen(graph: Graph) -> Graph:
     producers, users = graph.producers(), graph.users()
     changed: dict[str, Op] = {}
     for op in graph.ops:
-        topk = producers.get(op.args[0]) if op.name == "normalise" and not op.attrs else None
+        topk = producers.get(op.args[0]) if op.name == "renormalize" and not op.attrs else None
         if topk is None or topk.name != "topk" or topk.outputs[0] != op.args[0]:
             continue
         softmax = producers.get(topk.args[0])
@@ -140,14 +147,14 @@ class _Block:
         out = self._value(f"{self.out}_inner", self.specs[parts[0]].shape[-1])
         known = {"activation": activation} if gate else {"function": activation}
         known |= {name: attrs[name] for name in ("limit", "alpha") if attrs.get(name) is not None}
-        self._made.append(self._op("gated" if gate else "activation", tuple(map(Ref, parts)), out, known))
+        self._made.append(self._op("glu" if gate else "activation", tuple(map(Ref, parts)), out, known))
         return out
 
     def _weigh(self, values: list[str], routing: str, outs: list[str]) -> list[str]:
         """Appends the products of values [B, S, E I], one or two, and the weights of each expert, [B, S, E]."""
         for value, out in zip(values, outs, strict=True):
             self._value(out, self.specs[value].shape[-1])
-        name = "weigh" if len(values) == 1 else "weigh_both"
+        name = "scale_by_routing" if len(values) == 1 else "scale_both_by_routing"
         op = self._op(name, (*map(Ref, values), Ref(routing)), outs[0], {"experts": self.experts})
         self._made.append(replace(op, outputs=tuple(outs)))
         return outs

@@ -58,7 +58,7 @@ def passes(mode: str, max_seq_len: int) -> tuple[Pass, ...]:
             "align_heads",
             align_heads,
             ("norms_of_heads", "split_linears"),
-            ("rotary.pairs", "rotary.gives", "shared_key"),
+            ("rotary.pairs", "rotary.gives", "concat_shared_rope"),
         ),
         Pass("fuse_projections", fuse_projections, ("multiply_by_positions", "align_heads")),
         Pass("positions_in_columns", positions_in_columns, ("align_heads",), ("attention.slopes",)),

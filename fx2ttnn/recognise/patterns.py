@@ -192,7 +192,7 @@ def _of_near_ones() -> Node:
 def _clamped_swiglu() -> Node:
     """g sigmoid(alpha g) (u + 1), with g at most the limit and u within it on both sides."""
     low = A.clamp(gate, None, const("limit"))
-    glu = A.gated(A.scale(low, factor=const("alpha")), low, activation="sigmoid")
+    glu = A.glu(A.scale(low, factor=const("alpha")), low, activation="sigmoid")
     return A.mul(A.add(A.clamp(up, const("least"), const("limit")), 1), glu)
 
 
@@ -312,13 +312,13 @@ PATTERNS: tuple[Pattern, ...] = (
     *(Pattern("activation", of, ("x",), (), _given(function=name)) for name, of in ACTIVATIONS),
     Pattern("activation", A.softplus(x), ("x",), (), _softplus),
     Pattern("activation", _xielu(), ("x", *XIELU), (), _of_numbers("xielu", *XIELU)),
-    Pattern("gated", _clamped_swiglu(), ("gate", "up"), ("limit", "alpha"), _within_limit),
-    Pattern("gated", A.mul(A.activation(gate, function=const("activation")), up), ("gate", "up"), ("activation",)),
+    Pattern("glu", _clamped_swiglu(), ("gate", "up"), ("limit", "alpha"), _within_limit),
+    Pattern("glu", A.mul(A.activation(gate, function=const("activation")), up), ("gate", "up"), ("activation",)),
     Pattern("scale", A.mul(x, factor), ("x",), ("factor",)),
     Pattern("scale", A.div(x, divisor), ("x",), (), lambda graph, op, found: {"factor": 1 / found["divisor"]}),
     Pattern("split_heads", A.transpose(A.view(x, shape), 1, 2), ("x",), (), _splits_heads),
     Pattern(
-        "weigh_heads",
+        "scale_heads",
         A.view(A.mul(A.view(x, shape), A.unsqueeze(gate, -1)), const("whole_shape")),
         ("x", "gate"),
         (),
@@ -331,18 +331,18 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("topk", A.max(x, dim, True), ("x",), (), _best_of_last_dim),
     *(Pattern("softmax", of, ("x",), (), _along_last_dim) for of in (A.softmax(x, dim), A.softmax(x, dim, "float32"))),
     Pattern("gather", A.gather(x, dim, y), ("x", "y"), (), _along_last_dim),
-    Pattern("normalise", A.div(x, _total(x)), ("x",), ("eps", "floor")),
+    Pattern("renormalize", A.div(x, _total(x)), ("x",), ("eps", "floor")),
     Pattern("multiply_chosen", A.mul(x, A.index(w, (y,))), ("x", "y", "w"), (), _is_row_of_numbers),
-    Pattern("keep_near", _of_near_ones(), ("y", "x", "best"), ("bound", "fill")),
+    Pattern("sparse_mixer_mask", _of_near_ones(), ("y", "x", "best"), ("bound", "fill")),
     Pattern(
-        "leave_out",
+        "mask_selected",
         A.scatter(x, dim, y, const("fill", lambda n: n == -math.inf)),
         ("x", "y"),
         ("fill",),
         _along_last_dim,
     ),
     Pattern("concat", A.cat((x, y), dim), ("x", "y"), (), _of_tokens),
-    Pattern("keep_groups", _of_groups(), ("x",), ("kept", "fill"), _groups),
+    Pattern("limit_to_groups", _of_groups(), ("x",), ("kept", "fill"), _groups),
     *(Pattern("add_vector", A.add(x, of), ("x", "w"), (), _is_vector) for of in (w, A.squeeze(w))),
     *(Pattern("multiply_vector", of, ("x", "w"), (), _is_vector_or_number) for of in (A.mul(x, w), A.mul(w, x))),
     Pattern("embedding", A.embedding(w, x), ("x", "w"), (), _is_parameter),

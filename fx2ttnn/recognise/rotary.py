@@ -8,7 +8,7 @@ computed for it at run time. The keys in the cache lie in that order too.
 Nor does it change when columns of zeros are added to queries and keys; added to values, they are columns of zeros of its result,
 of which the output projection's columns of zeros make nothing. So heads of any size become heads of whole tiles.
 
-Heads of which some columns are the same for all (`shared_key`) become a sum: of heads with zeros for these columns and of one head with
+Heads of which some columns are the same for all (`concat_shared_rope`) become a sum: of heads with zeros for these columns and of one head with
 zeros for the others.
 
 `orders` of a linear holds for each of its weights None or an order of its outputs, `input_order` one of its inputs; norms have `order`,
@@ -77,7 +77,7 @@ def align_heads(graph: Graph) -> Graph:
                     ),
                 )
                 attrs = {}
-            if op.name == "shared_key":
+            if op.name == "concat_shared_rope":
                 name = "add"
             changed[op.outputs[0]] = _with_zeros(replace(op, name=name, args=args, attrs=attrs), order, graph, specs)
         update, plain = found.update, found.plain
@@ -155,7 +155,7 @@ def _form(chain: list[Op], graph: Graph) -> tuple[int, str, str]:
     if rotary is None:
         return whole, "halves", "halves"
     turning, pairs = graph.specs[rotary.outputs[0]].shape[-1], rotary.attrs.get("pairs", "halves")
-    rotated = -turning if chain[0].name == "shared_key" else rotary.attrs.get("rotated", turning)
+    rotated = -turning if chain[0].name == "concat_shared_rope" else rotary.attrs.get("rotated", turning)
     return rotated, pairs, rotary.attrs.get("gives", pairs)
 
 
@@ -165,7 +165,7 @@ def _key(
     """`_chain` of the key; of one with shared columns those of both its parts, and which columns of the head each op has."""
     value = update.args[0]
     join = producers.get(value)
-    if join is None or join.name != "shared_key":
+    if join is None or join.name != "concat_shared_rope":
         chain = _chain(value, update, graph, producers, users)
         return None if chain is None else [(op, None) for op in chain]
     own, shared = (_chain(v, join, graph, producers, users) for v in join.args)

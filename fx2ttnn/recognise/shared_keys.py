@@ -1,6 +1,6 @@
 """Heads of which some columns rotate and the last ones may be the same for all: those of latent attention.
 
-`rotary` with a negative `rotated` turns as many of the last columns of a head. `shared_key(own [B, H, S, N], shared [B, 1, S, R])` puts
+`rotary` with a negative `rotated` turns as many of the last columns of a head. `concat_shared_rope(own [B, H, S, N], shared [B, 1, S, R])` puts
 behind each head's own columns those that all heads share, [B, H, S, N + R]; rotary.py makes a sum of it.
 """
 
@@ -15,7 +15,7 @@ _SHARED = A.cat((var("own"), A.expand(var("shared"), const("shape"))), const("di
 
 
 def join_parts_of_heads(graph: Graph) -> Graph:
-    """Replace `cat` of a part of a head and its rotated rest by one `rotary`, and of heads and a single one by `shared_key`."""
+    """Replace `cat` of a part of a head and its rotated rest by one `rotary`, and of heads and a single one by `concat_shared_rope`."""
     producers = graph.producers()
     ops = tuple(_turned_last(op, graph, producers) or _shared(op, graph, producers) or op for op in graph.ops)
     return graph.with_ops(ops)
@@ -42,4 +42,4 @@ def _shared(op: Op, graph: Graph, producers: Mapping[str, Op]) -> Op | None:
     own, shared = (graph.specs[found[name]].shape for name in ("own", "shared"))
     if len(own) != 4 or shared[1] != 1 or shared[:1] + shared[2:3] != own[:1] + own[2:3]:
         return None
-    return Op("shared_key", (found["own"], found["shared"]), op.outputs, {}, op.module, op.sources)
+    return Op("concat_shared_rope", (found["own"], found["shared"]), op.outputs, {}, op.module, op.sources)
