@@ -51,6 +51,11 @@ def test_without_it_the_model_is_refused(model):
     assert {row.op for row in compiled.coverage.rows if row.problem} == {"aten.mish.default"} or not compiled.complete
 
 
+def test_the_row_with_resources_is_one_of_the_tables():
+    """Whose packages other tests run."""
+    assert block("toml", 1) in (rules.RULES_DIR / "collectives.toml").read_text()
+
+
 @pytest.mark.slow
 def test_with_it_the_model_compiles_is_accepted_and_computes(model, tmp_path, monkeypatch):
     """The MLP of the package, on the emulator, against torch."""
