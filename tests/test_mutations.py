@@ -95,7 +95,7 @@ MUTATIONS = {
     ),
     "gate and up swapped": ("mlp", "Qwen3MLP.__init__", '"gate_proj.weight"', '"up_proj.weight"', MLP),
     "no all_reduce": (
-        *("mlp", "Qwen3MLP.decode_forward", "ccl.all_reduce(down, cluster_axis=1,", "ttnn.to_memory_config(down,"),
+        *("mlp", "Qwen3MLP.decode_forward", "ttnn.experimental.all_reduce_async(", "(lambda summand, **how: summand)("),
         MLP,
     ),
     "all_reduce over the other axis": ("mlp", "Qwen3MLP.decode_forward", "cluster_axis=1", "cluster_axis=0", MLP),

@@ -13,6 +13,7 @@ from fx2ttnn.lower.vocabulary import Vocabulary, float32
 from fx2ttnn.precision import PRECISIONS
 
 GALAXY = targets.load("galaxy")
+DECODE = Vocabulary(GALAXY, PRECISIONS["performance"], "decode")
 WORDS = Vocabulary(GALAXY, PRECISIONS["performance"], "prefill")
 TILE_BYTES = {"bfloat16": 2048, "bfloat8_b": 1088}
 
@@ -131,8 +132,8 @@ def test_blocks_divide_the_position_at_which_a_chunk_starts(heads, tokens, dim_t
 )
 def test_an_input_on_few_cores_moves_where_the_output_would_crowd_them(width, cores):
     """Two heads lie on two cores, and so would their output; a core's L1 in decode bounds what a later prefill matmul finds free."""
-    heads = Tensor("x", (1, 1, 32, 256), "bfloat16", "TILE", WORDS.heads_on_cores(2, 128))
-    assert WORDS.matmul_input(heads, width).core_count == cores
+    heads = Tensor("x", (1, 1, 32, 256), "bfloat16", "TILE", DECODE.heads_on_cores(2, 128))
+    assert DECODE.matmul_input(heads, width).core_count == cores
 
 
 @pytest.mark.parametrize(
@@ -145,10 +146,10 @@ def test_blocks_of_a_streamed_weight_fit_beside_the_sums_of_its_columns(n, block
         (1, 1, 32, 6144),
         "bfloat16",
         "TILE",
-        WORDS.home(Tensor("x", (1, 1, 32, 6144), "bfloat16", "TILE", Memory("L1"))),
+        DECODE.home(Tensor("x", (1, 1, 32, 6144), "bfloat16", "TILE", Memory("L1"))),
     )
     assert x.memory.core_count == 32
-    config = dict(WORDS.dram_sharded_matmul(x, weight(6144, n)).kwargs)
+    config = dict(DECODE.dram_sharded_matmul(x, weight(6144, n)).kwargs)
     assert config["in0_block_w"] == block
 
 

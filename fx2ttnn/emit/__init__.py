@@ -129,7 +129,7 @@ def _module_files(
         files["resources.py"] = render("resources.py.j2")
     if any(on_host(graph.calls) for graph in program.graphs):
         files["host.py"] = render("host.py.j2")
-    files |= weight_files(capture, program.has_resources, render)
+    files |= weight_files(capture, render, program.has_resources)
     files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **tables)
     for file, members in by_file.items():
         files[f"{file}.py"] = _unit_file(file, members, program)

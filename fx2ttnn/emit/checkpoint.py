@@ -14,7 +14,7 @@ OWN_MODULE = Path("modeling.py")  # a copy of the file that defines the model, w
 VERBATIM = Path(verbatim.__file__).parent
 
 
-def weight_files(capture: Capture, resources: bool, render: Callable[..., str]) -> dict[str, str]:
+def weight_files(capture: Capture, render: Callable[..., str], resources: bool = False) -> dict[str, str]:
     """Name and text of the files: weights.py, its cache, the reader of checkpoints, and the tensors that one must have."""
     slopes = any(op.name == "add_slopes" for op in capture.graph.ops)
     files = {

@@ -94,13 +94,10 @@ def _placed(root: Unit, program: Program) -> dict[str, dict[str, str]]:
     """Types of the tensors that each class holds, by attribute."""
     found: dict[str, dict[str, str]] = {}
     for unit in root.tree():
-        if unit.parameters and "sample" not in unit.bodies:
-            names = {attribute_of(key, unit, program.parameters): key for key in unit.parameters}
-            found[unit.class_name] = {
-                name: program.parameters[key].tensor.dtype
-                for name, key in names.items()
-                if not program.parameters[key].resource
-            }
+        held = [key for key in unit.parameters if not program.parameters[key].resource]
+        if held and "sample" not in unit.bodies:
+            names = {attribute_of(key, unit, program.parameters): key for key in held}
+            found[unit.class_name] = {name: program.parameters[key].tensor.dtype for name, key in names.items()}
     return found
 
 
