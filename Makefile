@@ -22,8 +22,7 @@ demo: setup  ## Qwen3-32B for the Galaxy: compile, check on a mock Galaxy, repor
 	.venv/bin/fx2ttnn compile $(SMOLLM2) --target n150 --precision accuracy --max-seq-len 256 -o build/smollm2_n150
 	FX2TTNN_BACKEND=emulator .venv/bin/fx2ttnn run build/smollm2_n150 --weights $(SMOLLM2) --prompt "What is the capital of France?" --prompt "What do bees make?"
 
-test: setup  ## the whole test suite, a file at a time on two cores: the emitted suites take as long as all else
-	$(PYTHON) -m pytest -q tests/test_smoke.py
+test: smoke  ## the whole test suite, a file at a time on two cores: the emitted suites take as long as all else
 	$(PYTHON) -m pytest -q -m "not smoke" -n 2 --dist loadfile --no-loadscope-reorder
 
 smoke: setup  ## three models, two targets, under a minute

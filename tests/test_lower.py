@@ -266,6 +266,12 @@ def test_the_tables_load():
         ("why =", 'layout = { x = "lambda: 1" }\nwhy =', "Lambda is not part of the rule language"),
         ("why =", "parameters = ['w: [1, = linear()']\nwhy =", "'w: [1, = linear()'"),
         ("why =", "inputs = ['s: tensor([1], lambda: 1)']\nwhy =", "Lambda"),
+        ("why =", "resources = ['global_semaphore()']\nwhy =", ": global_semaphore has one name"),
+        (
+            "why =",
+            "resources = ['b = persistent_buffer()']\nwhy =",
+            "b: persistent_buffer has one name, a shape and a dtype",
+        ),
         ("why =", "caches = ['s: [1]']\nwhy =", "s: a parameter, input or cache has one name, a shape and a dtype"),
     ],
 )

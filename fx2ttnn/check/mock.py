@@ -90,8 +90,7 @@ def mock_environment(target: Target, cache: Path | None = None) -> dict[str, str
     texts = {"cluster.yaml": cluster_descriptor(target), "mesh_graph.textproto": mesh_graph(target)}
     compiler = _COMPILER.replace("@VERSION@", version).replace("@NULL_KERNEL@", NULL_KERNEL)
     key = hashlib.sha256("\0".join([str(package), compiler, *texts.values()]).encode()).hexdigest()[:16]
-    base = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fx2ttnn"
-    root = base / "mock" / f"{target.name}-{key}"
+    root = (cache or cache_folder()) / "mock" / f"{target.name}-{key}"
 
     def fill(folder: Path) -> None:
         for name, text in texts.items():
@@ -113,6 +112,11 @@ def mock_environment(target: Target, cache: Path | None = None) -> dict[str, str
 def without_hardware(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` without ttnn's variables: they may name a simulator, or another way of dispatch, and a mock or a simulator names its own."""
     return {name: value for name, value in environment.items() if not name.startswith("TT_")}
+
+
+def cache_folder() -> Path:
+    """Where files are kept that are made once for a target and a version."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fx2ttnn"
 
 
 def made(folder: Path, fill: Callable[[Path], object]) -> Path:

@@ -202,7 +202,7 @@ class _Engine:
             self.tensors[tensor.name], self.python[tensor.name], made[name] = tensor, python, tensor
         outputs = tuple(tensor.name for tensor in made.values())
         names = tuple(self.python[output] for output in outputs)
-        writes = () if call.names else (scope[call.args[0]].name,)
+        writes = () if call.names else (args[0],)
         why = rule.why.strip()
         self.calls.append(
             Call(
@@ -235,21 +235,17 @@ class _Engine:
 
         What the row does not say of it is as planned, where it is a result, else as of the call's first argument.
         """
-        first = self._evaluate(call.args[0], scope, rule)
-        first = first[0] if isinstance(first, list) else first
-        said = {
-            fact: self._evaluate(text, scope, rule) for fact, text in call.facts[position].items() if fact != "name"
-        }
-        place = call.memory_of(position)
-        memory = kwargs.get("memory_config", first.memory) if place is None else self._evaluate(place, scope, rule)
-        dtype = said.get("dtype") or _type_asked_for((*args, kwargs.get("dtype"))) or first.dtype
-        layout = said.get("layout", "TILE")
+        first = self.tensors[args[0][0] if isinstance(args[0], tuple) else args[0]]
+        dtype = _type_asked_for((*args, kwargs.get("dtype"))) or first.dtype
+        memory = kwargs.get("memory_config", first.memory)
+        facts = self._facts(call, position, scope, rule)
+        said: dict[str, Any] = {"dtype": dtype, "memory": memory, "layout": "TILE"} | facts
         if value is not None and "shape" not in said:
-            return replace(self._planned(value, dtype, layout, memory), name=value)
+            return replace(self._planned(value, said["dtype"], said["layout"], said["memory"]), name=value)
         name = value or f"{op.outputs[0]}.{call.names[position]}"
         while name in self.tensors:
             name += "_"
-        return Tensor(name, tuple(said.get("shape", first.shape)), dtype, layout, memory, said.get("axes", first.axes))
+        return Tensor(name, **({"shape": first.shape, "axes": first.axes} | said))
 
     def _leaf(self, op: Op) -> str:
         """The words of the module whose weight an op reads: q_proj, k_proj, v_proj -> qkv."""
@@ -329,12 +325,17 @@ class _Engine:
 
     def _said(self, name: str, line: Line, scope: Mapping[str, Any], rule: Rule) -> Tensor:
         """The tensor that a line declares: in tiles, in DRAM and the same on all chips, unless it says otherwise."""
-        said = {fact: self._evaluate(text, scope, rule) for fact, text in line.facts[0].items() if fact != "name"}
-        place = line.memory_of(0)
-        memory = DRAM if place is None else self._evaluate(place, scope, rule)
-        replicated = ("R",) * len(self.plan.target.mesh_shape)
-        layout = said.get("layout", "TILE")
-        return Tensor(name, tuple(said["shape"]), said["dtype"], layout, memory, said.get("axes", replicated))
+        axes = ("R",) * len(self.plan.target.mesh_shape)
+        unsaid: dict[str, Any] = {"layout": "TILE", "memory": DRAM, "axes": axes}
+        return Tensor(name, **(unsaid | self._facts(line, 0, scope, rule)))
+
+    def _facts(self, line: Line, position: int, scope: Mapping[str, Any], rule: Rule) -> dict[str, Any]:
+        """What a line says of the tensor at `position` of its names: fields of `Tensor`."""
+        texts = {fact: text for fact, text in line.facts[position].items() if fact != "name"}
+        if (place := line.memory_of(position)) is not None:
+            texts["memory"] = place
+        said = {field: self._evaluate(text, scope, rule) for field, text in texts.items()}
+        return said | ({"shape": tuple(said["shape"])} if "shape" in said else {})
 
     def _shared(self, op: Op, rule: Rule, name: str) -> Tensor | None:
         """The parameter or the layer's cache that the decode step holds for operand `name` of the same operation."""

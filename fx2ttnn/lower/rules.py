@@ -18,13 +18,14 @@ from fx2ttnn.ops import TABLE
 from fx2ttnn.shipped import shipped
 
 RULES_DIR = Path(__file__).resolve().parents[2] / "lowering_rules"
-RESOURCES = {
-    "global_semaphore",
-    "persistent_buffer",
-    "mesh_device",
-}  # methods of the emitted Resources, and the mesh itself
 DEFINITIONS = "define"  # the table of a file with lines that several rows share
-
+TENSOR = frozenset(("shape", "dtype"))  # what a row says at least of a tensor that no call makes
+# Methods of the emitted Resources, and the mesh itself; what a row says at least of each.
+RESOURCES: Mapping[str, frozenset[str]] = {
+    "global_semaphore": frozenset(),
+    "persistent_buffer": TENSOR,
+    "mesh_device": frozenset(),
+}
 
 Mode = Literal["any", "decode", "prefill", "sample"]
 
@@ -122,7 +123,7 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         parameters, inputs, caches = (
             _named(map(parse_line, said(t))) for t in (row.parameters, row.inputs, row.caches)
         )
-        resources = {line.names[0]: line for line in parse_calls(said(row.resources))}
+        resources = _named(map(parse_line, said(row.resources)), RESOURCES)
         calls = tuple(parse_calls(said(row.calls)))
         for text in (*row.when, *row.layout.values()):
             parse(text)
@@ -130,13 +131,10 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         raise RuleError(f"{where}: {error}") from None
     for call in calls:
         _check_call(call, where)
-    if unknown := {line.function for line in resources.values()} - RESOURCES:
-        raise RuleError(f"{where}: no resource {', '.join(unknown)}; there are {', '.join(sorted(RESOURCES))}")
-    modes = [row.mode] if isinstance(row.mode, str) else row.mode
     rule = Rule(
         op=op,
         name=row.name or op,
-        mode=modes[0],
+        mode="any",
         operands=tuple(operands),
         when=tuple(row.when),
         why=row.why,
@@ -152,30 +150,35 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         where=where,
     )
     _check_attributes(rule)
-    yield rule
-    for mode in modes[1:]:
-        held = (*rule.shared, *rule.parameters, *rule.caches)
-        yield replace(rule, mode=mode, shared=held, parameters={}, caches={})
+    modes = [row.mode] if isinstance(row.mode, str) else row.mode
+    held = (*rule.shared, *rule.parameters, *rule.caches)
+    for mode in modes:
+        of_mode = replace(rule, mode=mode)
+        by_decode = mode == "prefill" and "decode" in modes
+        yield replace(of_mode, shared=held, parameters={}, caches={}) if by_decode else of_mode
 
 
 def _said(error: ValidationError) -> str:
     """The first fault of a row, in words for who writes it."""
-    fault = min(
-        error.errors(), key=lambda fault: fault["type"] != "extra_forbidden"
-    )  # a wrong key before a wanting one
+    # A wrong key before a wanting one, which it may be.
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     key = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
         return f"unknown key {key!r}; known are {', '.join(sorted(Row.model_fields))}"
     return f"a row needs {key!r}" if fault["type"] == "missing" else f"{key}: {fault['msg']}"
 
 
-def _named(lines: Iterable[Line]) -> dict[str, Line]:
+def _named(lines: Iterable[Line], makers: Mapping[str, frozenset[str]] | None = None) -> dict[str, Line]:
+    """Lines by the one name that each has; `makers`: the functions that may make it, and the facts that each wants."""
     named = {}
     for line in lines:
-        if len(line.names) != 1 or not {"shape", "dtype"} <= line.facts[0].keys():
-            raise ExpressionError(
-                f"{', '.join(line.names)}: a parameter, input or cache has one name, a shape and a dtype"
-            )
+        if makers is not None and line.function not in makers:
+            raise ExpressionError(f"no resource {line.function}; there are {', '.join(sorted(makers))}")
+        wanted = TENSOR if makers is None else makers[line.function]
+        if len(line.names) != 1 or not wanted <= line.facts[0].keys():
+            kind = "a parameter, input or cache" if makers is None else line.function
+            facts = ", a shape and a dtype" if wanted else ""
+            raise ExpressionError(f"{', '.join(line.names)}: {kind} has one name{facts}")
         named[line.names[0]] = line
     return named
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from fx2ttnn.check.mock import NULL_KERNEL, made, mesh_graph, ttnn_package
+from fx2ttnn.check.mock import NULL_KERNEL, cache_folder, made, mesh_graph, ttnn_package
 from fx2ttnn.errors import UserError
 from fx2ttnn.targets import Target
 
@@ -37,7 +37,7 @@ def simulator_environment(
     """
     package, library = ttnn_package(), find_simulator(target, simulator)
     compiler = _find_compiler(package, runtime)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fx2ttnn" / "simulator"
+    cache = cache_folder() / "simulator"
     descriptor = "wormhole_b0_80_arch" if target.arch == "wormhole_b0" else "blackhole_140_arch"
     links = {
         library.name: library,
