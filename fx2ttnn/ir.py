@@ -71,6 +71,7 @@ class Op:
     """One operation: `args` are `Ref`s to values, constants, or tuples of these; `attrs` are its named constants.
 
     `module` is the path of the innermost Hugging Face module that called it, `sources` are the captured (FX) nodes it stands for.
+    `chain`: the planned operations that fuse/ joined to this one.
     """
 
     name: str
@@ -79,6 +80,12 @@ class Op:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     module: str = ""
     sources: tuple[str, ...] = ()
+    chain: tuple[Op, ...] = ()
+
+    @property
+    def members(self) -> tuple[Op, ...]:
+        """The planned operations that it is: itself, or those that were joined."""
+        return self.chain or (self,)
 
     @property
     def inputs(self) -> tuple[str, ...]:

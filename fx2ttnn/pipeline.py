@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch takes seconds to load, which `--help` and `targets` n
     from fx2ttnn.plan import Plan
     from fx2ttnn.report.coverage import Coverage
 
-STAGES = ("load", "capture", "recognise", "plan", "lower", "prefill", "report", "emit")
+STAGES = ("load", "capture", "recognise", "plan", "fuse", "lower", "prefill", "report", "emit")
 SHORT_CHUNK, LONG_CHUNK = 128, 2048
 MARKER = "report/coverage.json"  # a folder that has it was written by us and may be replaced
 Progress = Callable[[str], None]
@@ -104,18 +104,23 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     planned = plan(recognised, target, options.precision)
     verify(planned.graph, "plan")
     _dump(dump, "3_plan.txt", planned)
+    progress("fuse")
+    from fx2ttnn.fuse import fuse
+
+    fused = fuse(planned)
+    _dump(dump, "4_fuse.txt", fused)
     progress("lower")
     from fx2ttnn.lower import lower
 
-    lowered = lower(planned, host_fallback=options.host_fallback)
-    _dump(dump, "4_lower.txt", lowered)
+    lowered = lower(fused, host_fallback=options.host_fallback)
+    _dump(dump, "5_lower.txt", lowered)
     progress("prefill")
     program = _with_prefill(source, planned, lowered, dump, options.host_fallback)
     progress("report")
     from fx2ttnn.report.coverage import coverage
 
     found = coverage(program)
-    _dump(dump, "9_coverage.md", found.markdown())
+    _dump(dump, "coverage.md", found.markdown())
     return Compiled(capture, recognised, planned, lowered, program, found, source.notes)
 
 
@@ -124,6 +129,7 @@ def _with_prefill(
 ) -> Program:
     """The program of decode and prefill: planned once, for the longest chunk, and lowered for each length."""
     from fx2ttnn.capture import capture_prefill
+    from fx2ttnn.fuse import fuse
     from fx2ttnn.graph.verify import verify
     from fx2ttnn.lower import lower
     from fx2ttnn.lower.program import Program
@@ -141,18 +147,20 @@ def _with_prefill(
         for n, c in captures.items()
     }
     longest = max(lengths)
-    _dump(dump, "5_prefill_recognise.txt", captures[longest].graph)
+    _dump(dump, "6_prefill_recognise.txt", captures[longest].graph)
     planned = plan(captures[longest], decode.target, decode.precision.name, decode, min(lengths))
     verify(planned.graph, "plan of prefill")
-    graphs = {n: lower(planned.at_length(captures[n]), decode=lowered, host_fallback=host_fallback) for n in lengths}
-    _dump(dump, "6_prefill_plan.txt", planned)
-    _dump(dump, "7_prefill_lower.txt", "\n".join(f"{n} tokens\n{graph}" for n, graph in graphs.items()))
+    graphs = {
+        n: lower(fuse(planned.at_length(captures[n])), decode=lowered, host_fallback=host_fallback) for n in lengths
+    }
+    _dump(dump, "7_prefill_plan.txt", planned)
+    _dump(dump, "8_prefill_lower.txt", "\n".join(f"{n} tokens\n{graph}" for n, graph in graphs.items()))
     sampling = (
         None
         if lowered.unsupported
         else lower_sampling(decode, lowered, decode.graph.specs[decode.graph.outputs[0]].shape[-1])
     )
-    _dump(dump, "8_sampling_lower.txt", sampling)
+    _dump(dump, "9_sampling_lower.txt", sampling)
     return Program(decode, lowered, planned, graphs, sampling)
 
 

@@ -272,6 +272,23 @@ def test_the_tables_load():
             "resources = ['b = persistent_buffer()']\nwhy =",
             "b: persistent_buffer has one name, a shape and a dtype",
         ),
+        (
+            "why =",
+            "chain = ['z = plus(x, y)']\nwhy =",
+            "chain: `names = operation(names)` of fx2ttnn/ops/ is wanted, not 'plus'",
+        ),
+        ("why =", "chain = ['z = add(x, y, x)']\nwhy =", "chain: add reads 2 values and gives 1"),
+        ("why =", "chain = ['z = add(x, y)', 'n = scale(x)']\nwhy =", "chain: scale reads nothing of add"),
+        (
+            "why =",
+            "chain = ['z = add(x, y)']\nwhen = ['x.memory == L1']\nwhy =",
+            "operations are joined before it is known where a tensor lies; say it in `layout`",
+        ),
+        (
+            "why =",
+            "chain = ['z = all_reduce(x)', 'w = reduce_scatter(z)']\nwhen = ['op.axis == 0']\nwhy =",
+            "two operations of the chain have an attribute 'axis'",
+        ),
         ("why =", "caches = ['s: [1]']\nwhy =", "s: a parameter, input or cache has one name, a shape and a dtype"),
     ],
 )

@@ -56,8 +56,9 @@ def _difference(unit: Unit) -> str:
         "all_reduce": "Reduced",
         "reduce_scatter": "Scattered",
         "mesh_partition": "Partitioned",
+        "add": "OfSum",
     }
-    return words.get(unit.all_calls()[0].op.name, "")
+    return words.get(unit.all_calls()[0].op.members[0].name, "")
 
 
 def _class_name(unit: Unit, capture: Capture) -> str:
@@ -69,7 +70,10 @@ def _class_name(unit: Unit, capture: Capture) -> str:
 
 
 def _file(unit: Unit) -> str:
-    names = {call.op.name for call in unit.all_calls()}
+    members = (op for call in unit.all_calls() for op in call.op.members)
+    names = {
+        op.name for op in members if f"{op.module}.".startswith(f"{unit.path}.")
+    }  # without what others joined to it
     if not unit.path:
         return "model"
     if layer_of(unit.path) == unit.path:

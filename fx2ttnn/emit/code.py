@@ -121,7 +121,8 @@ class Writer:
         arguments = tuple(names.of[v] for v in body.inputs)
         statements = tuple((self.statement(item, unit, names, index), item) for index, item in enumerate(body.items))
         opening = self.opening(body, names, [line for line, _ in statements])
-        described = tuple(f"{names.of[v]}: {self.described(v, mode)}" for v in body.inputs)
+        ends = dict.fromkeys(body.changed(mode), "; changed in place")
+        described = tuple(f"{names.of[v]}: {self.described(v, mode)}{ends.get(v, '')}" for v in body.inputs)
         return Method(mode, arguments, statements, tuple(names.of[v] for v in body.outputs), opening, described)
 
     def described(self, value: str, mode: str) -> str:
@@ -153,9 +154,10 @@ class Writer:
             body = item.bodies[names.mode]
             arguments = ", ".join(names.of[v] for v in body.inputs)
             results = names.assign(body.outputs, f"{item.attribute}_output", index)
-            return self._assign(
-                results, f"self.{item.attribute}.{names.mode}_forward({arguments})", body.outputs, names.mode
-            )
+            call = f"self.{item.attribute}.{names.mode}_forward({arguments})"
+            changed = ", ".join(names.of[v] for v in body.changed(names.mode))
+            line = self._assign(results, call, body.outputs, names.mode)
+            return f"{line}; changes {changed}" if changed else line
         return self.call(item, unit, names, index)
 
     def call(self, call: Call, unit: Unit, names: Names | Numbered, index: int) -> str:

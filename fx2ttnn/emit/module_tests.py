@@ -251,6 +251,7 @@ class _Test:
         self.build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
         self.feed: list[str] = []
         self.names = writer.arguments(unit, mode)
+        self.adds = self._adds()
         self.norm = self._norm()
         self.computed: list[str] = []  # inputs that other modules compute, in the order of the module's arguments
 
@@ -264,9 +265,10 @@ class _Test:
             index = int(layer.rsplit(".", 1)[1]) if layer else 0
             held = ", ".join(names[v] for v in caches)
             self.build.append(f"{held} = reference.kv_cache(mesh_device, {index})")
-        if self.norm is not None:
+        if self.norm is not None or self.adds:
             given = f"{self.step}.before[{self.unit.path!r}]"
-            self.feed.append(f"given = reference.with_small_rows({given}, {self.norm})")
+            small = given if self.norm is None else f"reference.with_small_rows({given}, {self.norm})"
+            self.feed.append(f"given = {small}")
         for value in body.inputs:
             if value not in caches:
                 self._feed(value)
@@ -285,7 +287,8 @@ class _Test:
             "feed": self.feed,
             "run": f"{results} = module.{self.mode}_forward({arguments})",
             "types": [f"assert {name}.dtype == ttnn.{self.lowered.tensors[value].dtype}" for name, value in outputs],
-            "compare": [self._compare(name, value, index) for index, (name, value) in enumerate(outputs)],
+            "compare": [self._compare(name, value, index) for index, (name, value) in enumerate(outputs)]
+            + self._changed(),
         }
 
     def _feed(self, value: str) -> None:
@@ -312,6 +315,8 @@ class _Test:
             if call.op.name == "scale_by_routing" and call.op.args[1] == value.split(".")[0]:
                 return f"{self.step}.with_users(reference.routing({self.step}, {call.op.module!r}))"
         self.computed.append(value)
+        if self.adds:  # any two numbers whose sum is what the module got
+            return "given.roll(1, -1)" if len(self.computed) == 1 else "(given - given.roll(1, -1))"
         if self.norm is not None:
             return "given"
         number = len(self.computed) - 1
@@ -367,10 +372,25 @@ class _Test:
             return f"assert_pcc({found}[:, :, : prompt.rows], {expected}[:, :, : prompt.rows], cfg.PCC)"
         return f"assert_pcc({found}[:, :, : prompt.count], {expected}, cfg.PCC)"
 
+    def _adds(self) -> bool:
+        """Whether the sum that Hugging Face's module gets is taken inside: fuse/ joined it to the unit's first operation."""
+        members = [op for call in self.unit.bodies[self.mode].all_calls(self.mode) for op in call.op.members]
+        return any(op.name == "add" and not f"{op.module}.".startswith(f"{self.unit.path}.") for op in members)
+
+    def _changed(self) -> list[str]:
+        """Inputs that the unit writes over hold the sum then."""
+        found = []
+        for value in self.unit.bodies[self.mode].changed(self.mode):
+            tensor = self.lowered.tensors[value]
+            read = f"from_mesh(mesh_device, {self.names[value]}, {tensor.mesh_dims})[:, :, : cfg.BATCH]"
+            found.append(f"assert_pcc({read}, {self._host('given')}[:, :, : cfg.BATCH], cfg.PCC)")
+        return found
+
     def _norm(self) -> float | None:
         """The epsilon of a unit that is a norm of one input."""
         epsilons = [c.op.attrs["eps"] for c in self.unit.bodies[self.mode].all_calls(self.mode) if "eps" in c.op.attrs]
-        alone = self.unit.file == ROLE_FILES["norm"] and len(self.unit.bodies[self.mode].inputs) == 1
+        inputs = 2 if self.adds else 1
+        alone = self.unit.file == ROLE_FILES["norm"] and len(self.unit.bodies[self.mode].inputs) == inputs
         return epsilons[0] if alone and epsilons else None
 
     def _is_router(self) -> bool:

@@ -37,14 +37,15 @@ def _case(call: Call, group: list[Call], lowered: Lowered, configs: Configs, tak
     name = _name(call, lowered)
     while name in taken:
         name += "'"
-    written = [i for i, a in enumerate(call.args) if isinstance(a, Ref) and a in call.writes]
+    arguments = (*enumerate(call.args), *call.kwargs.items())
     return {
         "name": name,
         "used": sorted({c.op.module for c in group}),
         "rule": call.rule,
         "args": [_argument(a, call, lowered, configs) for a in call.args],
         "kwargs": [(k, _argument(v, call, lowered, configs)) for k, v in call.kwargs.items()],
-        "written": written[0] if written else None,
+        "written": tuple(at for at, a in arguments if isinstance(a, Ref) and a in call.writes),
+        "returns": bool(call.outputs),
         "pcc": call.pcc,
     }
 

@@ -35,6 +35,11 @@ class Body:
             for call in ([item] if isinstance(item, Call) else item.bodies[mode].all_calls(mode))
         ]
 
+    def changed(self, mode: str) -> list[str]:
+        """What it reads and writes over, caches apart."""
+        written = {value for call in self.all_calls(mode) for value in call.writes}
+        return [value for value in self.inputs if value in written and value not in self.lowered.states]
+
 
 @dataclass(eq=False)
 class Unit:

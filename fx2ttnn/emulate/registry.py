@@ -16,7 +16,7 @@ NO_EFFECT = frozenset(
     use_2d_core_grid overlap_qk_coregrid fast_and_approximate_mode numeric_stable global_cb prefetcher_pipes
     keep_l1_aligned sorted recip_tensor use_l1_small_for_semaphores enable_secondary_dm output_layout dtype
     layout pad_value device input_dtype output_dtype mesh_device multi_device_global_semaphore barrier_semaphore
-    persistent_output_buffers global_semaphore stats buffer_tensor
+    persistent_output_buffers global_semaphore stats buffer_tensor final_memory_config
     """.split()  # noqa: SIM905
 )
 

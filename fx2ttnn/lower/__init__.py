@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fx2ttnn.ir import Op, Ref
-from fx2ttnn.lower.expressions import ExpressionError, evaluate
+from fx2ttnn.ir import Op, Ref, refs
+from fx2ttnn.lower.facts import BLOCK_SIZE, Facts
 from fx2ttnn.lower.host import host_call
 from fx2ttnn.lower.lines import Line
 from fx2ttnn.lower.rules import Rule, RuleError, load_rules
 from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory, Parameter, Tensor
-from fx2ttnn.lower.vocabulary import DRAM, Vocabulary
+from fx2ttnn.lower.vocabulary import DRAM
 from fx2ttnn.names import identifier
 from fx2ttnn.plan import Plan
 from fx2ttnn.precision import BYTES
-
-BLOCK_SIZE = 64  # tokens of a page of the KV cache, as vLLM serves Galaxy (docs/sources.md, Galaxy demo)
 
 
 def lower(
@@ -50,19 +48,8 @@ class _Engine:
         for rule in rules:
             if rule.mode in (plan.mode, "any"):
                 self.by_op.setdefault(rule.op, []).append(rule)
-        self.scope = Vocabulary(plan.target, plan.precision, plan.mode).scope() | {
-            "parts": self._parts,
-            "axis_of": lambda x, dim: x.axes_of(dim)[0],
-            "mesh": plan.target.mesh_shape,
-            "block_size": BLOCK_SIZE,
-            "max_seq_len": plan.capture.max_seq_len,
-            "batch": plan.capture.batch,
-            "users": plan.capture.users,
-            "with_axes": _with_axes,
-            "pages_per_user": -(-plan.capture.max_seq_len // BLOCK_SIZE),
-            "rank": lambda x: len(plan.graph.specs[self._value(x)].shape),
-            "user_axes": decode.tensors["page_table"].axes if decode and "page_table" in decode.tensors else ("R", "R"),
-        }
+        table = decode.tensors.get("page_table") if decode else None
+        self.facts = _Facts(self, table.axes if table else ("R", "R"))
         self.calls: list[Call] = []
         self.tensors: dict[str, Tensor] = {}
         self.versions: dict[str, list[str]] = {}  # value -> names of the tensors that hold it, in different layouts
@@ -75,7 +62,7 @@ class _Engine:
 
     def run(self) -> Lowered:
         for value in self.plan.graph.inputs:
-            self._add(value, value, self.given.get(value) or self._planned(value, "uint32", "ROW_MAJOR", DRAM))
+            self._add(value, value, self.given.get(value) or self.facts.planned(value, "uint32", "ROW_MAJOR", DRAM))
             self.inputs.append(value)
         for op in self.plan.graph.ops:
             before = len(self.unsupported)
@@ -84,7 +71,7 @@ class _Engine:
                 len(self.unsupported) > before
             ):  # go on as if it were there, so that the report names all such ops at once
                 for value in op.outputs:
-                    self._add(value, value, self._planned(value, self.plan.precision.activations, "TILE", DRAM))
+                    self._add(value, value, self.facts.planned(value))
         outputs = tuple(self.versions[v][-1] for v in self.plan.graph.outputs if v in self.versions)
         return Lowered(
             tuple(self.calls),
@@ -107,8 +94,8 @@ class _Engine:
             return
         fitting, refused = [], []
         for rule in candidates:
-            scope = self._operands(op, rule)
-            wants = self._unfit(op, rule) or next((t for t in rule.when if not self._evaluate(t, scope, rule)), None)
+            scope = self.facts.operands(op, rule)
+            wants = self.facts.unfit(op, rule, scope)
             (refused.append(f"{rule.where} wants {wants}") if wants else fitting.append((rule, scope)))
         if not fitting:
             self._refuse(op, "; ".join(refused))
@@ -119,21 +106,11 @@ class _Engine:
         except ValueError as error:
             self.unsupported.append((op, f"{rule.where}: {error}"))
 
-    def _unfit(self, op: Op, rule: Rule) -> str | None:
-        """What `rule` wants of an argument of `op` that is a weight or a number where the row takes a computed value."""
-        weights = {*rule.parameters, *rule.shared}
-        for name, argument in zip(rule.operands, op.args, strict=False):
-            if name not in weights and argument is not None and not isinstance(self._operand(argument), Tensor):
-                return (
-                    f"{name} to be computed, not {'a weight' if isinstance(argument, Ref | tuple) else repr(argument)}"
-                )
-        return None
-
     def _refuse(self, op: Op, why: str) -> None:
         """No row takes `op`: the host computes it, if it may and can."""
         if self.host_fallback:
             operands = {v: self.tensors[self.versions[v][-1]] for v in op.inputs if v in self.versions}
-            result = self._planned(op.outputs[0], self.plan.precision.activations, "TILE", DRAM)
+            result = self.facts.planned(op.outputs[0])
             try:
                 call = host_call(op, operands, result, self.plan, why)
             except ValueError as error:
@@ -144,26 +121,10 @@ class _Engine:
                 return
         self.unsupported.append((op, why))
 
-    def _operands(self, op: Op, rule: Rule) -> dict[str, Any]:
-        """The op's arguments under the names that the row gives them, and its attributes."""
-        planned = [self._planned(v, self.plan.precision.activations, "TILE", DRAM) for v in op.outputs]
-        scope = dict(self.scope) | {"op": _Attributes(op.attrs), "result": planned[0], "results": planned}
-        for position, name in enumerate(rule.operands):
-            argument = op.args[position] if position < len(op.args) else None
-            scope[name] = self._operand(argument)
-        return scope
-
-    def _operand(self, argument: Any) -> Any:
-        if isinstance(argument, tuple) and argument and isinstance(argument[0], Ref):
-            return tuple(argument)
-        if isinstance(argument, Ref) and argument in self.versions:
-            return self.tensors[self.versions[argument][-1]]
-        return argument
-
     def _apply(self, op: Op, rule: Rule, scope: dict[str, Any]) -> None:
         for name, text in rule.layout.items():
             if isinstance(scope[name], Tensor):
-                scope[name] = self._in_layout(op, scope[name], self._evaluate(text, scope, rule), rule)
+                scope[name] = self._in_layout(op, scope[name], self.facts.evaluate(text, scope, rule), rule)
         operands = {name for name in rule.operands if isinstance(scope[name], Tensor)}
         for name in rule.shared:
             scope[name] = self._shared(op, rule, name)
@@ -185,6 +146,9 @@ class _Engine:
             scope[name] = self._state("layer", f"{op.module}.{name}", name, line, scope, rule)
         for number, call in enumerate(rule.calls):
             self._call(op, rule, number, call, operands, scope)
+        for result, operand in rule.overwrites.items():
+            del self.versions[self.facts.value_of(scope[operand])]
+            scope[result] = scope[operand]
         for value, name in zip(op.outputs, rule.results, strict=True):
             self.versions[value] = [scope[name].name]
 
@@ -197,12 +161,13 @@ class _Engine:
             value = op.outputs[rule.results.index(name)] if rule.makes_result(number, name) else None
             tensor = self._made(op, rule, call, position, value, args, kwargs, scope)
             named = call.facts[position].get("name", name if name in operands else repr(name))
-            python = self._leaf(op) if named == "leaf" else self._evaluate(named, scope, rule)
+            python = self._leaf(op) if named == "leaf" else self.facts.evaluate(named, scope, rule)
             python = self.python[python.name] if isinstance(python, Tensor) else python  # as that tensor is named
             self.tensors[tensor.name], self.python[tensor.name], made[name] = tensor, python, tensor
         outputs = tuple(tensor.name for tensor in made.values())
         names = tuple(self.python[output] for output in outputs)
-        writes = () if call.names else (args[0],)
+        changed = {scope[name].name for name in (rule.overwrites.values() if call.names else rule.results)}
+        writes = tuple(arg for arg in refs((*args, *kwargs.values())) if arg in changed)
         why = rule.why.strip()
         self.calls.append(
             Call(
@@ -241,7 +206,7 @@ class _Engine:
         facts = self._facts(call, position, scope, rule)
         said: dict[str, Any] = {"dtype": dtype, "memory": memory, "layout": "TILE"} | facts
         if value is not None and "shape" not in said:
-            return replace(self._planned(value, said["dtype"], said["layout"], said["memory"]), name=value)
+            return replace(self.facts.planned(value, said["dtype"], said["layout"], said["memory"]), name=value)
         name = value or f"{op.outputs[0]}.{call.names[position]}"
         while name in self.tensors:
             name += "_"
@@ -259,13 +224,6 @@ class _Engine:
 
     # -- values --------------------------------------------------------------------------------------------------------
 
-    def _planned(self, value: str, dtype: str, layout: str, memory: Memory) -> Tensor:
-        """The device tensor of a planned value."""
-        order = self.plan.orders[value]
-        place = self.plan.placements[value]
-        axes = tuple(a if isinstance(a, str) else order.index(a) for a in place.axes)
-        return Tensor(value, self.plan.device_shape(value), dtype, layout, memory, axes)
-
     def _add(self, value: str, python: str, tensor: Tensor) -> None:
         self.tensors[tensor.name] = tensor
         self.versions[value] = [tensor.name]
@@ -275,7 +233,7 @@ class _Engine:
         """A tensor that holds the same value in `memory`: one that exists, or a new one by way of the `reshard` row."""
         if x.memory == memory:
             return x
-        value = self._value(x)
+        value = self.facts.value_of(x)
         for name in self.versions[value]:
             if self.tensors[name].memory == memory:
                 return self.tensors[name]
@@ -293,18 +251,14 @@ class _Engine:
         self.calls.append(Call(call.function, args, {}, (moved.name,), names, made, reshard.where, why))
         return moved
 
-    def _value(self, x: Tensor) -> str:
-        """The planned value that tensor `x` holds."""
-        return next(v for v, names in self.versions.items() if x.name in names)
-
     def _parameter(self, op: Op, name: str, value: Any, line: Line, scope: dict[str, Any], rule: Rule) -> Tensor:
         values = value if isinstance(value, tuple) else (value,) if value else ()
         sources = tuple(self.plan.graph.parameters[v] for v in values)
         scope["parameter"] = self._placed(op, values) if values else None
-        attribute = self._evaluate(line.facts[0].get("name", repr(name)), scope, rule)
+        attribute = self.facts.evaluate(line.facts[0].get("name", repr(name)), scope, rule)
         key = f"{op.outputs[0]}.{attribute}"
         tensor = self._said(key, line, scope, rule)
-        given = {k: self._evaluate(text, scope, rule) for k, text in line.kwargs.items()}
+        given = {k: self.facts.evaluate(text, scope, rule) for k, text in line.kwargs.items()}
         arguments = {k: v for k, v in given.items() if v is not None}
         part = op.attrs.get("part", "")
         self.parameters[key] = Parameter(attribute, line.function, sources, tensor, arguments, part)
@@ -334,7 +288,7 @@ class _Engine:
         texts = {fact: text for fact, text in line.facts[position].items() if fact != "name"}
         if (place := line.memory_of(position)) is not None:
             texts["memory"] = place
-        said = {field: self._evaluate(text, scope, rule) for field, text in texts.items()}
+        said = {field: self.facts.evaluate(text, scope, rule) for field, text in texts.items()}
         return said | ({"shape": tuple(said["shape"])} if "shape" in said else {})
 
     def _shared(self, op: Op, rule: Rule, name: str) -> Tensor | None:
@@ -369,7 +323,7 @@ class _Engine:
         specs = [self.plan.graph.specs[v] for v in values]
         specs = [replace(spec, shape=spec.shape or (1,)) for spec in specs]  # a number is a vector of one
         shapes = [local_shape(spec, self.plan.placements[v], mesh) for spec, v in zip(specs, values, strict=True)]
-        parts = self._count(self.plan.placements[values[0]].axes_of(0))
+        parts = self.facts.count(self.plan.placements[values[0]].axes_of(0))
         fill = parts * shapes[0][0] - specs[0].shape[0] if len(values) == 1 else 0
         return {
             "n": sum(s[0] for s in shapes),
@@ -379,12 +333,6 @@ class _Engine:
             "parts": op.attrs.get("parts", parts),
             "fill": fill or None,
         }
-
-    def _count(self, axes: tuple[int, ...]) -> int:
-        n = 1
-        for axis in axes:
-            n *= self.plan.target.mesh_shape[axis]
-        return n
 
     def _state(self, kind: str, key: str, name: str, line: Line, scope: dict[str, Any], rule: Rule) -> Tensor:
         """A run-time tensor: one for the model, or one for each layer."""
@@ -397,23 +345,29 @@ class _Engine:
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, text: str, scope: Mapping[str, Any], rule: Rule) -> Any:
-        try:
-            return evaluate(text, scope)
-        except (ExpressionError, AttributeError, TypeError, KeyError, IndexError, ZeroDivisionError) as error:
-            raise RuleError(f"{rule.where}: {text!r}: {error}") from error
-
     def _argument(self, text: str, scope: Mapping[str, Any], rule: Rule) -> Any:
-        found = self._evaluate(text, scope, rule)
+        found = self.facts.evaluate(text, scope, rule)
         if isinstance(found, Tensor):
             return Ref(found.name)
         if isinstance(found, list):
             return tuple(Ref(item.name) if isinstance(item, Tensor) else item for item in found)
         return found
 
-    def _parts(self, x: Tensor, dim: int) -> int:
-        """Number of chips that share device dim `dim` of `x`."""
-        return self._count(x.axes_of(dim))
+
+class _Facts(Facts):
+    """As far as the engine has come: an operand is the tensor that holds it now."""
+
+    def __init__(self, engine: _Engine, user_axes: tuple[str | int, ...]):
+        super().__init__(engine.plan, user_axes)
+        self.engine = engine
+
+    def value_of(self, x: Tensor) -> str:
+        return next(v for v, names in self.engine.versions.items() if x.name in names)
+
+    def operand(self, argument: Any) -> Any:
+        if isinstance(argument, Ref) and argument in self.engine.versions:
+            return self.engine.tensors[self.engine.versions[argument][-1]]
+        return argument
 
 
 def _type_asked_for(arguments: Sequence[Any]) -> str | None:
@@ -422,15 +376,4 @@ def _type_asked_for(arguments: Sequence[Any]) -> str | None:
     return next((name for name in names if name in BYTES), None)
 
 
-class _Attributes(dict[str, Any]):
-    """Attributes of an op; one that it lacks is none."""
-
-    def __missing__(self, name: str) -> None:
-        return None
-
-
-def _with_axes(axes: tuple[str | int, ...], axis: int, entry: str | int) -> tuple[str | int, ...]:
-    return tuple(entry if i == axis else a for i, a in enumerate(axes))
-
-
-__all__ = ["Call", "Construct", "Enum", "Lowered", "Memory", "Parameter", "Tensor", "lower"]
+__all__ = ["BLOCK_SIZE", "Call", "Construct", "Enum", "Lowered", "Memory", "Parameter", "Tensor", "lower"]

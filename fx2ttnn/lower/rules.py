@@ -40,6 +40,7 @@ class Row(BaseModel, extra="forbid", strict=True):
     name: str | None = None
     mode: Mode | list[Mode] = "any"
     operands: list[str] | None = None
+    chain: list[str] = []
     when: list[str] = []
     why: str
     layout: dict[str, str] = {}
@@ -50,6 +51,7 @@ class Row(BaseModel, extra="forbid", strict=True):
     caches: list[str] = []
     calls: list[str]
     results: list[str] | None = None
+    overwrites: dict[str, str] = {}
     composite: bool = False
 
 
@@ -61,6 +63,7 @@ class Rule:
     name: str
     mode: str
     operands: tuple[str, ...]
+    chain: tuple[Line, ...]  # the planned operations that it takes in one; none where it is one
     when: tuple[str, ...]
     why: str
     layout: Mapping[str, str]
@@ -71,6 +74,7 @@ class Rule:
     caches: Mapping[str, Line]
     calls: tuple[Line, ...]
     results: tuple[str, ...]
+    overwrites: Mapping[str, str]  # results that lie in the place of an operand
     composite: bool
     where: str
 
@@ -112,9 +116,8 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         row = Row.model_validate(content)
     except ValidationError as error:
         raise RuleError(f"{where}: {_said(error)}") from None
-    if row.operands is None and op not in TABLE:
-        raise RuleError(f"{where}: fx2ttnn/ops/ has no operation {op!r}; a row for it names its operands")
-    operands = row.operands or [operand.name for operand in TABLE[op].operands]
+    if row.operands is None and not row.chain and op not in TABLE:
+        raise RuleError(f"{where}: fx2ttnn/ops/ has no operation {op!r}; a row for it names its operands or a chain")
 
     def said(texts: Sequence[str]) -> list[str]:
         return [defined.get(text, text) for text in texts]
@@ -125,17 +128,24 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         )
         resources = _named(map(parse_line, said(row.resources)), RESOURCES)
         calls = tuple(parse_calls(said(row.calls)))
+        chain = tuple(map(parse_line, row.chain))
         for text in (*row.when, *row.layout.values()):
             parse(text)
     except ExpressionError as error:
         raise RuleError(f"{where}: {error}") from None
     for call in calls:
         _check_call(call, where)
+    if chain:
+        _check_chain(chain, row, where)
+        operands = list(dict.fromkeys(_read(chain)))
+    else:
+        operands = row.operands or [operand.name for operand in TABLE[op].operands]
     rule = Rule(
         op=op,
         name=row.name or op,
         mode="any",
         operands=tuple(operands),
+        chain=chain,
         when=tuple(row.when),
         why=row.why,
         layout=row.layout,
@@ -146,6 +156,7 @@ def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Ite
         caches=caches,
         calls=calls,
         results=tuple(row.results or (calls[-1].names if calls else ())),
+        overwrites=row.overwrites,
         composite=row.composite,
         where=where,
     )
@@ -194,11 +205,39 @@ def _check_call(call: Line, where: str) -> None:
             )
 
 
+def _read(chain: Sequence[Line]) -> Iterator[str]:
+    """What a chain reads from outside, in order."""
+    made: set[str] = set()
+    for line in chain:
+        yield from (name for name in line.args if name not in made)
+        made |= {*line.names}
+
+
+def _check_chain(chain: Sequence[Line], row: Row, where: str) -> None:
+    """A chain is of operations of the table, each of which reads what the one before it makes; its row knows what is planned, not yet where it lies."""
+    for before, line in zip((None, *chain), chain, strict=False):
+        entry = TABLE.get(line.function)
+        if entry is None or not all(name.isidentifier() for name in line.args):
+            raise RuleError(
+                f"{where}: chain: `names = operation(names)` of fx2ttnn/ops/ is wanted, not {line.function!r}"
+            )
+        if len(line.names) != len(entry.results) or len(line.args) > len(entry.operands):
+            raise RuleError(
+                f"{where}: chain: {line.function} reads {len(entry.operands)} values and gives {len(entry.results)}"
+            )
+        if before and not {*before.names} & {*line.args}:
+            raise RuleError(f"{where}: chain: {line.function} reads nothing of {before.function}")
+    if near := next((text for text in row.when if ".memory" in text), None):
+        raise RuleError(
+            f"{where}: {near!r}: operations are joined before it is known where a tensor lies; say it in `layout`"
+        )
+
+
 def _check_attributes(rule: Rule) -> None:
-    """What a row reads of its operation is what the table of operations says that it has."""
-    if rule.op not in TABLE:
+    """What a row reads of its operation, or of one of its chain, is what the table of operations says that it has."""
+    entries = [TABLE[name] for name in ([line.function for line in rule.chain] or [rule.op]) if name in TABLE]
+    if not entries:
         return
-    entry = TABLE[rule.op]
     lines = (
         *rule.parameters.values(),
         *rule.resources.values(),
@@ -209,8 +248,11 @@ def _check_attributes(rule: Rule) -> None:
     parts = (t for line in lines for t in line.texts)
     for text in (*rule.when, *rule.layout.values(), *parts):
         for name in attributes(text, "op"):
-            if name not in entry.attributes and name not in entry.earlier:
+            having = [entry for entry in entries if name in entry.attributes or name in entry.earlier]
+            if not having:
                 raise RuleError(f"{rule.where}: {text!r}: {rule.op} has no attribute {name!r} in fx2ttnn/ops/")
+            if len(having) > 1:
+                raise RuleError(f"{rule.where}: {text!r}: two operations of the chain have an attribute {name!r}")
 
 
 def _check_reachable(rules: tuple[Rule, ...]) -> None:

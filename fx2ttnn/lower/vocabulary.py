@@ -30,6 +30,15 @@ def evenly_sharded(x: Tensor) -> bool:
     return memory.kind == "width" and memory.shard is not None and memory.shard[1] * memory.core_count == x.width
 
 
+def apart(x: Tensor, y: Tensor) -> bool:
+    """Sharded over cores of which none is the other's."""
+    return bool(x.memory.cores and y.memory.cores) and _cores(x.memory).isdisjoint(_cores(y.memory))
+
+
+def _cores(memory: Memory) -> set[tuple[int, int]]:
+    return {(x, y) for (x0, y0), (x1, y1) in memory.cores for x in range(x0, x1 + 1) for y in range(y0, y1 + 1)}
+
+
 def widened(memory: Memory, times: int) -> Memory:
     """The same cores, each with so many times the columns."""
     assert memory.shard is not None
@@ -85,6 +94,7 @@ class Vocabulary:
             "limits": self.limits,
             "activation": lambda name: Enum(f"ttnn.UnaryOpType.{name.upper()}"),
             "remap": remap,
+            "apart": apart,
             "widened": widened,
             "tiles": tiles,
             "enum": Enum,
@@ -115,14 +125,19 @@ class Vocabulary:
                 return x, cores // x
         return None
 
-    def first_cores(self, count: int) -> tuple[Range, ...]:
-        """The first `count` cores in row-major order, as rectangles."""
-        columns = self.grid[0]
-        if count > columns * self.grid[1]:
-            raise ValueError(f"{count} cores are more than the grid's {columns * self.grid[1]}")
-        full, rest = divmod(count, columns)
-        whole = (((0, 0), (columns - 1, full - 1)),) if full else ()
-        return whole + ((((0, full), (rest - 1, full)),) if rest else ())
+    def first_cores(self, count: int, behind: int = 0) -> tuple[Range, ...]:
+        """The first `count` cores in row-major order behind so many others, as rectangles."""
+        columns, end = self.grid[0], behind + count
+        if end > columns * self.grid[1]:
+            raise ValueError(f"{end} cores are more than the grid's {columns * self.grid[1]}")
+        found: list[Range] = []
+        while behind < end:
+            row, column = divmod(behind, columns)
+            rows = (end - behind) // columns if column == 0 else 0
+            last = (columns - 1, row + rows - 1) if rows else (min(columns, column + end - behind) - 1, row)
+            found.append(((column, row), last))
+            behind += rows * columns or last[0] - column + 1
+        return tuple(found)
 
     def cores(self, count: int) -> Construct:
         """The first `count` cores, for an operation that is told on which to run."""
@@ -186,10 +201,10 @@ class Vocabulary:
             else self.users_in_order(x)
         )
 
-    def users_in_order(self, x: Tensor) -> Memory:
-        """As above on the first cores in row-major order, where ttnn puts heads that it makes."""
+    def users_in_order(self, x: Tensor, behind: int = 0, times: int = 1) -> Memory:
+        """As above on the first cores in row-major order, where ttnn puts heads that it makes; `behind` so many others, for so many `times` the users."""
         _, users, heads, dim = x.shape
-        return Memory("L1", "height", (tiles(heads) * TILE, dim), self.first_cores(users))
+        return Memory("L1", "height", (tiles(heads) * TILE, dim), self.first_cores(times * users, behind))
 
     def heads_on_cores(self, heads: int, dim: int) -> Memory:
         """Width sharded with one head to a core."""

@@ -24,6 +24,8 @@ from fx2ttnn.report.issue import issue_text
 class Row:
     """One recognised operation of a spelled-out graph. `captured` are its FX nodes, `layers` how many layers have it.
 
+    Of operations that were joined, all have the rule, and the last one the calls.
+
     `status`: "direct", "composite" (by calls that together are the operation: ttnn has none of its own), "host" (no row takes
     it, torch computes it) or "unsupported".
     """
@@ -162,8 +164,11 @@ def _rows(mode: str, plan: Plan, lowered: Lowered) -> Iterator[Row]:
     counts = layer_counts(plan.capture.graph)
     problems = {op.outputs[0]: why for op, why in lowered.unsupported}
     by_op: dict[str, list[Call]] = {}
+    rules: dict[str, tuple[str, ...]] = {}
     for call in lowered.calls:
-        by_op.setdefault(_key(call.op), []).append(call)
+        by_op.setdefault(_key(call.op.members[-1]), []).append(call)
+        for op in call.op.members:
+            rules[_key(op)] = tuple(dict.fromkeys((*rules.get(_key(op), ()), call.rule)))
     counted: set[str] = set()  # position tables share captured operations
     for op in plan.graph.ops:
         calls = by_op.get(_key(op), [])
@@ -175,7 +180,7 @@ def _rows(mode: str, plan: Plan, lowered: Lowered) -> Iterator[Row]:
             op.module,
             tuple(s for s in op.sources if s not in counted),
             _shapes(op, plan),
-            tuple(dict.fromkeys(c.rule for c in calls)),
+            rules.get(_key(op), ()),
             tuple(c.function for c in calls),
             counts.get(layer_of(op.module) or "", 1),
             "unsupported" if problem else "host" if on_host(tuple(calls)) else "composite" if composite else "direct",

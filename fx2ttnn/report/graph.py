@@ -166,7 +166,7 @@ def _calls_of_ops(plan: Plan, lowered: Lowered) -> dict[str, list[Call]]:
         if call.op.name == "reshard":
             moves.append(call)
             continue
-        found.setdefault(call.op.outputs[0], []).extend([*moves, call])
+        found.setdefault(call.op.members[-1].outputs[0], []).extend([*moves, call])
         moves = []
     if moves:  # nothing reads them in a call
         found.setdefault(plan.graph.ops[-1].outputs[0], []).extend(moves)

@@ -21,6 +21,7 @@ class Limits:
     home_cores: int
     activation_bytes: int
     left_free_bytes: int
+    buffer_bytes: int
     matmul_block_tiles: int
     subblock_tiles: int
     attention_chunk: int

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from fx2ttnn.emulate.chips import MESH, mesh_axis, own_dim, whole_axis
+from fx2ttnn.emulate.ops.heads import create_heads_decode
 from fx2ttnn.emulate.registry import emulates
 from fx2ttnn.emulate.rounding import pack
 
@@ -49,6 +50,22 @@ def all_reduce(input_tensor: torch.Tensor, *, cluster_axis: int | None = None, r
 def all_reduce_async(input_tensor: torch.Tensor, *, cluster_axis: int) -> torch.Tensor:
     """Each chip gets all summands and adds them up: no partial sum is rounded."""
     return whole_axis(input_tensor, cluster_axis).sum(cluster_axis, keepdim=True)
+
+
+@emulates("ttnn.experimental.all_reduce_create_qkv_heads")
+def all_reduce_create_qkv_heads(
+    input_tensor: torch.Tensor,
+    *,
+    batch_offset: torch.Tensor,
+    cluster_axis: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    slice_size: int | None = None,
+) -> tuple[torch.Tensor, ...]:
+    """The sum, and of it the heads of the chip's users."""
+    summed = all_reduce_async(input_tensor, cluster_axis=cluster_axis)
+    users = {"batch_offset": batch_offset, "slice_size": slice_size}
+    return summed, *create_heads_decode(summed, num_heads=num_heads, num_kv_heads=num_kv_heads, **users)
 
 
 @emulates("ttnn.reduce_scatter", "ttnn.experimental.reduce_scatter_minimal_async")

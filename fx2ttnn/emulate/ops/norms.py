@@ -96,17 +96,24 @@ def rms_norm_post_all_gather(
     return _scaled(input_tensor * torch.rsqrt(mean_square + epsilon), weight, bias)
 
 
-@emulates("ttnn.fused_rms_minimal")
+@emulates("ttnn.fused_rms_minimal", raw=True)
 def fused_rms_minimal(
-    input_tensor: torch.Tensor,
+    input_tensor: Numbers,
     *,
     cluster_axis: int,
     epsilon: float = 1e-12,
-    weight: torch.Tensor | None = None,
+    weight: Numbers | None = None,
+    residual_input_tensor: Numbers | None = None,
 ) -> torch.Tensor:
-    """The chip's columns [.., h] of the norm over all chips of an axis."""
-    squares = whole_axis(input_tensor.square().mean(-1, keepdim=True), cluster_axis)
-    return _scaled(input_tensor * torch.rsqrt(squares.mean(cluster_axis, keepdim=True) + epsilon), weight, None)
+    """The chip's columns [.., h] of the norm over all chips of an axis; the sum with a residual is written over the residual."""
+    x = input_tensor.value.float()
+    if residual_input_tensor is not None:
+        total = pack(x + residual_input_tensor.value.float(), residual_input_tensor.dtype)
+        residual_input_tensor.writable(common_chips(total)).copy_(total)
+        x = total.float()
+    squares = whole_axis(x.square().mean(-1, keepdim=True), cluster_axis)
+    normed = x * torch.rsqrt(squares.mean(cluster_axis, keepdim=True) + epsilon)
+    return _scaled(normed, weight if weight is None else weight.value.float(), None)
 
 
 @emulates("ttnn.layer_norm_post_all_gather")
