@@ -51,9 +51,10 @@ def test_without_it_the_model_is_refused(model):
     assert {row.op for row in compiled.coverage.rows if row.problem} == {"aten.mish.default"} or not compiled.complete
 
 
-def test_the_row_with_resources_is_one_of_the_tables():
+@pytest.mark.parametrize(("number", "table"), [(1, "collectives.toml"), (2, "norm.toml")])
+def test_the_rows_with_resources_are_of_the_tables(number, table):
     """Whose packages other tests run."""
-    assert block("toml", 1) in (rules.RULES_DIR / "collectives.toml").read_text()
+    assert block("toml", number) in (rules.RULES_DIR / table).read_text()
 
 
 @pytest.mark.slow
