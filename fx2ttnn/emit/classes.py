@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fx2ttnn.emit.code import Numbered, Writer
+from fx2ttnn.emit.configs import COLLECTED, ByValue
 from fx2ttnn.emit.units import ROUTER, Unit
 from fx2ttnn.ir import Capture
+from fx2ttnn.lower.program import Program
 from fx2ttnn.names import layer_of
 from fx2ttnn.ops import MOVES, NORMS
 
@@ -18,16 +20,17 @@ ROLE_FILES = {
 }
 
 
-def name_classes(root: Unit, writer: Writer) -> None:
-    """Give every unit of the tree its class and file, children before parents, whose code names them."""
+def name_classes(root: Unit, program: Program) -> None:
+    """Give every unit of the tree its class, file and role, children before parents, whose code names them."""
+    writer = Writer(program, ByValue(program))
     same: dict[tuple, Unit] = {}
     taken: dict[str, tuple] = {}
     for unit in sorted(root.tree(), key=lambda u: -len(u.path.split(".")) if u.path else 1):
         key = _code(unit, writer)
         if key in same:
-            unit.class_name, unit.file = same[key].class_name, same[key].file
+            unit.class_name, unit.file, unit.role = same[key].class_name, same[key].file, same[key].role
             continue
-        base = _class_name(unit, writer.program.plan.capture)
+        base = _class_name(unit, program.plan.capture)
         name = base
         if taken.get(name, key) != key:
             name = base + _difference(unit)
@@ -37,6 +40,7 @@ def name_classes(root: Unit, writer: Writer) -> None:
             name += "Variant"
         taken[name] = key
         unit.class_name, unit.file = name, _file(unit)
+        unit.role = f"{unit.file} {name.removeprefix(base)}"
         same[key] = unit
 
 
@@ -51,13 +55,7 @@ def _code(unit: Unit, writer: Writer) -> tuple:
 
 def _difference(unit: Unit) -> str:
     """What a unit does with its input first, as a word, for a variant of a class: `Gathered` where it gathers it."""
-    words = {
-        "all_gather": "Gathered",
-        "all_reduce": "Reduced",
-        "reduce_scatter": "Scattered",
-        "mesh_partition": "Partitioned",
-    }
-    return words.get(unit.all_calls()[0].op.name, "")
+    return COLLECTED.get(unit.all_calls()[0].op.name, "")
 
 
 def _class_name(unit: Unit, capture: Capture) -> str:

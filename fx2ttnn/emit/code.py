@@ -12,7 +12,7 @@ from fx2ttnn.emit.configs import Configs, literal
 from fx2ttnn.emit.units import Body, Unit, attribute_of, relative
 from fx2ttnn.ir import Ref
 from fx2ttnn.lower.program import Program
-from fx2ttnn.lower.values import Call, Lowered, Parameter, Tensor
+from fx2ttnn.lower.values import Call, Lowered, Tensor
 from fx2ttnn.names import identifier
 from fx2ttnn.ops import COLLECTIVES
 
@@ -110,7 +110,7 @@ class Writer:
     def inits(self, unit: Unit) -> list[tuple[str, str]]:
         """(attribute, expression) of the unit's own parameters."""
         parameters = self.program.parameters
-        own = [(k, (attribute_of(k, unit, parameters), self.load(parameters[k], unit))) for k in unit.parameters]
+        own = [(k, (attribute_of(k, unit, parameters), self.load(k, unit))) for k in unit.parameters]
         held = [init for key, init in own if not parameters[key].resource]
         return held + list(dict.fromkeys(init for key, init in own if parameters[key].resource))
 
@@ -160,7 +160,7 @@ class Writer:
 
     def call(self, call: Call, unit: Unit, names: Names | Numbered, index: int) -> str:
         """A ttnn call; collectives go through ccl.py, which adds topology and links."""
-        args = [self.argument(a, unit, names) for a in call.args]
+        args = [self.argument(a, call, place, unit, names) for place, a in enumerate(call.args)]
         kwargs = dict(call.kwargs)
         function = call.function
         if (collective := function.removeprefix("ttnn.")) in COLLECTIVES:
@@ -168,7 +168,7 @@ class Writer:
             kwargs.pop("topology", None)
             if kwargs.get("num_links") == self.links:
                 kwargs.pop("num_links")
-        args += [f"{k}={self.keyword(k, v, unit, names)}" for k, v in kwargs.items()]
+        args += [f"{k}={self.argument(v, call, k, unit, names)}" for k, v in kwargs.items()]
         results = names.assign(call.outputs, f"{call.op.name}_output", index)
         return self._assign(results, f"{function}({', '.join(args)})", call.outputs, names.mode)
 
@@ -178,8 +178,8 @@ class Writer:
         shapes = ", ".join(str(self.program.shape(mode, v)).replace("'", "") for v in dict.fromkeys(values))
         return f"{', '.join(results)} = {expression}  # {shapes}"
 
-    def argument(self, value: Any, unit: Unit, names: Names | Numbered) -> str:
-        """Source of one argument."""
+    def argument(self, value: Any, call: Call, key: str | int, unit: Unit, names: Names | Numbered) -> str:
+        """Source of one argument, of the keyword or place `key`."""
         if isinstance(value, Ref):
             if value in self.program.parameters:
                 parameter = self.program.parameters[value]
@@ -187,22 +187,17 @@ class Writer:
                 return f"self.{attribute_of(value, unit, self.program.parameters)}{turn}"
             return names.of[value]
         if isinstance(value, tuple):
-            return f"[{', '.join(self.argument(item, unit, names) for item in value)}]"
-        return self.configs.source(value)
+            return f"[{', '.join(self.argument(item, call, key, unit, names) for item in value)}]"
+        return self.configs.argument(call, key, value)
 
-    def keyword(self, name: str, value: Any, unit: Unit, names: Names | Numbered) -> str:
-        """Source of a keyword argument."""
-        return (
-            self.argument(value, unit, names) if isinstance(value, Ref | tuple) else self.configs.keyword(name, value)
-        )
-
-    def load(self, parameter: Parameter, unit: Unit) -> str:
+    def load(self, key: str, unit: Unit) -> str:
         """The call of a `Weights` method that makes a parameter."""
+        parameter = self.program.parameters[key]
         tensor = parameter.tensor
         if parameter.transform == "mesh_device":
             return "mesh_device"
         if parameter.resource:
-            memory = f"memory_config={self.configs.expression(tensor.memory)}"
+            memory = f"memory_config={self.configs.of_parameter(key)}"
             given = f"{list(tensor.shape)}, ttnn.{tensor.dtype}, {memory}" if tensor.shape else ""
             return f"weights.resources.{parameter.transform}({given})"
         names = [relative(s, unit) for s in parameter.sources]
@@ -220,7 +215,7 @@ class Writer:
         if parameter.transform == "linear":
             args.append(f"dtype=ttnn.{tensor.dtype}")
         if parameter.transform == "linear" or tensor.memory.kind != "interleaved":
-            args.append(f"memory_config={self.configs.expression(tensor.memory)}")
+            args.append(f"memory_config={self.configs.of_parameter(key)}")
         return f"{holder}.{parameter.transform}({', '.join(args)})"
 
 

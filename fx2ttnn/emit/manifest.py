@@ -60,7 +60,7 @@ def _tensor(value: str, name: str, lowered: Lowered, writer: Writer) -> dict[str
         "shape": list(tensor.shape),
         "dtype": tensor.dtype,
         "layout": tensor.layout,
-        "memory_config": writer.configs.expression(tensor.memory),
+        "memory_config": writer.configs.memory(lowered, value),
         "mesh_dims": list(tensor.mesh_dims),
         "kind": _kind(value, lowered),
     }

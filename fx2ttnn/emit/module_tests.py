@@ -298,7 +298,7 @@ class _Test:
             self._feed_table(table)
         else:
             tensor = self.lowered.tensors[value]
-            memory = self.writer.configs.expression(tensor.memory)
+            memory = self.writer.configs.memory(self.lowered, value)
             host = self._host(self._given(value))
             if tensor.partial_axes:  # the chips' shares, which may as well be equal
                 host += f" / {math.prod(self.plan.target.mesh_shape[axis] for axis in tensor.partial_axes)}"

@@ -45,6 +45,7 @@ class Unit:
     parameters: list[str] = field(default_factory=list)
     class_name: str = ""
     file: str = ""
+    role: str = ""  # what configurations of the class are named after
 
     @property
     def attribute(self) -> str:
