@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from fx2ttnn.emit.configs import Configs, literal
+from fx2ttnn.emit.configs import BY_LENGTH, Configs, literal
 from fx2ttnn.emit.units import Body, Unit, attribute_of, relative
 from fx2ttnn.ir import Ref
+from fx2ttnn.lower.lengths import ByLength
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered, Tensor
 from fx2ttnn.names import identifier
@@ -94,7 +95,8 @@ class Writer:
 
     def source(self, unit: Unit) -> Source:
         """Source of a unit below the model."""
-        inits = self.constructor(unit)
+        kept = dict.fromkeys(name for (_, item, _), name in unit.open.items() if item is not None)
+        inits = [*((name, name) for name in kept), *self.constructor(unit)]
         files = dict.fromkeys((child.file, child.class_name) for child in unit.children)
         return Source(unit, tuple(inits), tuple(self.method(unit, mode) for mode in unit.bodies), tuple(files))
 
@@ -102,10 +104,21 @@ class Writer:
         """(attribute, expression) of the unit's own parameters and of its children."""
         inits = self.inits(unit)
         assert len({name for name, _ in inits}) == len(inits), f"{unit.path}: two parameters of one name: {inits}"
-        return inits + [
-            (child.attribute, f"{child.class_name}(mesh_device, weights.at({child.path[len(unit.path) + 1 :]!r}))")
-            for child in unit.children
-        ]
+        return inits + [(child.attribute, self.construct(child, unit)) for child in unit.children]
+
+    def construct(self, unit: Unit, parent: Unit | None = None) -> str:
+        """The expression that makes a unit, inside the class of its parent or from all weights."""
+        path = unit.path[len(parent.path) + 1 :] if parent and parent.path else unit.path
+        handed = {name: parent.open.get((unit.attribute, None, name)) for name in unit.arguments} if parent else {}
+        arguments = (f", {name}={handed.get(name) or self.given(unit, name)}" for name in unit.arguments)
+        return f"{unit.class_name}(mesh_device, weights.at({path!r}){''.join(arguments)})"
+
+    def given(self, unit: Unit, name: str) -> str:
+        """What a unit is made with for an argument of its class."""
+        call, keyword = unit.arguments[name]
+        if keyword not in call.kwargs:
+            return "None"
+        return self.configs.argument(call, keyword, call.kwargs[keyword]).removesuffix(BY_LENGTH)
 
     def inits(self, unit: Unit) -> list[tuple[str, str]]:
         """(attribute, expression) of the unit's own parameters."""
@@ -168,7 +181,11 @@ class Writer:
             kwargs.pop("topology", None)
             if kwargs.get("num_links") == self.links:
                 kwargs.pop("num_links")
-        args += [f"{k}={self.argument(v, call, k, unit, names)}" for k, v in kwargs.items()]
+        given = {k: f"self.{name}" for (mode, n, k), name in unit.open.items() if (mode, n) == (names.mode, index)}
+        for key in kwargs | given:
+            length = BY_LENGTH if isinstance(kwargs.get(key), ByLength) else ""
+            source = f"{given[key]}{length}" if key in given else self.argument(kwargs[key], call, key, unit, names)
+            args.append(f"{key}={source}")
         results = names.assign(call.outputs, f"{call.op.name}_output", index)
         return self._assign(results, f"{function}({', '.join(args)})", call.outputs, names.mode)
 

@@ -20,6 +20,7 @@ Config = Memory | Construct | ByLength
 _PLAIN: dict[Config, str] = {Memory("L1"): "ttnn.L1_MEMORY_CONFIG", Memory("DRAM"): "ttnn.DRAM_MEMORY_CONFIG"}
 _WEIGHTS = ("linear", "norm", "norm_in_tiles")  # transforms of weights that an operation is called after
 
+BY_LENGTH = "[seq_len]"  # behind a table of configurations by the length of a chunk
 RESIDUAL = "RESIDUAL_MEMORY"  # where the hidden state lies between layers: many others are equal to it
 
 # What a collective has done to a tensor that keeps its name.
@@ -69,7 +70,7 @@ class Configs:
         if isinstance(value, Memory | Construct) and isinstance(whole, ByLength):  # a call at one length
             return f"{self._role(use, whole)}[{next(n for n, config in whole.values if config == value)}]"
         if isinstance(value, ByLength):
-            return f"{self._role(use, value)}[seq_len]" if _holds_configs(value) else _by_length(value)
+            return f"{self._role(use, value)}{BY_LENGTH}" if _holds_configs(value) else _by_length(value)
         return self._role(use, value) if isinstance(value, Memory | Construct) else literal(value)
 
     def memory(self, lowered: Lowered, value: str) -> str:
@@ -123,7 +124,7 @@ class Configs:
         if "math_fidelity" in fields:
             return self._take(config, "COMPUTE", fields["math_fidelity"].name.rsplit(".", 1)[-1])
         if last.name == "cores":
-            return self._take(config, unit.role, "CORES")
+            return self._take(config, mode, "CORES", other=(unit.role, mode, "CORES"))
         weights = [v for v in call.inputs if v in self._owners and self._program.parameters[v].transform in _WEIGHTS]
         stem = attribute_of(weights[0], unit, self._program.parameters) if weights else call.op.name
         shapes = (str(self._program.shape(mode, v)).replace("'", "") for v in (*call.inputs[:1], *call.outputs[:1]))
@@ -208,6 +209,13 @@ def _constant(*words: str) -> str:
     """Words as the name of a constant, whatever a checkpoint or a module class calls its parts; the same word twice running once."""
     parts = [re.sub(r"[^A-Z0-9]+", "_", word.upper()).strip("_") for word in words]
     return identifier("_".join(part for n, part in enumerate(parts) if part and part not in parts[n - 1 : n]))
+
+
+def is_constant(value: Any) -> bool:
+    """Whether an argument of a call is a number or a configuration, which a constructor may be given."""
+    return isinstance(value, int | float | Construct | Memory) or (
+        isinstance(value, ByLength) and _holds_configs(value)
+    )
 
 
 def _holds_configs(value: ByLength) -> bool:
