@@ -131,7 +131,7 @@ MUTATIONS = {
     ),
     "window not handed on": (
         *("decoder", "Qwen3DecoderLayer.__init__", "sliding_window_size=sliding_window_size"),
-        *("sliding_window_size=None", LAYER),
+        *("sliding_window_size=None", PROMPT),
     ),
     "window of all layers": (
         *("model", "", '{"sliding_window_size": None,', '{"sliding_window_size": cfg.SLIDING_WINDOW,', PROMPT),

@@ -135,8 +135,8 @@ class Configs:
         """The expression for a configuration, under a name of these words; of `other` words, or with a number, where another has it."""
         if config in _PLAIN:
             return _PLAIN[config]
-        name = _constant(*words)
-        names = chain((name, _constant(*(other or words))), (f"{name}_{n}" for n in count(2)))
+        name = constant(*words)
+        names = chain((name, constant(*(other or words))), (f"{name}_{n}" for n in count(2)))
         free = next(n for n in names if self._named.setdefault(n, (config, what or _size(config)))[0] == config)
         return f"cfg.{free}"
 
@@ -205,7 +205,7 @@ def _uses(program: Program, root: Unit) -> dict[int, _Use]:
     return found
 
 
-def _constant(*words: str) -> str:
+def constant(*words: str) -> str:
     """Words as the name of a constant, whatever a checkpoint or a module class calls its parts; the same word twice running once."""
     parts = [re.sub(r"[^A-Z0-9]+", "_", word.upper()).strip("_") for word in words]
     return identifier("_".join(part for n, part in enumerate(parts) if part and part not in parts[n - 1 : n]))

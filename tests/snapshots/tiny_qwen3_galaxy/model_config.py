@@ -245,7 +245,7 @@ LM_HEAD_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
     fused_activation=None,
     fuse_batch=True,
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 512]
-SAMPLING_CORES = cores(rectangles=(((0, 0), (7, 3)),))
+SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
 ATTENTION_ATTN_OUTPUT_CONCAT_HEADS_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
 )  # 32 x 1024
