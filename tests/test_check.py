@@ -221,6 +221,17 @@ def _shown(result):
     return console.export_text()
 
 
+def test_a_class_built_with_several_arguments(tmp_path):
+    """Each is checked, and the model has a layer of every kind; ttnn takes None for no window."""
+    compiled = compile_model(Options(str(folder_of("gemma3_text")), target="n150", max_seq_len=MAX_SEQ_LEN))
+    result = check(_emitted(compiled, tmp_path / "package"))
+    assert result.ok
+    layers = [m for m in result.modules if m.class_name == "Gemma3DecoderLayer" and m.method == "decode_forward"]
+    assert [m.path for m in layers] == ["model.layers.0", "model.layers.1"]
+    model = next(m for m in result.modules if m.path == "" and m.method == "decode_forward")
+    assert result.step.device_ops == len(model.device_ops)
+
+
 def _replace(path, old, new):
     text = path.read_text()
     assert old in text

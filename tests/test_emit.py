@@ -13,6 +13,7 @@ import pytest
 from tiny import CONFIGS, compiled, folder_of, package, write_config
 
 from fx2ttnn import pipeline
+from fx2ttnn.emit.configs import constant
 
 PACKAGES = [("qwen3", "n150"), ("qwen2", "n300"), ("llama", "t3k"), ("llama_tied", "n150"), ("qwen3_galaxy", "galaxy")]
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -168,6 +169,74 @@ def test_every_class_says_what_it_is(model, target):
             assert ast.get_docstring(tree), name
         for node in ast.walk(tree):
             assert not isinstance(node, ast.ClassDef) or ast.get_docstring(node), f"{name}: {node.name}"
+
+
+# -- names of configurations ------------------------------------------------------------------------------------------
+
+
+def definitions(folder):
+    """Name -> source of all that model_config.py assigns."""
+    tree = ast.parse((folder / "model_config.py").read_text())
+    return {node.targets[0].id: ast.unparse(node.value) for node in tree.body if isinstance(node, ast.Assign)}
+
+
+def test_configurations_are_named_by_role():
+    """What a projection, a norm or a tensor takes has a name of its own; what is equal is defined once."""
+    found = definitions(package("qwen3_galaxy", "galaxy"))
+    assert found["QKV_PROJ_DECODE_PROGRAM"].startswith("ttnn.MatmulMultiCoreReuseMultiCastDRAMSharded")
+    assert found["QKV_PROJ_WEIGHT_MEMORY"].startswith(
+        "sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM"
+    )
+    assert found["UP_PROJ_DECODE_PROGRAM"] == "GATE_PROJ_DECODE_PROGRAM"
+    assert found["UP_PROJ_WEIGHT_MEMORY"] == "GATE_PROJ_WEIGHT_MEMORY"
+    assert found["ATTENTION_O_REDUCED_MEMORY"] == found["MLP_DOWN_REDUCED_MEMORY"] == "RESIDUAL_MEMORY"
+    values = [source for source in found.values() if "sharded(" in source or "ProgramConfig(" in source]
+    assert len(values) == len(set(values))
+
+
+@every_package
+def test_every_configuration_is_used_and_defined(model, target):
+    files = contents(package(model, target))
+    asked = set(re.findall(r"cfg\.([A-Z]\w*)", "\n".join(t.decode() for n, t in files.items() if n.endswith(".py"))))
+    found = definitions(package(model, target))
+    assert asked <= found.keys()
+    roles = {name for name in found if re.search(r"_(MEMORY|PROGRAM|CORES)(_\d+)?$", name)}
+    assert roles <= asked | set(found.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("qkv_proj", "decode", "PROGRAM"), "QKV_PROJ_DECODE_PROGRAM"),
+        (("lm_head ", "lm_head", "", "MEMORY"), "LM_HEAD_MEMORY"),
+        (("2x'; import os #", "MEMORY"), "_2X_IMPORT_OS_MEMORY"),
+        (("\ufb01le\n", "名", "MEMORY"), "FILE_MEMORY"),
+    ],
+)
+def test_names_of_configurations_are_plain(words, name):
+    """Whatever modules and weights are called."""
+    assert constant(*words) == name
+    assert name.isidentifier() and name.isascii()
+
+
+# -- classes ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_differs_in_constants_is_one_class():
+    """Layers of Gemma 3 with a window and without one: the window, and the program that goes with it, are arguments."""
+    folder = package("gemma3_text")
+    classes = [
+        n.name for f in ("attention", "decoder") for n in python_files(folder)[f"{f}.py"].body if hasattr(n, "bases")
+    ]
+    assert classes == ["Gemma3Attention", "Gemma3DecoderLayer"]
+    attention, decoder, model = ((folder / f"{f}.py").read_text() for f in ("attention", "decoder", "model"))
+    assert "def __init__(self, mesh_device, weights, sliding_window_size, attention_decode_program):" in attention
+    assert attention.count("sliding_window_size=self.sliding_window_size,") == 2
+    assert "sliding_window_size=sliding_window_size," in decoder
+    assert "LAYER_CLASSES = [Gemma3DecoderLayer] * 2\n" in model
+    assert '{"sliding_window_size": None, "attention_decode_program": cfg.ATTENTION_DECODE_PROGRAM_2},' in model
+    tests = (folder / "tests" / "modules" / "test_attention.py").read_text()
+    assert "def test_gemma3_attention_decode(" in tests and "def test_gemma3_attention_decode_2(" in tests
 
 
 # -- snapshots -------------------------------------------------------------------------------------------------------

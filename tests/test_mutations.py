@@ -56,13 +56,19 @@ MUTATIONS = {
     ),
     "epsilon of a layer's norm": ("norm", "Qwen3RMSNorm.decode_forward", "epsilon=cfg.NORM_EPS", "epsilon=1e-05", NORM),
     "window 90 of 96": (
-        *("attention", "Qwen3Attention.decode_forward", "window_size=cfg.SLIDING_WINDOW", "window_size=90", ATTENTION),
+        *(
+            "attention",
+            "Qwen3Attention.decode_forward",
+            "window_size=self.sliding_window_size",
+            "window_size=90",
+            ATTENTION,
+        ),
     ),
     "window 90 of 96, prefill": (
         *(
             "attention",
             "Qwen3Attention.prefill_forward",
-            "window_size=cfg.SLIDING_WINDOW",
+            "window_size=self.sliding_window_size",
             "window_size=90",
             PREFILL_ATTENTION,
         ),
@@ -119,9 +125,16 @@ MUTATIONS = {
     "order of layers": (
         "model",
         "",
-        "[Qwen3DecoderLayer, Qwen3DecoderLayer1,",
-        "[Qwen3DecoderLayer1, Qwen3DecoderLayer,",
+        "LAYER_KINDS = [0, 1,",
+        "LAYER_KINDS = [1, 0,",
         PROMPT,
+    ),
+    "window not handed on": (
+        *("decoder", "Qwen3DecoderLayer.__init__", "sliding_window_size=sliding_window_size"),
+        *("sliding_window_size=None", PROMPT),
+    ),
+    "window of all layers": (
+        *("model", "", '{"sliding_window_size": None,', '{"sliding_window_size": cfg.SLIDING_WINDOW,', PROMPT),
     ),
     "another final norm": (
         *("model", "Qwen3ForCausalLM.__init__", '"model.norm"', '"model.layers.0.input_layernorm"', MODEL),

@@ -21,10 +21,11 @@ def check(package: Path, timeout: float = TIMEOUT) -> CheckResult:
     read = read_package(Path(package))
     outcome = process.run(read, checkpoint_shapes(read), timeout)
     modules = tuple(_report(read, number, outcome) for number in range(len(read.modules)))
+    behind = outcome.layers[outcome.prefix :]
     decode = [m for m in modules if m.method == "decode_forward"]
     chunks = {n: [m for m in modules if m.method == "prefill_forward" and m.tokens == n] for n in _lengths(modules)}
-    prefill = {n: totals for n, found in chunks.items() if (totals := _step(found, outcome.layers)) is not None}
-    dram = _dram(decode, outcome.layers)
+    prefill = {n: totals for n, found in chunks.items() if (totals := _step(found, behind)) is not None}
+    dram = _dram(decode, behind)
     return CheckResult(
         model=read.model,
         target=read.target.name,
@@ -34,7 +35,7 @@ def check(package: Path, timeout: float = TIMEOUT) -> CheckResult:
         dram_bytes=read.target.dram_bytes,
         modules=modules,
         layers=tuple(t for found in (decode, *chunks.values()) for t in _layers(found, outcome.layers)),
-        step=_step(decode, outcome.layers),
+        step=_step(decode, behind),
         prefill=prefill,
         dram=dram,
         findings=(*(Finding(**f) for f in outcome.findings), *_too_much_dram(read, dram)),
@@ -93,28 +94,28 @@ def _layers(modules: Sequence[ModuleReport], layers: Sequence[str]) -> list[Laye
     return found
 
 
-def _step(modules: Sequence[ModuleReport], layers: Sequence[str]) -> Totals | None:
-    """The whole step: the model that was run has only the first layers, one more of a class adds what one of it does."""
-    parts = _parts(modules, layers)
+def _step(modules: Sequence[ModuleReport], behind: Sequence[str]) -> Totals | None:
+    """The whole step: the model that was run has only the first layers; of those `behind` it each adds what one of its class does."""
+    parts = _parts(modules, behind)
     if any(m is None or m.device_ops is None for m in parts):
         return None
     ops = [op for m in parts if m and m.device_ops for op in m.device_ops]
     return Totals(len(ops), sum((m.collectives or 0) for m in parts if m))
 
 
-def _dram(modules: Sequence[ModuleReport], layers: Sequence[str]) -> Dram | None:
+def _dram(modules: Sequence[ModuleReport], behind: Sequence[str]) -> Dram | None:
     """Likewise the memory: the model that was run, and for each further layer one of its class."""
-    sizes = [(m.weights_bytes, m.cache_bytes) if m else (None, None) for m in _parts(modules, layers)]
+    sizes = [(m.weights_bytes, m.cache_bytes) if m else (None, None) for m in _parts(modules, behind)]
     if any(weights is None or cache is None for weights, cache in sizes):
         return None
     return Dram(sum(weights or 0 for weights, _ in sizes), sum(cache or 0 for _, cache in sizes))
 
 
-def _parts(modules: Sequence[ModuleReport], layers: Sequence[str]) -> list[ModuleReport | None]:
+def _parts(modules: Sequence[ModuleReport], behind: Sequence[str]) -> list[ModuleReport | None]:
     """What makes up the whole model: the one that was run, and a module for each layer that it lacked."""
     by_class = {m.class_name: m for m in modules}
     model = next(m for m in modules if m.path == "")
-    return [model, *(by_class.get(name) for name in layers[_prefix(layers) :])]
+    return [model, *(by_class.get(name) for name in behind)]
 
 
 def _too_much_dram(package: Package, dram: Dram | None) -> list[Finding]:
@@ -123,8 +124,3 @@ def _too_much_dram(package: Package, dram: Dram | None) -> list[Finding]:
         return []
     parts = f"weights {dram.weights_bytes}, KV cache {dram.cache_bytes}"
     return [Finding("memory", f"needs {dram.total_bytes} bytes of DRAM on a chip ({parts}), which has {limit}")]
-
-
-def _prefix(layers: Sequence[str]) -> int:
-    """How many of the first layers the model had: enough to have every class of layer once (as in runner.py)."""
-    return 1 + max((layers.index(name) for name in set(layers)), default=-1)

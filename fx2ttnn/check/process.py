@@ -30,10 +30,12 @@ GRACE_SECONDS = 5.0
 class Outcome:
     """What the processes said: the class of every layer, findings that belong to no module, reports by module number.
 
+    `prefix`: how many of the first layers the model had that was run;
     `warnings`: ttnn's, each kind once; `semaphores`: bytes of L1 that they take on each core.
     """
 
     layers: list[str] = field(default_factory=list)
+    prefix: int = 0
     findings: list[dict[str, Any]] = field(default_factory=list)
     reports: dict[int, dict[str, Any]] = field(default_factory=dict)
     warnings: list[dict[str, Any]] = field(default_factory=list)
@@ -92,7 +94,7 @@ def _once(
         if kind == "start":
             current = event["index"]
         elif kind == "opened":
-            outcome.layers, outcome.findings = event["layers"], event["findings"]
+            outcome.layers, outcome.prefix, outcome.findings = event["layers"], event["prefix"], event["findings"]
         elif kind == "module":
             outcome.reports[event.pop("index")] = event
         elif kind == "warning":

@@ -49,7 +49,8 @@ class Runner:
         """Open the mesh and check the modules `todo`; says an event before and after each."""
         self._say(event="start", index=OPENING)
         opened = self._guarded(self._open)
-        self._say(event="opened", findings=self._found, layers=self._layers if opened else [])
+        layers, prefix = (self._layers, self._prefix) if opened else ([], 0)
+        self._say(event="opened", findings=self._found, layers=layers, prefix=prefix)
         if not opened:
             return
         gc.freeze()  # the libraries' objects stay, and need not be looked through after each module
@@ -66,8 +67,9 @@ class Runner:
         self._cfg = importlib.import_module(f"{NAME}.model_config")
         mesh = importlib.import_module(f"{NAME}.mesh")
         weights = importlib.import_module(f"{NAME}.weights")
-        classes = importlib.import_module(f"{NAME}.model").LAYER_CLASSES
-        self._layers = [c.__name__ for c in classes]
+        model = importlib.import_module(f"{NAME}.model")
+        self._layers = [c.__name__ for c in model.LAYER_CLASSES]
+        self._prefix = _prefix(list(zip(self._layers, getattr(model, "LAYER_KINDS", self._layers), strict=True)))
         self._device = mesh.open_mesh()
         self._weights = weights.Weights(self._device, self._state)
         self._specs = Specs(self._device, self._cfg, mesh.to_mesh)
@@ -108,13 +110,9 @@ class Runner:
     def _build(self, entry: dict[str, Any]) -> Any:
         cls = getattr(importlib.import_module(f"{NAME}.{entry['file']}"), entry["class"])
         if entry["path"] == "":
-            return cls(self._device, self._weights, num_layers=self.prefix)
-        return cls(self._device, self._weights.at(entry["path"]))
-
-    @property
-    def prefix(self) -> int:
-        """How many of the first layers the model must have so that every class of layer is among them."""
-        return 1 + max(self._layers.index(name) for name in set(self._layers))
+            return cls(self._device, self._weights, num_layers=self._prefix)
+        arguments = {name: self._specs.named(source) for name, source in entry.get("arguments", {}).items()}
+        return cls(self._device, self._weights.at(entry["path"]), **arguments)
 
     def _cache_bytes(self, unit: Any, entry: dict[str, Any], feed: Callable[..., Any]) -> int:
         """DRAM that the KV cache of one module takes on a chip."""
@@ -169,6 +167,11 @@ class Runner:
         message = plain_message(text if by_ttnn else f"{type(error).__name__}: {text}")
         where = locate(frames, self._folder, self._files, self._provenance)
         return {"kind": kind or ("refusal" if by_ttnn else "error"), "message": message, **where}
+
+
+def _prefix(kinds: Sequence[Any]) -> int:
+    """How many of the first layers the model must have so that every kind of layer is among them."""
+    return 1 + max((kinds.index(kind) for kind in set(kinds)), default=-1)
 
 
 def _import_package(folder: Path) -> None:

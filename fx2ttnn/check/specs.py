@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,8 +53,13 @@ class Specs:
         return [f"output {spec['name']}: {what} {a} is planned, {b} comes out" for what, a, b in pairs if a != b]
 
     def _memory_config(self, spec: dict[str, Any]) -> Any:
-        owner, _, name = spec["memory_config"].partition(".")
-        return getattr({"cfg": self._cfg, "ttnn": ttnn}[owner], name)
+        return self.named(spec["memory_config"])
+
+    def named(self, source: str) -> Any:
+        """What a name in cfg or ttnn, or a literal, stands for."""
+        owner, _, name = source.partition(".")
+        holders = {"cfg": self._cfg, "ttnn": ttnn}
+        return getattr(holders[owner], name) if owner in holders else ast.literal_eval(source)
 
 
 def _same_memory(planned: Any, real: Any) -> bool:

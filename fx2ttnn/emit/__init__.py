@@ -43,13 +43,16 @@ def emit(program: Program, folder: Path) -> None:
     shipped(TEMPLATES, "*.j2")
     plan = program.plan
     root = build(program)
-    configs = Configs(program)
+    name_classes(root, program)
+    configs = Configs(program, root)
     writer = Writer(program, configs)
-    name_classes(root, writer)
     tables = table_context(plan)
-    files = _module_files(program, root, writer, configs, tables)
+    files = _module_files(program, root, writer, tables)
+    files |= run_time_files(program, root, configs, render, paging(program)["pages"])
     files |= op_test_files(program, configs, render)
     files |= module_test_files(program, root, writer, render)
+    modules = manifest(program, root, writer, layer_paths(plan))
+    files["model_config.py"] = _model_config(program, configs, tables)  # when all have asked for their configurations
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,6 @@ def emit(program: Program, folder: Path) -> None:
         (folder / OWN_MODULE).write_text(module.text)
     report = folder / "report"
     report.mkdir(exist_ok=True)
-    modules = manifest(program, root, writer, layer_paths(plan))
     (report / "modules.json").write_text(json.dumps(modules, indent=1) + "\n")
     (report / "provenance.json").write_text(json.dumps(provenance(folder, root), indent=1) + "\n")
 
@@ -81,37 +83,14 @@ def plain(text: str) -> str:
     return "".join(c if c.isalnum() or c in " ._-/" else "_" for c in text)
 
 
-def _module_files(
-    program: Program, root: Unit, writer: Writer, configs: Configs, tables: dict[str, Any]
-) -> dict[str, str]:
+def _module_files(program: Program, root: Unit, writer: Writer, tables: dict[str, Any]) -> dict[str, str]:
     plan = program.plan
     capture = plan.capture
-    title = capture.model_name
     sources = _sources(root, writer)
     by_file: dict[str, list[Source]] = {}
     for source in sources.values():
         by_file.setdefault(source.unit.file, []).append(source)
-    files = {"__init__.py": f'"""{plain(title)} on {plan.target.name}, emitted by fx2ttnn."""\n'}
-    files["model_config.py"] = render(
-        "model_config.py.j2",
-        title=title,
-        title_doc=plain(title),
-        target=plan.target,
-        batch=capture.batch,
-        users=capture.users,
-        max_seq_len=capture.max_seq_len,
-        border=tables["border"],
-        page_size=BLOCK_SIZE,
-        pages_per_user=-(-capture.max_seq_len // BLOCK_SIZE),
-        num_layers=len(layer_paths(plan)),
-        vocab_size=lowered_vocab(plan),
-        prefill_lengths=tuple(program.lengths),
-        paging=paging(program),
-        precision=plan.precision,
-        pcc=0.999 if plan.precision.name == "accuracy" else 0.99,
-        constants=configs.constants(),
-        configs=configs.definitions(),
-    )
+    files = {"__init__.py": f'"""{plain(capture.model_name)} on {plan.target.name}, emitted by fx2ttnn."""\n'}
     files["mesh.py"] = render(
         "mesh.py.j2", mesh_shape=plan.target.mesh_shape, l1_small_bytes=plan.target.l1_small_bytes
     )
@@ -134,8 +113,31 @@ def _module_files(
     for file, members in by_file.items():
         files[f"{file}.py"] = _unit_file(file, members, program)
     files["model.py"] = render("model.py.j2", **model_context(program, root, writer, layer_paths(plan)))
-    files |= run_time_files(program, root, configs, render, paging(program)["pages"])
     return files
+
+
+def _model_config(program: Program, configs: Configs, tables: dict[str, Any]) -> str:
+    plan, capture = program.plan, program.plan.capture
+    return render(
+        "model_config.py.j2",
+        title=capture.model_name,
+        title_doc=plain(capture.model_name),
+        target=plan.target,
+        batch=capture.batch,
+        users=capture.users,
+        max_seq_len=capture.max_seq_len,
+        border=tables["border"],
+        page_size=BLOCK_SIZE,
+        pages_per_user=-(-capture.max_seq_len // BLOCK_SIZE),
+        num_layers=len(layer_paths(plan)),
+        vocab_size=lowered_vocab(plan),
+        prefill_lengths=tuple(program.lengths),
+        paging=paging(program),
+        precision=plan.precision,
+        pcc=0.999 if plan.precision.name == "accuracy" else 0.99,
+        constants=configs.constants(),
+        configs=configs.definitions(),
+    )
 
 
 def _sources(root: Unit, writer: Writer) -> dict[str, Source]:

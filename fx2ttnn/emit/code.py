@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from fx2ttnn.emit.configs import Configs, literal
+from fx2ttnn.emit.configs import BY_LENGTH, Configs, literal
 from fx2ttnn.emit.units import Body, Unit, attribute_of, relative
 from fx2ttnn.ir import Ref
+from fx2ttnn.lower.lengths import ByLength
 from fx2ttnn.lower.program import Program
-from fx2ttnn.lower.values import Call, Lowered, Parameter, Tensor
+from fx2ttnn.lower.values import Call, Lowered, Tensor
 from fx2ttnn.names import identifier
 from fx2ttnn.ops import COLLECTIVES
 
@@ -94,7 +95,8 @@ class Writer:
 
     def source(self, unit: Unit) -> Source:
         """Source of a unit below the model."""
-        inits = self.constructor(unit)
+        kept = dict.fromkeys(name for (_, item, _), name in unit.open.items() if item is not None)
+        inits = [*((name, name) for name in kept), *self.constructor(unit)]
         files = dict.fromkeys((child.file, child.class_name) for child in unit.children)
         return Source(unit, tuple(inits), tuple(self.method(unit, mode) for mode in unit.bodies), tuple(files))
 
@@ -102,15 +104,26 @@ class Writer:
         """(attribute, expression) of the unit's own parameters and of its children."""
         inits = self.inits(unit)
         assert len({name for name, _ in inits}) == len(inits), f"{unit.path}: two parameters of one name: {inits}"
-        return inits + [
-            (child.attribute, f"{child.class_name}(mesh_device, weights.at({child.path[len(unit.path) + 1 :]!r}))")
-            for child in unit.children
-        ]
+        return inits + [(child.attribute, self.construct(child, unit)) for child in unit.children]
+
+    def construct(self, unit: Unit, parent: Unit | None = None) -> str:
+        """The expression that makes a unit, inside the class of its parent or from all weights."""
+        path = unit.path[len(parent.path) + 1 :] if parent and parent.path else unit.path
+        handed = {name: parent.open.get((unit.attribute, None, name)) for name in unit.arguments} if parent else {}
+        arguments = (f", {name}={handed.get(name) or self.given(unit, name)}" for name in unit.arguments)
+        return f"{unit.class_name}(mesh_device, weights.at({path!r}){''.join(arguments)})"
+
+    def given(self, unit: Unit, name: str) -> str:
+        """What a unit is made with for an argument of its class."""
+        call, keyword = unit.arguments[name]
+        if keyword not in call.kwargs:
+            return "None"
+        return self.configs.argument(call, keyword, call.kwargs[keyword]).removesuffix(BY_LENGTH)
 
     def inits(self, unit: Unit) -> list[tuple[str, str]]:
         """(attribute, expression) of the unit's own parameters."""
         parameters = self.program.parameters
-        own = [(k, (attribute_of(k, unit, parameters), self.load(parameters[k], unit))) for k in unit.parameters]
+        own = [(k, (attribute_of(k, unit, parameters), self.load(k, unit))) for k in unit.parameters]
         held = [init for key, init in own if not parameters[key].resource]
         return held + list(dict.fromkeys(init for key, init in own if parameters[key].resource))
 
@@ -162,7 +175,7 @@ class Writer:
 
     def call(self, call: Call, unit: Unit, names: Names | Numbered, index: int) -> str:
         """A ttnn call; collectives go through ccl.py, which adds topology and links."""
-        args = [self.argument(a, unit, names) for a in call.args]
+        args = [self.argument(a, call, place, unit, names) for place, a in enumerate(call.args)]
         kwargs = dict(call.kwargs)
         function = call.function
         if (collective := function.removeprefix("ttnn.")) in COLLECTIVES:
@@ -170,7 +183,11 @@ class Writer:
             kwargs.pop("topology", None)
             if kwargs.get("num_links") == self.links:
                 kwargs.pop("num_links")
-        args += [f"{k}={self.keyword(k, v, unit, names)}" for k, v in kwargs.items()]
+        given = {k: f"self.{name}" for (mode, n, k), name in unit.open.items() if (mode, n) == (names.mode, index)}
+        for key in kwargs | given:
+            length = BY_LENGTH if isinstance(kwargs.get(key), ByLength) else ""
+            source = f"{given[key]}{length}" if key in given else self.argument(kwargs[key], call, key, unit, names)
+            args.append(f"{key}={source}")
         results = names.assign(call.outputs, f"{call.op.name}_output", index)
         return self._assign(results, f"{function}({', '.join(args)})", call.outputs, names.mode)
 
@@ -180,8 +197,8 @@ class Writer:
         shapes = ", ".join(str(self.program.shape(mode, v)).replace("'", "") for v in dict.fromkeys(values))
         return f"{', '.join(results)} = {expression}  # {shapes}"
 
-    def argument(self, value: Any, unit: Unit, names: Names | Numbered) -> str:
-        """Source of one argument."""
+    def argument(self, value: Any, call: Call, key: str | int, unit: Unit, names: Names | Numbered) -> str:
+        """Source of one argument, of the keyword or place `key`."""
         if isinstance(value, Ref):
             if value in self.program.parameters:
                 parameter = self.program.parameters[value]
@@ -189,22 +206,17 @@ class Writer:
                 return f"self.{attribute_of(value, unit, self.program.parameters)}{turn}"
             return names.of[value]
         if isinstance(value, tuple):
-            return f"[{', '.join(self.argument(item, unit, names) for item in value)}]"
-        return self.configs.source(value)
+            return f"[{', '.join(self.argument(item, call, key, unit, names) for item in value)}]"
+        return self.configs.argument(call, key, value)
 
-    def keyword(self, name: str, value: Any, unit: Unit, names: Names | Numbered) -> str:
-        """Source of a keyword argument."""
-        return (
-            self.argument(value, unit, names) if isinstance(value, Ref | tuple) else self.configs.keyword(name, value)
-        )
-
-    def load(self, parameter: Parameter, unit: Unit) -> str:
+    def load(self, key: str, unit: Unit) -> str:
         """The call of a `Weights` method that makes a parameter."""
+        parameter = self.program.parameters[key]
         tensor = parameter.tensor
         if parameter.transform == "mesh_device":
             return "mesh_device"
         if parameter.resource:
-            memory = f"memory_config={self.configs.expression(tensor.memory)}"
+            memory = f"memory_config={self.configs.of_parameter(key)}"
             given = f"{list(tensor.shape)}, ttnn.{tensor.dtype}, {memory}" if tensor.shape else ""
             return f"weights.resources.{parameter.transform}({given})"
         names = [relative(s, unit) for s in parameter.sources]
@@ -222,7 +234,7 @@ class Writer:
         if parameter.transform == "linear":
             args.append(f"dtype=ttnn.{tensor.dtype}")
         if parameter.transform == "linear" or tensor.memory.kind != "interleaved":
-            args.append(f"memory_config={self.configs.expression(tensor.memory)}")
+            args.append(f"memory_config={self.configs.of_parameter(key)}")
         return f"{holder}.{parameter.transform}({', '.join(args)})"
 
 

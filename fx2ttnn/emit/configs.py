@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
+from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
+from fx2ttnn.emit.units import Unit, attribute_of
 from fx2ttnn.lower.lengths import ByLength
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory
+from fx2ttnn.names import identifier, layer_of
 
-_PLAIN = {Memory("L1"): "ttnn.L1_MEMORY_CONFIG", Memory("DRAM"): "ttnn.DRAM_MEMORY_CONFIG"}
+Config = Memory | Construct | ByLength
+
+_PLAIN: dict[Config, str] = {Memory("L1"): "ttnn.L1_MEMORY_CONFIG", Memory("DRAM"): "ttnn.DRAM_MEMORY_CONFIG"}
+_WEIGHTS = ("linear", "norm", "norm_in_tiles")  # transforms of weights that an operation is called after
+
+BY_LENGTH = "[seq_len]"  # behind a table of configurations by the length of a chunk
+RESIDUAL = "RESIDUAL_MEMORY"  # where the hidden state lies between layers: many others are equal to it
+
+# What a collective has done to a tensor that keeps its name.
+COLLECTED = {
+    "all_gather": "Gathered",
+    "all_reduce": "Reduced",
+    "reduce_scatter": "Scattered",
+    "mesh_partition": "Partitioned",
+}
 
 
 # Arguments of ttnn's operations that are the model's own numbers, and what they are called, if all calls have the same.
@@ -24,77 +43,106 @@ _OF_THE_MODEL = {
 
 
 class Configs:
-    """Every distinct configuration of a program under one readable name, in order of first use; the model's own numbers likewise."""
+    """The configurations of a program, each named by its role: what it is for. Equal ones are defined once, and have a name for each role.
 
-    def __init__(self, program: Program):
-        self.names: dict[Memory | Construct | ByLength, str] = {}
-        for parameter in program.parameters.values():
-            self._memory(parameter.tensor.memory)
-        for mode, lowered in program.modes.items():
-            prefix = "" if mode == "decode" else f"{mode.upper()}_"
-            for call in lowered.calls:
-                for argument in (*call.args, *call.kwargs.values()):
-                    self._argument(argument, call, lowered, prefix)
-                for value in (*call.inputs, *call.outputs):
-                    self._memory(lowered.tensors[value].memory)
+    Names are given as code asks for them: `definitions` are those asked for so far.
+    """
+
+    def __init__(self, program: Program, root: Unit):
         self.numbers = _numbers(program)
-        self._of_length = {
-            config: f"{name}[{length}]"
-            for by_length, name in self.names.items()
-            if isinstance(by_length, ByLength)
-            for length, config in by_length.values
+        self._program = program
+        self._named: dict[str, tuple[Config, str]] = {}  # name -> configuration, what it works on
+        self._owners = {key: unit for unit in root.tree() for key in unit.parameters}
+        self._uses = _uses(program, root)
+        self._makers = {
+            (id(lowered), value): call
+            for lowered in (*program.graphs, *program.modes.values())
+            for call in lowered.calls
+            for value in call.outputs
         }
 
-    def _argument(self, argument: Any, call: Call, lowered: Lowered, prefix: str) -> None:
-        if isinstance(argument, Memory):
-            self._memory(argument)
-        elif isinstance(argument, Construct) and argument not in self.names:
-            name = _construct_name(argument, call, lowered)
-            self._take(argument, name if name.startswith("COMPUTE") else prefix + name)
-        elif isinstance(argument, ByLength) and argument not in self.names:
-            last = argument.values[-1][1]
-            if isinstance(last, Construct | Memory):
-                name = _memory_name(last) if isinstance(last, Memory) else _construct_name(last, call, lowered)
-                self._take(argument, prefix + name)
-
-    def source(self, value: Any) -> str:
-        """Python source of an argument that is no tensor."""
-        if isinstance(value, Memory | Construct):
-            return self.expression(value)
+    def argument(self, call: Call, key: str | int, value: Any) -> str:
+        """Python source of an argument of `call` that is no tensor; `key` is its keyword or place."""
+        if key in self.numbers:
+            return f"cfg.{_OF_THE_MODEL[str(key)][0]}"
+        use = self._uses[id(call)]
+        whole = use.call.kwargs[key] if isinstance(key, str) else use.call.args[key]
+        if isinstance(value, Memory | Construct) and isinstance(whole, ByLength):  # a call at one length
+            return f"{self._role(use, whole)}[{next(n for n, config in whole.values if config == value)}]"
         if isinstance(value, ByLength):
-            return f"cfg.{self.names[value]}[seq_len]" if value in self.names else _by_length(value)
-        return literal(value)
+            return f"{self._role(use, value)}{BY_LENGTH}" if _holds_configs(value) else _by_length(value)
+        return self._role(use, value) if isinstance(value, Memory | Construct) else literal(value)
 
-    def keyword(self, name: str, value: Any) -> str:
-        """Python source of a keyword argument that is no tensor."""
-        return f"cfg.{_OF_THE_MODEL[name][0]}" if name in self.numbers else self.source(value)
+    def memory(self, lowered: Lowered, value: str) -> str:
+        """Python source of where a tensor lies on a chip."""
+        memory = lowered.tensors[value].memory
+        if memory in _PLAIN:
+            return _PLAIN[memory]
+        if value in self._owners:
+            return self.of_parameter(value)
+        call = self._makers.get((id(lowered), value))
+        if call is None:
+            return self._take(memory, value, "MEMORY")
+        given: list[tuple[str | int, Any]] = [*enumerate(call.args), *call.kwargs.items()]
+        asked = [key for key, argument in given if argument == memory]
+        return self.argument(call, asked[0], memory) if asked else self._role(self._uses[id(call)], memory)
+
+    def of_parameter(self, key: str) -> str:
+        """Python source of where a parameter lies on a chip."""
+        parameter, unit = self._program.parameters[key], self._owners[key]
+        attribute = attribute_of(key, unit, self._program.parameters)
+        called = not parameter.resource and attribute != "weight"  # else after the class that holds it
+        words = (attribute, "WEIGHT" if called else "", "MEMORY")
+        of_class = (unit.role, *words)
+        return self._take(parameter.tensor.memory, *(words if called else of_class), other=of_class)
 
     def constants(self) -> list[tuple[str, str, str]]:
         """(name, value, what it is) of the model's own numbers."""
         named = ((*_OF_THE_MODEL[name], value) for name, value in self.numbers.items())
         return [(name, repr(value), what) for name, what, value in named]
 
-    def expression(self, config: Memory | Construct, prefix: str = "cfg.") -> str:
-        """How a module refers to `config`."""
+    def definitions(self) -> list[tuple[str, str, str]]:
+        """(name, expression, what it works on) of every configuration in order of first use; of a further role the expression is a name."""
+        first: dict[Config, str] = {}
+        residual_first = sorted(self._named.items(), key=lambda item: item[0] != RESIDUAL)
+        return [
+            (name, _definition(config), what) if first.setdefault(config, name) == name else (name, first[config], "")
+            for name, (config, what) in residual_first
+        ]
+
+    def _role(self, use: _Use, config: Config) -> str:
+        """The expression for a configuration that a call takes."""
+        call, mode, unit = use.of_class, use.mode, use.unit
+        last = config.values[-1][1] if isinstance(config, ByLength) else config
+        if isinstance(last, Memory):
+            kind = ("" if mode == "decode" else mode, "MEMORY")
+            if call.op.name == "add" and unit.path == layer_of(unit.path):
+                return self._take(config, "residual", *kind)
+            keyword = next(
+                (k for k, v in call.kwargs.items() if v == config), ""
+            )  # final_memory_config: of what the last step gives
+            which = keyword.removesuffix("memory_config") or COLLECTED.get(call.op.members[0].name, "")
+            words = (unit.role, *call.names[:1], which)
+            return self._take(config, *words, *kind, other=(*words, call.op.name, *kind))
+        fields = dict(last.kwargs)
+        if "math_fidelity" in fields:
+            return self._take(config, "COMPUTE", fields["math_fidelity"].name.rsplit(".", 1)[-1])
+        if last.name == "cores":
+            return self._take(config, mode, "CORES", other=(unit.role, mode, "CORES"))
+        weights = [v for v in call.inputs if v in self._owners and self._program.parameters[v].transform in _WEIGHTS]
+        stem = attribute_of(weights[0], unit, self._program.parameters) if weights else call.op.name
+        shapes = (str(self._program.shape(mode, v)).replace("'", "") for v in (*call.inputs[:1], *call.outputs[:1]))
+        words = (unit.role if stem == "weight" else stem, mode, "PROGRAM")
+        return self._take(config, *words, other=(unit.role, *words), what=" -> ".join(shapes))
+
+    def _take(self, config: Config, *words: str, other: tuple[str, ...] = (), what: str = "") -> str:
+        """The expression for a configuration, under a name of these words; of `other` words, or with a number, where another has it."""
         if config in _PLAIN:
             return _PLAIN[config]
-        return prefix + (self.names[config] if config in self.names else self._of_length[config])
-
-    def _memory(self, memory: Memory) -> None:
-        if memory not in _PLAIN and memory not in self.names:
-            self._take(memory, _memory_name(memory))
-
-    def _take(self, config: Memory | Construct | ByLength, name: str) -> None:
-        taken = set(self.names.values())
-        unique, n = name, 1
-        while unique in taken:
-            n += 1
-            unique = f"{name}_{n}"
-        self.names[config] = unique
-
-    def definitions(self) -> list[tuple[str, str]]:
-        """(name, expression) of every configuration, sorted by name."""
-        return sorted((name, _definition(config)) for config, name in self.names.items())
+        name = constant(*words)
+        names = chain((name, constant(*(other or words))), (f"{name}_{n}" for n in count(2)))
+        free = next(n for n in names if self._named.setdefault(n, (config, what or _size(config)))[0] == config)
+        return f"cfg.{free}"
 
 
 def _numbers(program: Program) -> dict[str, int | float]:
@@ -120,28 +168,71 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def _memory_name(memory: Memory) -> str:
-    assert memory.shard is not None
-    rows, columns = memory.shard
-    if memory.buffer == "DRAM":
-        return f"DRAM_{rows}X{columns * memory.core_count}"
-    cores = "_".join(f"{x1 - x0 + 1}X{y1 - y0 + 1}" for (x0, y0), (x1, y1) in memory.cores)
-    if memory.kind == "height":
-        return f"HEIGHT_SHARDED_{memory.core_count}X{rows}X{columns}"
-    return f"WIDTH_SHARDED_{columns * memory.core_count}_ON_{cores}"
+class ByValue(Configs):
+    """The same, where only the code's structure matters: a configuration is what it says."""
+
+    def __init__(self, program: Program):
+        self.numbers, self._program = _numbers(program), program
+
+    def argument(self, call: Call, key: str | int, value: Any) -> str:
+        """An argument that is no tensor."""
+        return str(key) if key in self.numbers else repr(value)
+
+    def of_parameter(self, key: str) -> str:
+        """Where a parameter lies on a chip."""
+        return repr(self._program.parameters[key].tensor.memory)
 
 
-def _construct_name(config: Construct, call: Call, lowered: Lowered) -> str:
-    fields = dict(config.kwargs)
-    if "math_fidelity" in fields:
-        return "COMPUTE_" + fields["math_fidelity"].name.rsplit(".", 1)[-1].upper()
-    width = lowered.tensors[call.inputs[0]].width
-    kind = call.op.name.upper()
-    if config.name == "cores":
-        return "CORES"
-    if kind == "LINEAR":
-        return f"LINEAR_{width}X{lowered.tensors[call.outputs[0]].width}"
-    return f"{kind}_{width}"
+@dataclass(frozen=True)
+class _Use:
+    """A call with what names its configurations: the first unit of its class, and the call in its place there."""
+
+    call: Call
+    mode: str
+    unit: Unit
+    of_class: Call
+
+
+def _uses(program: Program, root: Unit) -> dict[int, _Use]:
+    """Every call of the program by identity; those of a chunk's other lengths are used as the one in the merged graph."""
+    first: dict[str, Unit] = {}
+    found: dict[int, _Use] = {}
+    for unit in root.tree():
+        like = first.setdefault(unit.class_name, unit)
+        for mode, body in unit.bodies.items():
+            for call, of_class in zip(body.items, like.bodies[mode].items, strict=True):
+                if isinstance(call, Call) and isinstance(of_class, Call):
+                    found[id(call)] = _Use(call, mode, like, of_class)
+    for lowered in program.lengths.values():
+        for call, merged in zip(lowered.calls, program.modes["prefill"].calls, strict=True):
+            found[id(call)] = found[id(merged)]
+    return found
+
+
+def constant(*words: str) -> str:
+    """Words as the name of a constant, whatever a checkpoint or a module class calls its parts; the same word twice running once."""
+    parts = [re.sub(r"[^A-Z0-9]+", "_", word.upper()).strip("_") for word in words]
+    return identifier("_".join(part for n, part in enumerate(parts) if part and part not in parts[n - 1 : n]))
+
+
+def is_constant(value: Any) -> bool:
+    """Whether an argument of a call is a number or a configuration, which a constructor may be given."""
+    return isinstance(value, int | float | Construct | Memory) or (
+        isinstance(value, ByLength) and _holds_configs(value)
+    )
+
+
+def _holds_configs(value: ByLength) -> bool:
+    return isinstance(value.values[-1][1], Construct | Memory)
+
+
+def _size(config: Config) -> str:
+    """Rows and columns that the shards make up."""
+    if not isinstance(config, Memory) or config.shard is None:
+        return ""
+    rows, columns = config.shard
+    many = config.core_count
+    return f"{rows * many} x {columns}" if config.kind == "height" else f"{rows} x {columns * many}"
 
 
 def _by_length(value: ByLength) -> str:

@@ -14,22 +14,25 @@ from fx2ttnn.names import layer_of
 
 
 def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry for each distinct class, children before parents, the model last; `count` is how often the model has it.
+    """One entry for each distinct class and what it is built with, children before parents, the model last; `count` is how often the model has it.
 
     `methods` holds what goes in and out of each forward: decode_forward, and prefill_forward at each length of a chunk.
     """
     counts = Counter(layers.values())
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for unit in root.tree():
         layer = layer_of(unit.path)
         count = counts[layer] if layer else 1
-        if unit.class_name in rows:
-            rows[unit.class_name]["count"] += count
+        arguments = {name: writer.given(unit, name) for name in unit.arguments}
+        built = (unit.class_name, *arguments.values())
+        if built in rows:
+            rows[built]["count"] += count
             continue
-        rows[unit.class_name] = {
+        rows[built] = {
             "path": unit.path,
             "file": unit.file,
             "class": unit.class_name,
+            "arguments": arguments,
             "layer": layer_of(unit.path) == unit.path and bool(unit.path),
             "count": count,
             "methods": [
@@ -60,7 +63,7 @@ def _tensor(value: str, name: str, lowered: Lowered, writer: Writer) -> dict[str
         "shape": list(tensor.shape),
         "dtype": tensor.dtype,
         "layout": tensor.layout,
-        "memory_config": writer.configs.expression(tensor.memory),
+        "memory_config": writer.configs.memory(lowered, value),
         "mesh_dims": list(tensor.mesh_dims),
         "kind": _kind(value, lowered),
     }

@@ -20,12 +20,16 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
     loop_units = [child for child in root.children if layer_of(child.path) == child.path]
     others = [child for child in root.children if child not in loop_units and "sample" not in child.bodies]
     inits = writer.inits(root)
-    inits += [(unit.attribute, f"{unit.class_name}(mesh_device, weights.at({unit.path!r}))") for unit in others]
+    inits += [(unit.attribute, writer.construct(unit)) for unit in others]
+    arguments = [{name: writer.given(unit, name) for name in unit.arguments} for unit in loop_units]
     classes = {unit.path: unit.class_name for unit in loop_units}
     caches = [[decode.tensors[v] for v in _layer_states(unit, "decode")] for unit in loop_units]
     cache_shapes = [[tensor.shape for tensor in pair] for pair in caches]
     methods = {mode: _method(program, root, writer, mode, loop_units) for mode in program.plans}
     kinds = {unit.path: kind for kind, unit in enumerate(loop_units)}
+    unlike_caches = cache_shapes != cache_shapes[:1] * len(cache_shapes)
+    unlike_tables = any(method["tables"] for method in methods.values())
+    differs = {"arguments": any(arguments), "caches": unlike_caches, "position tables": unlike_tables}
     text = "\n".join(line for m in methods.values() for line in m["before"] + m["after"])
     return {
         "title_doc": identifier(plan.capture.model_name).strip("_"),
@@ -41,7 +45,9 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
         "inits": inits,
         "cache_dtype": caches[0][0].dtype,
         "cache_shapes": cache_shapes,
-        "unlike_caches": cache_shapes != cache_shapes[:1] * len(cache_shapes),
+        "unlike_caches": unlike_caches,
+        "layer_arguments": [_dict(kind) for kind in arguments] if any(arguments) else [],
+        "kinds_differ_in": " and ".join(what for what, unlike in differs.items() if unlike),
         "methods": methods,
         "border": border_of(program.plan.capture.graph),
         "logits_dims": decode.tensors[decode.outputs[0]].mesh_dims,
@@ -89,6 +95,10 @@ def _layer_states(layer: Unit, mode: str) -> list[str]:
 
 def _cache(value: str, layer_states: list[str]) -> str:
     return f"cache[{layer_states.index(value)}]"
+
+
+def _dict(arguments: Mapping[str, str]) -> str:
+    return f"{{{', '.join(f'{name!r}: {source}' for name, source in arguments.items())}}}"
 
 
 def _layer_classes(names: list[str]) -> str:

@@ -36,12 +36,14 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
     sizes = sizes_of_scores(program.plan.capture, SCORES_OF_MIXTURES if routers else SCORES)
     layers = _layers(program.plan.capture, firsts, bool(routers))
     cache = next(t for v, t in decode.tensors.items() if decode.states.get(v) == "layer")
-    done: set[str] = set()
+    done: list[tuple[str, ...]] = []  # class, and what it is built with
     by_file: dict[str, list[_Test]] = {}
     for unit in root.tree()[:-1]:  # the model has its own tests
-        if unit.class_name not in done and not _unlike_module(unit) and "sample" not in unit.bodies:
-            done.add(unit.class_name)
-            tests = [_Test(program, root, writer, unit, mode) for mode in unit.bodies]
+        built = (unit.class_name, *(writer.given(unit, name) for name in unit.arguments))
+        if built not in done and not _unlike_module(unit) and "sample" not in unit.bodies:
+            done.append(built)
+            number = sum(name == unit.class_name for name, *_ in done)
+            tests = [_Test(program, root, writer, unit, mode, number) for mode in unit.bodies]
             by_file.setdefault(unit.file, []).extend(tests)
     # A test's context says what it feeds, which `computed` then holds.
     contexts = {file: [test.context() for test in tests] for file, tests in by_file.items()}
@@ -241,14 +243,15 @@ def _unlike_module(unit: Unit) -> bool:
 class _Test:
     """Statements of one test: build the module, and in every step feed it what Hugging Face's module got."""
 
-    def __init__(self, program: Program, root: Unit, writer: Writer, unit: Unit, mode: str):
+    def __init__(self, program: Program, root: Unit, writer: Writer, unit: Unit, mode: str, number: int):
         self.program, self.root, self.writer, self.unit, self.mode = program, root, writer, unit, mode
         self.lowered, self.plan = program.modes[mode], program.plans[mode]
         self.step = _STEP[mode]
+        self.number = f"_{number}" if number > 1 else ""  # of the class built with other arguments
         self.imports = {(unit.file, unit.class_name)}
         places = {call.op.module for call in unit.bodies[mode].all_calls(mode) if call.op.name == "scatter_routing"}
         self.routers = [experts for place, experts in _chosen_in(program.plan.capture.graph).items() if place in places]
-        self.build = [f"module = {unit.class_name}(mesh_device, weights.at({unit.path!r}))"]
+        self.build = [f"module = {writer.construct(unit)}"]
         self.feed: list[str] = []
         self.names = writer.arguments(unit, mode)
         self.adds = self._adds()
@@ -278,7 +281,7 @@ class _Test:
         results = ", ".join(n for n, _ in outputs)
         arguments = ", ".join(names[v] for v in body.inputs)
         return {
-            "name": f"{snake(self.unit.class_name)}_{self.mode}",
+            "name": f"{snake(self.unit.class_name)}_{self.mode}{self.number}",
             "path": self.unit.path,
             "routers": bool(self.routers),
             "imports": self.imports,
@@ -301,7 +304,7 @@ class _Test:
             self._feed_table(table)
         else:
             tensor = self.lowered.tensors[value]
-            memory = self.writer.configs.expression(tensor.memory)
+            memory = self.writer.configs.memory(self.lowered, value)
             host = self._host(self._given(value))
             if tensor.partial_axes:  # the chips' shares, which may as well be equal
                 host += f" / {math.prod(self.plan.target.mesh_shape[axis] for axis in tensor.partial_axes)}"
@@ -342,7 +345,7 @@ class _Test:
         self.imports.add((table.file, table.class_name))
         body = table.bodies[self.mode]
         names = self.writer.preferred[self.mode]
-        self.build.append(f"{table.attribute} = {table.class_name}(mesh_device, weights.at({table.path!r}))")
+        self.build.append(f"{table.attribute} = {self.writer.construct(table)}")
         inputs = ", ".join(self._prepared(v) for v in body.inputs)
         results = ", ".join(self.names.get(o, names[o]) for o in body.outputs)
         self.feed.append(f"{results} = {table.attribute}.{self.mode}_forward({inputs})")

@@ -42,8 +42,8 @@ def _case(call: Call, group: list[Call], lowered: Lowered, configs: Configs, tak
         "name": name,
         "used": sorted({c.op.module for c in group}),
         "rule": call.rule,
-        "args": [_argument(a, call, lowered, configs) for a in call.args],
-        "kwargs": [(k, _argument(v, call, lowered, configs)) for k, v in call.kwargs.items()],
+        "args": [_argument(a, call, place, lowered, configs) for place, a in enumerate(call.args)],
+        "kwargs": [(k, _argument(v, call, k, lowered, configs)) for k, v in call.kwargs.items()],
         "written": tuple(at for at, a in arguments if isinstance(a, Ref) and a in call.writes),
         "returns": bool(call.outputs),
         "pcc": call.pcc,
@@ -56,24 +56,24 @@ def _name(call: Call, lowered: Lowered) -> str:
     return call.op.module or call.op.name
 
 
-def _argument(value: Any, call: Call, lowered: Lowered, configs: Configs) -> str:
+def _argument(value: Any, call: Call, key: str | int, lowered: Lowered, configs: Configs) -> str:
     if isinstance(value, Ref):
         return _input(lowered.tensors[value], call, lowered, configs)
     if isinstance(value, tuple):
-        return f"[{', '.join(_argument(item, call, lowered, configs) for item in value)}]"
-    return configs.source(value)
+        return f"[{', '.join(_argument(item, call, key, lowered, configs) for item in value)}]"
+    return configs.argument(call, key, value)
 
 
 def _input(tensor: Tensor, call: Call, lowered: Lowered, configs: Configs) -> str:
     if tensor.name in lowered.parameters and lowered.parameters[tensor.name].resource:
         if not tensor.shape:
             return f"Resource({tensor.dtype!r})"
-        memory = configs.expression(tensor.memory)
+        memory = configs.memory(lowered, tensor.name)
         return f"Resource('persistent_buffer', ({tensor.shape}, ttnn.{tensor.dtype}, {memory}))"
     differs = tuple(a != "R" for a in tensor.axes)
     kind, high = _values(tensor, call, lowered)
     extra = "".join(f", {k}={v!r}" for k, v in (("values", kind), ("high", high)) if v)
-    memory = configs.expression(tensor.memory)
+    memory = configs.memory(lowered, tensor.name)
     return f"Input({tensor.shape}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT, {memory}, {differs}{extra})"
 
 

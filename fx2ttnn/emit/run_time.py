@@ -47,7 +47,7 @@ def run_time_files(
         "sampling_test.py.j2",
         logits_dims=logits.mesh_dims,
         fill=program.plan.fill(decode.outputs[0]),
-        logits_memory=configs.expression(logits.memory),
+        logits_memory=configs.memory(decode, decode.outputs[0]),
         tokens_dims=drawn.mesh_dims,
     )
     files["tests/model/test_generator.py"] = render(

@@ -18,6 +18,10 @@ from fx2ttnn.ops import MOVES
 ROUTER = "router_logits"  # of experts: its module is a unit, although it lies inside another one
 
 
+# A keyword of the call that is the n-th item of a mode's body; of a child's constructor: its attribute, no number, the argument.
+Place = tuple[str, int | None, str]
+
+
 @dataclass(eq=False)
 class Body:
     """What a module does in one mode: its own calls and child units, in order, what it reads and what others read of it."""
@@ -50,6 +54,11 @@ class Unit:
     parameters: list[str] = field(default_factory=list)
     class_name: str = ""
     file: str = ""
+    role: str = ""  # what configurations of the class are named after
+    arguments: dict[str, tuple[Call, str]] = field(
+        default_factory=dict
+    )  # of its constructor: the call and keyword that take each
+    open: dict[Place, str] = field(default_factory=dict)  # where its class takes an argument of the constructor
 
     @property
     def attribute(self) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fx2ttnn.emit.classes import name_classes
-from fx2ttnn.emit.code import Writer
-from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.distinct import distinct_calls
 from fx2ttnn.emit.units import Unit, build
 from fx2ttnn.ir import Placement
@@ -116,5 +114,5 @@ def _emitted_lines(shared: Emitted, mode: str) -> dict[int, list[Any]]:
 def named_units(program: Program) -> Unit:
     """The tree of emitted classes, as `emit` makes it."""
     root = build(program)
-    name_classes(root, Writer(program, Configs(program)))
+    name_classes(root, program)
     return root

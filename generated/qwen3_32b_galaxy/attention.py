@@ -21,21 +21,21 @@ class Qwen3Attention:
             parts=8,
             mesh_dims=(3, 2),
             dtype=ttnn.bfloat8_b,
-            memory_config=cfg.DRAM_1280X1536,
+            memory_config=cfg.QKV_PROJ_WEIGHT_MEMORY,
         )
         self.q_norm = weights.norm("q_norm.weight")
         self.k_norm = weights.norm("k_norm.weight")
         self.o_proj = weights.linear(
-            "o_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_1024X1536
+            "o_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.O_PROJ_WEIGHT_MEMORY
         )
         self.first_user = weights.first_user(batch=32, mesh_dims=(None, 0))
         self.semaphore = weights.resources.global_semaphore()
         self.mesh_device = mesh_device
         self.buffer = weights.resources.persistent_buffer(
-            [1, 1, 32, 5120], ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_5120_ON_5X4
+            [1, 1, 32, 5120], ttnn.bfloat16, memory_config=cfg.ATTENTION_BUFFER_MEMORY
         )
         self.buffer_2 = weights.resources.persistent_buffer(
-            [1, 1, 32, 10240], ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_10240_ON_5X4
+            [1, 1, 32, 10240], ttnn.bfloat16, memory_config=cfg.ATTENTION_BUFFER_2_MEMORY
         )
 
     def decode_forward(self, hidden_states, cos, sin, key_cache, value_cache, current_pos, page_table):
@@ -53,8 +53,8 @@ class Qwen3Attention:
             hidden_states,
             self.qkv_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.LINEAR_1280X1280,
-            memory_config=cfg.WIDTH_SHARDED_1280_ON_8X2_4X1,
+            program_config=cfg.QKV_PROJ_DECODE_PROGRAM,
+            memory_config=cfg.ATTENTION_QKV_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 1280]
         qkv = ttnn.experimental.all_reduce_async(
@@ -63,7 +63,7 @@ class Qwen3Attention:
             cluster_axis=1,
             mesh_device=self.mesh_device,
             multi_device_global_semaphore=self.semaphore.next(),
-            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            memory_config=cfg.ATTENTION_QKV_REDUCED_MEMORY,
             topology=ttnn.Topology.Ring,
             num_links=4,
         )  # [1, 1, 32, 1280]
@@ -80,7 +80,7 @@ class Qwen3Attention:
             query,
             epsilon=cfg.NORM_EPS,
             weight=self.q_norm,
-            memory_config=cfg.HEIGHT_SHARDED_8X32X128,
+            memory_config=cfg.ATTENTION_QUERY_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 8, 128]
         key = ttnn.to_memory_config(key, ttnn.L1_MEMORY_CONFIG)  # [1, 8, 1, 128]
@@ -88,7 +88,7 @@ class Qwen3Attention:
             key,
             epsilon=cfg.NORM_EPS,
             weight=self.k_norm,
-            memory_config=cfg.HEIGHT_SHARDED_8X32X128,
+            memory_config=cfg.ATTENTION_KEY_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 1, 128]
         query = ttnn.experimental.rotary_embedding_hf(query, cos, sin, is_decode_mode=True)  # [1, 8, 8, 128]
@@ -102,12 +102,12 @@ class Qwen3Attention:
             page_table,
             cur_pos_tensor=current_pos,
             scale=cfg.ATTENTION_SCALE,
-            memory_config=cfg.HEIGHT_SHARDED_8X32X128,
-            program_config=cfg.ATTENTION_128,
+            memory_config=cfg.ATTENTION_ATTN_OUTPUT_MEMORY,
+            program_config=cfg.ATTENTION_DECODE_PROGRAM,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 8, 128]
         attn_output = ccl.all_gather(
-            attn_output, 1, cluster_axis=1, memory_config=cfg.HEIGHT_SHARDED_32X32X128
+            attn_output, 1, cluster_axis=1, memory_config=cfg.ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY
         )  # [1, 32, 8, 128]
         attn_output = ttnn.experimental.nlp_concat_heads_decode(
             attn_output, num_heads=cfg.NUM_HEADS
@@ -116,8 +116,8 @@ class Qwen3Attention:
             attn_output,
             self.o_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.LINEAR_1024X1280,
-            memory_config=cfg.WIDTH_SHARDED_1280_ON_8X1,
+            program_config=cfg.O_PROJ_DECODE_PROGRAM,
+            memory_config=cfg.ATTENTION_O_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 1280]
         o = ttnn.experimental.all_reduce_async(
@@ -126,7 +126,7 @@ class Qwen3Attention:
             cluster_axis=0,
             mesh_device=self.mesh_device,
             multi_device_global_semaphore=self.semaphore.next(),
-            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            memory_config=cfg.ATTENTION_O_REDUCED_MEMORY,
             topology=ttnn.Topology.Ring,
             num_links=4,
         )  # [1, 1, 32, 1280]
@@ -151,7 +151,7 @@ class Qwen3Attention:
             hidden_states,
             self.qkv_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.PREFILL_LINEAR_1280X1280[seq_len],
+            program_config=cfg.QKV_PROJ_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 1280]
@@ -195,7 +195,7 @@ class Qwen3Attention:
             chunk_start_idx_tensor=chunk_start,
             scale=cfg.ATTENTION_SCALE,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
-            program_config=cfg.PREFILL_ATTENTION_128[seq_len],
+            program_config=cfg.ATTENTION_PREFILL_PROGRAM[seq_len],
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, seq_len, 128]
         attn_output = ttnn.experimental.nlp_concat_heads(
@@ -205,7 +205,7 @@ class Qwen3Attention:
             attn_output,
             self.o_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.PREFILL_LINEAR_1280X1280[seq_len],
+            program_config=cfg.O_PROJ_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 1280]

@@ -20,10 +20,10 @@ class EmbedTokens:
         input_ids: [1, 1, 1, 32] uint32
         """
         hidden_states = ttnn.embedding(
-            input_ids, self.weight, layout=ttnn.TILE_LAYOUT, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
+            input_ids, self.weight, layout=ttnn.TILE_LAYOUT, memory_config=cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY
         )  # [1, 32, 1280]
         hidden_states = ttnn.reshape(
-            hidden_states, [1, 1, 32, 1280], memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
+            hidden_states, [1, 1, 32, 1280], memory_config=cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY
         )  # [1, 1, 32, 1280]
         return hidden_states
 

@@ -12,7 +12,9 @@ class LmHead:
     """
 
     def __init__(self, mesh_device, weights):
-        self.weight = weights.linear("weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X4992)
+        self.weight = weights.linear(
+            "weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.LM_HEAD_WEIGHT_MEMORY
+        )
 
     def decode_forward(self, hidden_states):
         """One token for every user.
@@ -23,8 +25,8 @@ class LmHead:
             hidden_states,
             self.weight,
             dtype=ttnn.bfloat16,
-            program_config=cfg.LINEAR_5120X4748,
-            memory_config=cfg.WIDTH_SHARDED_4800_ON_8X3_6X1,
+            program_config=cfg.LM_HEAD_DECODE_PROGRAM,
+            memory_config=cfg.LM_HEAD_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 4748]
         return lm_head
@@ -38,7 +40,7 @@ class LmHead:
             hidden_states,
             self.weight,
             dtype=ttnn.bfloat16,
-            program_config=cfg.PREFILL_LINEAR_5120X4748,
+            program_config=cfg.LM_HEAD_PREFILL_PROGRAM,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 4748]

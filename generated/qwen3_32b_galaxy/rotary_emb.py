@@ -21,12 +21,12 @@ class Qwen3RotaryEmbedding:
             position_ids, self.cos, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.L1_MEMORY_CONFIG
         )  # [1, 8, 128]
         cos = ttnn.reshape(cos, [1, 8, 1, 128], memory_config=ttnn.L1_MEMORY_CONFIG)  # [1, 8, 1, 128]
-        cos = ttnn.to_memory_config(cos, cfg.HEIGHT_SHARDED_8X32X128)  # [1, 8, 1, 128]
+        cos = ttnn.to_memory_config(cos, cfg.ROTARY_EMB_COS_MEMORY)  # [1, 8, 1, 128]
         sin = ttnn.embedding(
             position_ids, self.sin, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.L1_MEMORY_CONFIG
         )  # [1, 8, 128]
         sin = ttnn.reshape(sin, [1, 8, 1, 128], memory_config=ttnn.L1_MEMORY_CONFIG)  # [1, 8, 1, 128]
-        sin = ttnn.to_memory_config(sin, cfg.HEIGHT_SHARDED_8X32X128)  # [1, 8, 1, 128]
+        sin = ttnn.to_memory_config(sin, cfg.ROTARY_EMB_SIN_MEMORY)  # [1, 8, 1, 128]
         return cos, sin
 
     def prefill_forward(self, position_ids):

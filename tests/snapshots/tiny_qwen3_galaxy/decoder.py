@@ -32,12 +32,12 @@ class Qwen3DecoderLayer:
         o = self.self_attn.decode_forward(
             input_layernorm_output, cos, sin, key_cache, value_cache, current_pos, page_table
         )  # [1, 1, 32, 1280]
-        hidden_states = ttnn.add(hidden_states, o, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        hidden_states = ttnn.add(hidden_states, o, memory_config=cfg.RESIDUAL_MEMORY)  # [1, 1, 32, 1280]
         post_attention_layernorm_output = self.post_attention_layernorm.decode_forward(
             hidden_states
         )  # [1, 1, 32, 5120]
         down = self.mlp.decode_forward(post_attention_layernorm_output)  # [1, 1, 32, 1280]
-        hidden_states = ttnn.add(hidden_states, down, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4)  # [1, 1, 32, 1280]
+        hidden_states = ttnn.add(hidden_states, down, memory_config=cfg.RESIDUAL_MEMORY)  # [1, 1, 32, 1280]
         return hidden_states
 
     def prefill_forward(

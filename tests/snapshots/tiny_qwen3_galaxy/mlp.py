@@ -16,18 +16,18 @@ class Qwen3MLP:
 
     def __init__(self, mesh_device, weights):
         self.gate_proj = weights.linear(
-            "gate_proj.weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X1152
+            "gate_proj.weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.GATE_PROJ_WEIGHT_MEMORY
         )
         self.up_proj = weights.linear(
-            "up_proj.weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_5120X1152
+            "up_proj.weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.UP_PROJ_WEIGHT_MEMORY
         )
         self.down_proj = weights.linear(
-            "down_proj.weight", mesh_dims=(2, 2), dtype=ttnn.bfloat8_b, memory_config=cfg.DRAM_800X5376
+            "down_proj.weight", mesh_dims=(2, 2), dtype=ttnn.bfloat8_b, memory_config=cfg.DOWN_PROJ_WEIGHT_MEMORY
         )
         self.semaphore = weights.resources.global_semaphore()
         self.mesh_device = mesh_device
         self.buffer = weights.resources.persistent_buffer(
-            [1, 1, 32, 10240], ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_10240_ON_5X4
+            [1, 1, 32, 10240], ttnn.bfloat16, memory_config=cfg.MLP_BUFFER_MEMORY
         )
 
     def decode_forward(self, hidden_states):
@@ -39,31 +39,31 @@ class Qwen3MLP:
             hidden_states,
             self.gate_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.LINEAR_5120X800,
-            memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1,
+            program_config=cfg.GATE_PROJ_DECODE_PROGRAM,
+            memory_config=cfg.MLP_GATE_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 800]
         up = ttnn.linear(
             hidden_states,
             self.up_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.LINEAR_5120X800,
-            memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1,
+            program_config=cfg.UP_PROJ_DECODE_PROGRAM,
+            memory_config=cfg.MLP_UP_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 800]
         hidden_states = ttnn.multiply(
-            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=cfg.WIDTH_SHARDED_800_ON_8X3_1X1
+            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=cfg.MLP_HIDDEN_STATES_MEMORY
         )  # [1, 1, 32, 800]
         down = ttnn.linear(
             hidden_states,
             self.down_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.LINEAR_800X5120,
-            memory_config=cfg.WIDTH_SHARDED_5152_ON_8X2_7X1,
+            program_config=cfg.DOWN_PROJ_DECODE_PROGRAM,
+            memory_config=cfg.MLP_DOWN_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 5120]
         down = ccl.reduce_scatter(
-            down, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
+            down, 3, cluster_axis=1, memory_config=cfg.MLP_DOWN_SCATTERED_MEMORY
         )  # [1, 1, 32, 1280]
         down = ttnn.experimental.all_reduce_async(
             down,
@@ -71,7 +71,7 @@ class Qwen3MLP:
             cluster_axis=0,
             mesh_device=self.mesh_device,
             multi_device_global_semaphore=self.semaphore.next(),
-            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            memory_config=cfg.MLP_DOWN_REDUCED_MEMORY,
             topology=ttnn.Topology.Ring,
             num_links=4,
         )  # [1, 1, 32, 1280]
@@ -87,7 +87,7 @@ class Qwen3MLP:
             hidden_states,
             self.gate_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.PREFILL_LINEAR_5120X800[seq_len],
+            program_config=cfg.GATE_PROJ_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 800]
@@ -95,7 +95,7 @@ class Qwen3MLP:
             hidden_states,
             self.up_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.PREFILL_LINEAR_5120X800[seq_len],
+            program_config=cfg.UP_PROJ_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 800]
@@ -106,7 +106,7 @@ class Qwen3MLP:
             hidden_states,
             self.down_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.PREFILL_LINEAR_800X5120[seq_len],
+            program_config=cfg.DOWN_PROJ_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 5120]

@@ -43,39 +43,63 @@ def sharded(kind, buffer, shard, rectangles):
     return ttnn.MemoryConfig(kind, buffer, spec)
 
 
-ATTENTION_128 = ttnn.SDPAProgramConfig(
-    compute_with_storage_grid_size=(8, 9), q_chunk_size=0, k_chunk_size=0, exp_approx_mode=False
-)
-COMPUTE_HIFI2 = ttnn.WormholeComputeKernelConfig(
-    math_fidelity=ttnn.MathFidelity.HiFi2, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
-)
+RESIDUAL_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (4, 3))]
+)  # 32 x 1280
+ROTARY_EMB_COS_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
+)  # 256 x 128
+ROTARY_EMB_SIN_MEMORY = ROTARY_EMB_COS_MEMORY
+EMBED_TOKENS_HIDDEN_STATES_MEMORY = RESIDUAL_MEMORY
+NORM_STATS_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (0, 0))]
+)  # 32 x 128
+NORM_DECODE_PROGRAM = ttnn.LayerNormShardedMultiCoreProgramConfig(
+    compute_with_storage_grid_size=(5, 4), subblock_w=2, block_h=1, block_w=2, inplace=False
+)  # [1, 1, 32, 1280] -> [1, 1, 32, 1280]
+NORM_HIDDEN_STATES_MEMORY = RESIDUAL_MEMORY
 COMPUTE_HIFI3 = ttnn.WormholeComputeKernelConfig(
     math_fidelity=ttnn.MathFidelity.HiFi3, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
 )
-DRAM_1024X1536 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1024, 128), [((0, 0), (11, 0))])
-DRAM_1280X1536 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1280, 128), [((0, 0), (11, 0))])
-DRAM_5120X1152 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 96), [((0, 0), (11, 0))])
-DRAM_5120X768 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 64), [((0, 0), (11, 0))])
-DRAM_800X5376 = sharded(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (800, 448), [((0, 0), (11, 0))])
-HEIGHT_SHARDED_32X32X128 = sharded(
+QKV_PROJ_WEIGHT_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1280, 128), [((0, 0), (11, 0))]
+)  # 1280 x 1536
+O_PROJ_WEIGHT_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1024, 128), [((0, 0), (11, 0))]
+)  # 1024 x 1536
+ATTENTION_BUFFER_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 256), [((0, 0), (4, 3))]
+)  # 32 x 5120
+ATTENTION_BUFFER_2_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 512), [((0, 0), (4, 3))]
+)  # 32 x 10240
+QKV_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+    in0_block_w=2, per_core_M=1, per_core_N=2
+)  # [1, 1, 32, 1280] -> [1, 1, 32, 1280]
+ATTENTION_QKV_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (7, 1)), ((0, 2), (3, 2))]
+)  # 32 x 1280
+COMPUTE_HIFI2 = ttnn.WormholeComputeKernelConfig(
+    math_fidelity=ttnn.MathFidelity.HiFi2, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
+)
+ATTENTION_QKV_REDUCED_MEMORY = RESIDUAL_MEMORY
+ATTENTION_QUERY_MEMORY = ROTARY_EMB_COS_MEMORY
+ATTENTION_KEY_MEMORY = ROTARY_EMB_COS_MEMORY
+ATTENTION_ATTN_OUTPUT_MEMORY = ROTARY_EMB_COS_MEMORY
+ATTENTION_DECODE_PROGRAM = ttnn.SDPAProgramConfig(
+    compute_with_storage_grid_size=(8, 9), q_chunk_size=0, k_chunk_size=0, exp_approx_mode=False
+)  # [1, 8, 8, 128] -> [1, 8, 8, 128]
+ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY = sharded(
     ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 3))]
-)
-HEIGHT_SHARDED_8X32X128 = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
-)
-LINEAR_1024X1280 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=4, per_core_M=1, per_core_N=5)
-LINEAR_1280X1280 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=2, per_core_M=1, per_core_N=2)
-LINEAR_5120X800 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=5, per_core_M=1, per_core_N=1)
-LINEAR_800X5120 = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=1, per_core_M=1, per_core_N=7)
-PREFILL_ATTENTION_128 = {
-    128: ttnn.SDPAProgramConfig(
-        compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=128, exp_approx_mode=False
-    ),
-    2048: ttnn.SDPAProgramConfig(
-        compute_with_storage_grid_size=(8, 9), q_chunk_size=256, k_chunk_size=256, exp_approx_mode=False
-    ),
-}
-PREFILL_LINEAR_1280X1280 = {
+)  # 1024 x 128
+O_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+    in0_block_w=4, per_core_M=1, per_core_N=5
+)  # [1, 1, 32, 1024] -> [1, 1, 32, 1280]
+ATTENTION_O_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 0))]
+)  # 32 x 1280
+ATTENTION_O_REDUCED_MEMORY = RESIDUAL_MEMORY
+QKV_PROJ_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
@@ -102,21 +126,49 @@ PREFILL_LINEAR_1280X1280 = {
         fused_activation=None,
         fuse_batch=True,
     ),
-}
-PREFILL_LINEAR_5120X512 = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-    compute_with_storage_grid_size=(8, 9),
-    in0_block_w=8,
-    out_subblock_h=1,
-    out_subblock_w=2,
-    out_block_h=1,
-    out_block_w=2,
-    per_core_M=1,
-    per_core_N=2,
-    transpose_mcast=False,
-    fused_activation=None,
-    fuse_batch=True,
-)
-PREFILL_LINEAR_5120X800 = {
+}  # [1, 1, seq_len, 1280] -> [1, 1, seq_len, 1280]
+ATTENTION_PREFILL_PROGRAM = {
+    128: ttnn.SDPAProgramConfig(
+        compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=128, exp_approx_mode=False
+    ),
+    2048: ttnn.SDPAProgramConfig(
+        compute_with_storage_grid_size=(8, 9), q_chunk_size=256, k_chunk_size=256, exp_approx_mode=False
+    ),
+}  # [1, 8, seq_len, 128] -> [1, 8, seq_len, 128]
+O_PROJ_PREFILL_PROGRAM = QKV_PROJ_PREFILL_PROGRAM
+NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 3))]
+)  # 32 x 5120
+NORM_GATHERED_DECODE_PROGRAM = ttnn.LayerNormShardedMultiCoreProgramConfig(
+    compute_with_storage_grid_size=(8, 4), subblock_w=1, block_h=1, block_w=5, inplace=False
+)  # [1, 1, 32, 5120] -> [1, 1, 32, 5120]
+NORM_GATHERED_HIDDEN_STATES_MEMORY = NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY
+GATE_PROJ_WEIGHT_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 96), [((0, 0), (11, 0))]
+)  # 5120 x 1152
+UP_PROJ_WEIGHT_MEMORY = GATE_PROJ_WEIGHT_MEMORY
+DOWN_PROJ_WEIGHT_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (800, 448), [((0, 0), (11, 0))]
+)  # 800 x 5376
+MLP_BUFFER_MEMORY = ATTENTION_BUFFER_2_MEMORY
+GATE_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+    in0_block_w=5, per_core_M=1, per_core_N=1
+)  # [1, 1, 32, 5120] -> [1, 1, 32, 800]
+MLP_GATE_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 2)), ((0, 3), (0, 3))]
+)  # 32 x 800
+UP_PROJ_DECODE_PROGRAM = GATE_PROJ_DECODE_PROGRAM
+MLP_UP_MEMORY = MLP_GATE_MEMORY
+MLP_HIDDEN_STATES_MEMORY = MLP_GATE_MEMORY
+DOWN_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+    in0_block_w=1, per_core_M=1, per_core_N=7
+)  # [1, 1, 32, 800] -> [1, 1, 32, 5120]
+MLP_DOWN_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 224), [((0, 0), (7, 1)), ((0, 2), (6, 2))]
+)  # 32 x 5152
+MLP_DOWN_SCATTERED_MEMORY = RESIDUAL_MEMORY
+MLP_DOWN_REDUCED_MEMORY = RESIDUAL_MEMORY
+GATE_PROJ_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
@@ -143,8 +195,9 @@ PREFILL_LINEAR_5120X800 = {
         fused_activation=None,
         fuse_batch=True,
     ),
-}
-PREFILL_LINEAR_800X5120 = {
+}  # [1, 1, seq_len, 5120] -> [1, 1, seq_len, 800]
+UP_PROJ_PREFILL_PROGRAM = GATE_PROJ_PREFILL_PROGRAM
+DOWN_PROJ_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=5,
@@ -171,44 +224,29 @@ PREFILL_LINEAR_800X5120 = {
         fused_activation=None,
         fuse_batch=True,
     ),
-}
-RMS_NORM_1280 = ttnn.LayerNormShardedMultiCoreProgramConfig(
-    compute_with_storage_grid_size=(5, 4), subblock_w=2, block_h=1, block_w=2, inplace=False
-)
-RMS_NORM_5120 = ttnn.LayerNormShardedMultiCoreProgramConfig(
-    compute_with_storage_grid_size=(8, 4), subblock_w=1, block_h=1, block_w=5, inplace=False
-)
-SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
-WIDTH_SHARDED_10240_ON_5X4 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 512), [((0, 0), (4, 3))]
-)
-WIDTH_SHARDED_1024_ON_8X1 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
-)
-WIDTH_SHARDED_1280_ON_5X4 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (4, 3))]
-)
-WIDTH_SHARDED_1280_ON_8X1 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 0))]
-)
-WIDTH_SHARDED_1280_ON_8X2_4X1 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (7, 1)), ((0, 2), (3, 2))]
-)
-WIDTH_SHARDED_128_ON_1X1 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (0, 0))]
-)
-WIDTH_SHARDED_5120_ON_5X4 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 256), [((0, 0), (4, 3))]
-)
-WIDTH_SHARDED_5120_ON_8X4 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 3))]
-)
-WIDTH_SHARDED_512_ON_8X2 = sharded(
+}  # [1, 1, seq_len, 800] -> [1, 1, seq_len, 5120]
+LM_HEAD_WEIGHT_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 64), [((0, 0), (11, 0))]
+)  # 5120 x 768
+LM_HEAD_DECODE_PROGRAM = GATE_PROJ_DECODE_PROGRAM
+LM_HEAD_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 1))]
-)
-WIDTH_SHARDED_5152_ON_8X2_7X1 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 224), [((0, 0), (7, 1)), ((0, 2), (6, 2))]
-)
-WIDTH_SHARDED_800_ON_8X3_1X1 = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 2)), ((0, 3), (0, 3))]
-)
+)  # 32 x 512
+LM_HEAD_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+    compute_with_storage_grid_size=(8, 9),
+    in0_block_w=8,
+    out_subblock_h=1,
+    out_subblock_w=2,
+    out_block_h=1,
+    out_block_w=2,
+    per_core_M=1,
+    per_core_N=2,
+    transpose_mcast=False,
+    fused_activation=None,
+    fuse_batch=True,
+)  # [1, 1, 32, 5120] -> [1, 1, 32, 512]
+SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
+ATTENTION_ATTN_OUTPUT_CONCAT_HEADS_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
+)  # 32 x 1024
+LOGITS_MEMORY = LM_HEAD_MEMORY

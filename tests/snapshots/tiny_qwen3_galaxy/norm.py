@@ -17,7 +17,7 @@ class Qwen3RMSNorm:
         self.semaphore = weights.resources.global_semaphore()
         self.mesh_device = mesh_device
         self.stats = weights.resources.persistent_buffer(
-            [1, 1, 32, 128], ttnn.float32, memory_config=cfg.WIDTH_SHARDED_128_ON_1X1
+            [1, 1, 32, 128], ttnn.float32, memory_config=cfg.NORM_STATS_MEMORY
         )
 
     def decode_forward(self, hidden_states):
@@ -27,7 +27,7 @@ class Qwen3RMSNorm:
         """
         hidden_states = ttnn.fused_rms_minimal(
             hidden_states,
-            program_config=cfg.RMS_NORM_1280,
+            program_config=cfg.NORM_DECODE_PROGRAM,
             cluster_axis=1,
             mesh_device=self.mesh_device,
             global_semaphore=self.semaphore.next(),
@@ -36,7 +36,7 @@ class Qwen3RMSNorm:
             epsilon=cfg.NORM_EPS,
             weight=self.weight,
             stats=self.stats.next(),
-            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            memory_config=cfg.NORM_HIDDEN_STATES_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, 32, 1280]
         return hidden_states
@@ -81,14 +81,14 @@ class Qwen3RMSNormGathered:
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
         """
         hidden_states = ccl.all_gather(
-            hidden_states, 3, cluster_axis=1, memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4
+            hidden_states, 3, cluster_axis=1, memory_config=cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY
         )  # [1, 1, 32, 5120]
         hidden_states = ttnn.rms_norm(
             hidden_states,
             epsilon=cfg.NORM_EPS,
             weight=self.weight,
-            program_config=cfg.RMS_NORM_5120,
-            memory_config=cfg.WIDTH_SHARDED_5120_ON_8X4,
+            program_config=cfg.NORM_GATHERED_DECODE_PROGRAM,
+            memory_config=cfg.NORM_GATHERED_HIDDEN_STATES_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, 32, 5120]
         return hidden_states

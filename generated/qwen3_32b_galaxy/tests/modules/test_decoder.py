@@ -31,7 +31,7 @@ def test_qwen3_decoder_layer_decode(mesh_device, reference):
             decode_hidden(step.before["model.layers.0"]),
             (None, 3),
             ttnn.bfloat16,
-            memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4,
+            memory_config=cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY,
         )
         cos, sin = rotary_emb.decode_forward(
             to_mesh(

@@ -16,7 +16,11 @@ def test_qwen3_rmsnorm_decode(mesh_device, reference):
     for step in reference.steps:
         given = reference.with_small_rows(step.before["model.layers.0.input_layernorm"], 1e-06)
         hidden_states = to_mesh(
-            mesh_device, decode_hidden(given), (None, 3), ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
+            mesh_device,
+            decode_hidden(given),
+            (None, 3),
+            ttnn.bfloat16,
+            memory_config=cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY,
         )
         output = module.decode_forward(hidden_states)
         assert output.dtype == ttnn.bfloat16
@@ -56,7 +60,7 @@ def test_qwen3_rmsnorm_gathered_decode(mesh_device, reference):
     for step in reference.steps:
         given = reference.with_small_rows(step.before["model.layers.0.post_attention_layernorm"], 1e-06)
         hidden_states = to_mesh(
-            mesh_device, decode_hidden(given), (None, 3), ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_1280_ON_5X4
+            mesh_device, decode_hidden(given), (None, 3), ttnn.bfloat16, memory_config=cfg.RESIDUAL_MEMORY
         )
         output = module.decode_forward(hidden_states)
         assert output.dtype == ttnn.bfloat16

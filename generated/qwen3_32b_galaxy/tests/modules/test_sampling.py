@@ -70,9 +70,7 @@ def _logits():
 def _draw(mesh_device, logits, settings, seed=None):
     """The tokens that the mesh draws, [ROWS]."""
     sampler = Sampler(mesh_device, Weights(mesh_device, {}).at("sampler"))
-    placed = to_mesh(
-        mesh_device, logits[None, None], (3, 3), ttnn.bfloat16, memory_config=cfg.WIDTH_SHARDED_4800_ON_8X3_6X1
-    )
+    placed = to_mesh(mesh_device, logits[None, None], (3, 3), ttnn.bfloat16, memory_config=cfg.LM_HEAD_MEMORY)
     given = {name: ttnn.to_device(tensor, mesh_device) for name, tensor in host_settings(mesh_device, settings).items()}
     if seed is not None:
         begin_chance(mesh_device, seed)

@@ -13,11 +13,13 @@ CASES = [
         name="model.layers.0",
         used=["model.layers.0"],
         args=[
-            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True)),
-            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True)),
+            Input(
+                (1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY, (False, True)
+            ),
+            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_O_REDUCED_MEMORY, (False, True)),
         ],
         kwargs={
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "memory_config": cfg.RESIDUAL_MEMORY,
         },
         pcc=0.999,
     ),

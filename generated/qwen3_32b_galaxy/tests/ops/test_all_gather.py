@@ -12,10 +12,13 @@ CASES = [
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
-        args=[Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)), 1],
+        args=[
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_ATTN_OUTPUT_MEMORY, (True, True)),
+            1,
+        ],
         kwargs={
             "cluster_axis": 1,
-            "memory_config": cfg.HEIGHT_SHARDED_32X32X128,
+            "memory_config": cfg.ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY,
         },
         pcc=0.999,
     ),
@@ -23,13 +26,10 @@ CASES = [
     Case(
         name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm", "model.norm"],
-        args=[
-            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True)),
-            3,
-        ],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.RESIDUAL_MEMORY, (False, True)), 3],
         kwargs={
             "cluster_axis": 1,
-            "memory_config": cfg.WIDTH_SHARDED_5120_ON_8X4,
+            "memory_config": cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY,
         },
         pcc=0.999,
     ),

@@ -12,17 +12,15 @@ CASES = [
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
-        args=[
-            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_8X2_4X1, (True, True))
-        ],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_MEMORY, (True, True))],
         kwargs={
             "buffer_tensor": Resource(
-                "persistent_buffer", ((1, 1, 32, 5120), ttnn.bfloat16, cfg.WIDTH_SHARDED_5120_ON_5X4)
+                "persistent_buffer", ((1, 1, 32, 5120), ttnn.bfloat16, cfg.ATTENTION_BUFFER_MEMORY)
             ),
             "cluster_axis": 1,
             "mesh_device": Resource("mesh_device"),
             "multi_device_global_semaphore": Resource("global_semaphore"),
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "memory_config": cfg.ATTENTION_QKV_REDUCED_MEMORY,
             "topology": ttnn.Topology.Ring,
             "num_links": 4,
         },
@@ -32,15 +30,15 @@ CASES = [
     Case(
         name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.self_attn.o_proj"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_8X1, (True, True))],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_O_MEMORY, (True, True))],
         kwargs={
             "buffer_tensor": Resource(
-                "persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.WIDTH_SHARDED_10240_ON_5X4)
+                "persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.ATTENTION_BUFFER_2_MEMORY)
             ),
             "cluster_axis": 0,
             "mesh_device": Resource("mesh_device"),
             "multi_device_global_semaphore": Resource("global_semaphore"),
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "memory_config": cfg.ATTENTION_O_REDUCED_MEMORY,
             "topology": ttnn.Topology.Ring,
             "num_links": 4,
         },
@@ -50,15 +48,13 @@ CASES = [
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (True, True))],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_DOWN_SCATTERED_MEMORY, (True, True))],
         kwargs={
-            "buffer_tensor": Resource(
-                "persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.WIDTH_SHARDED_10240_ON_5X4)
-            ),
+            "buffer_tensor": Resource("persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.MLP_BUFFER_MEMORY)),
             "cluster_axis": 0,
             "mesh_device": Resource("mesh_device"),
             "multi_device_global_semaphore": Resource("global_semaphore"),
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "memory_config": cfg.MLP_DOWN_REDUCED_MEMORY,
             "topology": ttnn.Topology.Ring,
             "num_links": 4,
         },

@@ -48,7 +48,7 @@ CASES = [
         ],
         kwargs={
             "layout": ttnn.TILE_LAYOUT,
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "memory_config": cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY,
         },
         pcc=0.999,
     ),

@@ -12,20 +12,24 @@ CASES = [
     Case(
         name="model.layers.0.input_layernorm",
         used=["model.layers.0.input_layernorm"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True))],
+        args=[
+            Input(
+                (1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY, (False, True)
+            )
+        ],
         kwargs={
-            "program_config": cfg.RMS_NORM_1280,
+            "program_config": cfg.NORM_DECODE_PROGRAM,
             "cluster_axis": 1,
             "mesh_device": Resource("mesh_device"),
             "global_semaphore": Resource("global_semaphore"),
             "topology": ttnn.Topology.Ring,
             "num_links": 1,
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
             ),
-            "stats": Resource("persistent_buffer", ((1, 1, 32, 128), ttnn.float32, cfg.WIDTH_SHARDED_128_ON_1X1)),
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "stats": Resource("persistent_buffer", ((1, 1, 32, 128), ttnn.float32, cfg.NORM_STATS_MEMORY)),
+            "memory_config": cfg.NORM_HIDDEN_STATES_MEMORY,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,

@@ -13,12 +13,12 @@ CASES = [
         name="model.layers.0.mlp",
         used=["model.layers.0.mlp"],
         args=[
-            Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_800_ON_8X3_1X1, (True, True)),
-            Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_800_ON_8X3_1X1, (True, True)),
+            Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_GATE_MEMORY, (True, True)),
+            Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_UP_MEMORY, (True, True)),
         ],
         kwargs={
             "input_tensor_a_activations": [ttnn.UnaryOpType.SILU],
-            "memory_config": cfg.WIDTH_SHARDED_800_ON_8X3_1X1,
+            "memory_config": cfg.MLP_HIDDEN_STATES_MEMORY,
         },
         pcc=0.999,
     ),

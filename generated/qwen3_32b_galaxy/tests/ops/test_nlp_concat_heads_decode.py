@@ -12,9 +12,17 @@ CASES = [
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
-        args=[Input((1, 32, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_32X32X128, (True, False))],
+        args=[
+            Input(
+                (1, 32, 8, 128),
+                ttnn.bfloat16,
+                ttnn.TILE_LAYOUT,
+                cfg.ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY,
+                (True, False),
+            )
+        ],
         kwargs={
-            "num_heads": 8,
+            "num_heads": cfg.NUM_HEADS,
         },
         pcc=0.999,
     ),

@@ -3,6 +3,7 @@
 import pytest
 import ttnn
 
+from ... import model_config as cfg
 from . import references
 from .harness import Case, Input, check
 
@@ -13,8 +14,8 @@ CASES = [
         used=["model.layers.0.self_attn"],
         args=[Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
         kwargs={
-            "num_heads": 8,
-            "num_kv_heads": 1,
+            "num_heads": cfg.NUM_HEADS,
+            "num_kv_heads": cfg.NUM_KV_HEADS,
             "transpose_k_heads": False,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
         },
@@ -26,8 +27,8 @@ CASES = [
         used=["model.layers.0.self_attn"],
         args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
         kwargs={
-            "num_heads": 8,
-            "num_kv_heads": 1,
+            "num_heads": cfg.NUM_HEADS,
+            "num_kv_heads": cfg.NUM_KV_HEADS,
             "transpose_k_heads": False,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
         },

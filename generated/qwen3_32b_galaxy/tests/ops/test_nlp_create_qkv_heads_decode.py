@@ -12,10 +12,12 @@ CASES = [
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (True, False))],
+        args=[
+            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY, (True, False))
+        ],
         kwargs={
-            "num_heads": 8,
-            "num_kv_heads": 1,
+            "num_heads": cfg.NUM_HEADS,
+            "num_kv_heads": cfg.NUM_KV_HEADS,
             "batch_offset": Input(
                 (1, 1), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True), values="first_user"
             ),

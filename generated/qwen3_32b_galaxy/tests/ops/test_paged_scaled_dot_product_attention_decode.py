@@ -13,7 +13,7 @@ CASES = [
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
         args=[
-            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QUERY_MEMORY, (True, True)),
             Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
             Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
             Input(
@@ -36,9 +36,9 @@ CASES = [
                 values="current_pos",
                 high=576,
             ),
-            "scale": 0.08838834764831845,
-            "memory_config": cfg.HEIGHT_SHARDED_8X32X128,
-            "program_config": cfg.ATTENTION_128,
+            "scale": cfg.ATTENTION_SCALE,
+            "memory_config": cfg.ATTENTION_ATTN_OUTPUT_MEMORY,
+            "program_config": cfg.ATTENTION_DECODE_PROGRAM,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,

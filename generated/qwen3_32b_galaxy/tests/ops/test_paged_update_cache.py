@@ -14,7 +14,7 @@ CASES = [
         used=["model.layers.0.self_attn"],
         args=[
             Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_KEY_MEMORY, (True, True)),
         ],
         kwargs={
             "update_idxs_tensor": Input(

@@ -12,13 +12,10 @@ CASES = [
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
-        args=[
-            Input((1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_5152_ON_8X2_7X1, (True, True)),
-            3,
-        ],
+        args=[Input((1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_DOWN_MEMORY, (True, True)), 3],
         kwargs={
             "cluster_axis": 1,
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "memory_config": cfg.MLP_DOWN_SCATTERED_MEMORY,
             "topology": ttnn.Topology.Ring,
             "num_links": 4,
         },

@@ -26,11 +26,11 @@ CASES = [
         name="model.embed_tokens",
         used=["model.embed_tokens"],
         args=[
-            Input((1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_1280_ON_5X4, (False, True)),
+            Input((1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY, (False, True)),
             [1, 1, 32, 1280],
         ],
         kwargs={
-            "memory_config": cfg.WIDTH_SHARDED_1280_ON_5X4,
+            "memory_config": cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY,
         },
         pcc=0.999,
     ),

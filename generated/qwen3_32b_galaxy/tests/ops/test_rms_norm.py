@@ -23,11 +23,11 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
-            "memory_config": cfg.HEIGHT_SHARDED_8X32X128,
+            "memory_config": cfg.ATTENTION_QUERY_MEMORY,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
@@ -47,11 +47,11 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
-            "memory_config": cfg.HEIGHT_SHARDED_8X32X128,
+            "memory_config": cfg.ATTENTION_KEY_MEMORY,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
@@ -65,18 +65,18 @@ CASES = [
                 (1, 1, 32, 5120),
                 ttnn.bfloat16,
                 ttnn.TILE_LAYOUT,
-                cfg.WIDTH_SHARDED_5120_ON_8X4,
+                cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY,
                 (False, False),
                 values="small_rows",
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 160, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
-            "program_config": cfg.RMS_NORM_5120,
-            "memory_config": cfg.WIDTH_SHARDED_5120_ON_8X4,
+            "program_config": cfg.NORM_GATHERED_DECODE_PROGRAM,
+            "memory_config": cfg.NORM_GATHERED_HIDDEN_STATES_MEMORY,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
@@ -96,7 +96,7 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
@@ -120,7 +120,7 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
@@ -144,7 +144,7 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
@@ -166,7 +166,7 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
@@ -188,7 +188,7 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
@@ -212,7 +212,7 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
             ),
@@ -236,7 +236,7 @@ CASES = [
             )
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input((1, 1, 1, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,

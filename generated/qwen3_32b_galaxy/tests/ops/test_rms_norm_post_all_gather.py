@@ -24,7 +24,7 @@ CASES = [
             ),
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
             ),
@@ -49,7 +49,7 @@ CASES = [
             ),
         ],
         kwargs={
-            "epsilon": 1e-06,
+            "epsilon": cfg.NORM_EPS,
             "weight": Input(
                 (1, 1, 40, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
             ),

@@ -13,9 +13,9 @@ CASES = [
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
         args=[
-            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (False, True)),
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (False, True)),
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QUERY_MEMORY, (True, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ROTARY_EMB_COS_MEMORY, (False, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ROTARY_EMB_SIN_MEMORY, (False, True)),
         ],
         kwargs={
             "is_decode_mode": True,
@@ -27,9 +27,9 @@ CASES = [
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
         args=[
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (False, True)),
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (False, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_KEY_MEMORY, (True, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ROTARY_EMB_COS_MEMORY, (False, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ROTARY_EMB_SIN_MEMORY, (False, True)),
         ],
         kwargs={
             "is_decode_mode": True,

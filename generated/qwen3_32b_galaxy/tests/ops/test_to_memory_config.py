@@ -14,7 +14,7 @@ CASES = [
         used=["model.rotary_emb"],
         args=[
             Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
-            cfg.HEIGHT_SHARDED_8X32X128,
+            cfg.ROTARY_EMB_COS_MEMORY,
         ],
         kwargs={},
         pcc=0.999,
@@ -24,7 +24,7 @@ CASES = [
         name="model.layers.0.self_attn.q_norm query",
         used=["model.layers.0.self_attn.q_norm"],
         args=[
-            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QUERY_MEMORY, (True, True)),
             ttnn.L1_MEMORY_CONFIG,
         ],
         kwargs={},
@@ -35,7 +35,7 @@ CASES = [
         name="model.layers.0.self_attn.k_norm key",
         used=["model.layers.0.self_attn.k_norm"],
         args=[
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.HEIGHT_SHARDED_8X32X128, (True, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QUERY_MEMORY, (True, True)),
             ttnn.L1_MEMORY_CONFIG,
         ],
         kwargs={},
@@ -46,7 +46,7 @@ CASES = [
         name="sampler logits",
         used=["sampler"],
         args=[
-            Input((1, 1, 32, 4748), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.WIDTH_SHARDED_4800_ON_8X3_6X1, (True, True)),
+            Input((1, 1, 32, 4748), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.LOGITS_MEMORY, (True, True)),
             ttnn.DRAM_MEMORY_CONFIG,
         ],
         kwargs={},
