@@ -1,5 +1,5 @@
 """`python -m fx2ttnn`."""
 
-from fx2ttnn.cli import main
+from fx2ttnn.cli import command
 
-main()
+command()

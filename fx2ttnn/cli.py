@@ -336,3 +336,15 @@ def main() -> None:
     except UserError as error:
         err.print(f"fx2ttnn: {error}", markup=False, highlight=False)
         sys.exit(BAD_INPUT)
+
+
+def command() -> None:
+    """`main` as a process of its own, which ends at once: for torch to take itself apart takes a second."""
+    try:
+        main()
+    except SystemExit as stop:
+        if not isinstance(stop.code, int):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(stop.code)

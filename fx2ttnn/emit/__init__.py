@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,17 @@ def emit(program: Program, folder: Path) -> None:
 
 def render(template: str, **context: Any) -> str:
     """A template filled in; strings that become code must go through the filter `pystr`."""
+    return _environment().get_template(template).render(**context)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """One for all files, as it remembers the templates that it has read."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["pystr"] = repr
-    return environment.get_template(template).render(**context)
+    return environment
 
 
 def plain(text: str) -> str:

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,24 +91,27 @@ class Rule:
 
 def load_rules(folder: Path = RULES_DIR) -> tuple[Rule, ...]:
     """All rows of the tables in `folder`, checked against the installed ttnn; raises RuleError with file and line, UserError where there are none."""
-    rules = tuple(rule for path in shipped(folder, "*.toml") for rule in _load_file(path))
+    rules = tuple(rule for path in shipped(folder, "*.toml") for rule in _of_file(path.name, path.read_text()))
     _check_reachable(rules)
     return rules
 
 
-def _load_file(path: Path) -> Iterator[Rule]:
-    text = path.read_text()
+@cache
+def _of_file(file: str, text: str) -> tuple[Rule, ...]:
+    """The rows of one file; read once, as a compile lowers four graphs."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RuleError(f"{path.name}: not TOML: {error}") from None
+        raise RuleError(f"{file}: not TOML: {error}") from None
     defined = data.pop(DEFINITIONS, {})
     rows = {op: iter(of_op) for op, of_op in data.items() if isinstance(of_op, list)}
     if single := data.keys() - rows.keys():
-        raise RuleError(f"{path.name}: [{min(single)}] is no row; a row begins with [[{min(single)}]]")
+        raise RuleError(f"{file}: [{min(single)}] is no row; a row begins with [[{min(single)}]]")
+    rules: list[Rule] = []
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[\[\s*(\w+)\s*\]\]", line):
-            yield from _rules(header[1], next(rows[header[1]]), defined, f"{path.name}:{number}")
+            rules += _rules(header[1], next(rows[header[1]]), defined, f"{file}:{number}")
+    return tuple(rules)
 
 
 def _rules(op: str, content: Any, defined: Mapping[str, str], where: str) -> Iterator[Rule]:
