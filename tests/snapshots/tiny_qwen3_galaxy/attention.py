@@ -57,24 +57,22 @@ class Qwen3Attention:
             memory_config=cfg.ATTENTION_QKV_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 1280]
-        qkv = ttnn.experimental.all_reduce_async(
+        qkv, query, key, value = ttnn.experimental.all_reduce_create_qkv_heads(
             qkv,
             buffer_tensor=self.buffer.next(),
+            batch_offset=self.first_user,
             cluster_axis=1,
             mesh_device=self.mesh_device,
             multi_device_global_semaphore=self.semaphore.next(),
-            memory_config=cfg.ATTENTION_QKV_REDUCED_MEMORY,
-            topology=ttnn.Topology.Ring,
-            num_links=4,
-        )  # [1, 1, 32, 1280]
-        query, key, value = ttnn.experimental.nlp_create_qkv_heads_decode(
-            qkv,
             num_heads=cfg.NUM_HEADS,
             num_kv_heads=cfg.NUM_KV_HEADS,
-            batch_offset=self.first_user,
             slice_size=8,
-            memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG,
-        )  # [1, 8, 8, 128], [1, 8, 1, 128], [1, 8, 1, 128]
+            memory_config=cfg.ATTENTION_QKV_REDUCED_MEMORY,
+            final_memory_config=cfg.ATTENTION_QKV_FINAL_MEMORY,
+            topology=ttnn.Topology.Linear,
+            num_links=4,
+            dtype=ttnn.bfloat16,
+        )  # [1, 1, 32, 1280], [1, 8, 8, 128], [1, 8, 1, 128], [1, 8, 1, 128]
         query = ttnn.to_memory_config(query, ttnn.L1_MEMORY_CONFIG)  # [1, 8, 8, 128]
         query = ttnn.rms_norm(
             query,
@@ -93,8 +91,9 @@ class Qwen3Attention:
         )  # [1, 8, 1, 128]
         query = ttnn.experimental.rotary_embedding_hf(query, cos, sin, is_decode_mode=True)  # [1, 8, 8, 128]
         key = ttnn.experimental.rotary_embedding_hf(key, cos, sin, is_decode_mode=True)  # [1, 8, 1, 128]
-        ttnn.experimental.paged_update_cache(key_cache, key, update_idxs_tensor=current_pos, page_table=page_table)
-        ttnn.experimental.paged_update_cache(value_cache, value, update_idxs_tensor=current_pos, page_table=page_table)
+        ttnn.experimental.paged_fused_update_cache(
+            key_cache, key, value_cache, value, update_idxs_tensor=current_pos, page_table=page_table
+        )
         attn_output = ttnn.transformer.paged_scaled_dot_product_attention_decode(
             query,
             key_cache,

@@ -83,6 +83,9 @@ COMPUTE_HIFI2 = ttnn.WormholeComputeKernelConfig(
     math_fidelity=ttnn.MathFidelity.HiFi2, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
 )
 ATTENTION_QKV_REDUCED_MEMORY = RESIDUAL_MEMORY
+ATTENTION_QKV_FINAL_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 2))]
+)  # 768 x 128
 ATTENTION_QUERY_MEMORY = ROTARY_EMB_COS_MEMORY
 ATTENTION_KEY_MEMORY = ROTARY_EMB_COS_MEMORY
 ATTENTION_ATTN_OUTPUT_MEMORY = ROTARY_EMB_COS_MEMORY
@@ -246,6 +249,13 @@ LM_HEAD_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
     fuse_batch=True,
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 512]
 SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
+ATTENTION_QKV_REDUCED_ALL_REDUCE_CREATE_QKV_HEADS_MEMORY = ROTARY_EMB_COS_MEMORY
+ATTENTION_QKV_REDUCED_MEMORY_2 = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 1), (7, 1))]
+)  # 256 x 128
+ATTENTION_QKV_REDUCED_MEMORY_3 = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 2), (7, 2))]
+)  # 256 x 128
 ATTENTION_ATTN_OUTPUT_CONCAT_HEADS_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
 )  # 32 x 1024

@@ -23,6 +23,7 @@ PLACEMENT = {
     "dtype",
     "layout",
     "sub_core_grids",
+    "final_memory_config",
 }
 CHIPS = cfg.MESH_SHAPE
 
@@ -50,13 +51,14 @@ class Resource:
 
 @dataclass(frozen=True)
 class Case:
-    """A call. `written` is the index of the argument that the operation changes in place."""
+    """A call. `written` are the arguments that it changes in place, by place or name; `returns`: it has results beside these."""
 
     name: str
     args: list
     kwargs: dict
     pcc: float
-    written: int | None = None
+    written: tuple = ()
+    returns: bool = True
     used: list = field(default_factory=list)
 
 
@@ -71,9 +73,9 @@ def check(mesh_device, operation, reference, case):
             host_kwargs[name] = made
     expected = reference(*host, **host_kwargs)
     found = operation(*device, **device_kwargs)
-    if case.written is not None:
-        found = device[case.written]
     found = list(found) if isinstance(found, (tuple, list)) else [found]
+    written = [device_kwargs[at] if isinstance(at, str) else device[at] for at in case.written]
+    found = [*found, *written] if case.returns else written
     expected = list(expected) if isinstance(expected, (tuple, list)) else [expected]
     assert len(found) == len(expected)
     for result, wanted in zip(found, expected):

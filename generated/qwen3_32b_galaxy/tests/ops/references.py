@@ -180,9 +180,11 @@ def rms_norm_post_all_gather(x, stats, epsilon, weight=None):
     return x if weight is None else x * _vector(weight)
 
 
-def fused_rms_minimal(x, cluster_axis, epsilon, weight):
-    squares = _along(x.float().square(), cluster_axis).sum((cluster_axis, -1), keepdim=True)
-    return x.float() * torch.rsqrt(squares / (x.shape[-1] * cfg.MESH_SHAPE[cluster_axis]) + epsilon) * _vector(weight)
+def fused_rms_minimal(x, cluster_axis, epsilon, weight, residual_input_tensor=None):
+    x = x.float() if residual_input_tensor is None else x.float() + residual_input_tensor.float()
+    squares = _along(x.square(), cluster_axis).sum((cluster_axis, -1), keepdim=True)
+    normed = x * torch.rsqrt(squares / (x.shape[-1] * cfg.MESH_SHAPE[cluster_axis]) + epsilon) * _vector(weight)
+    return normed if residual_input_tensor is None else (normed, x)
 
 
 def all_reduce(x, cluster_axis):
@@ -191,6 +193,11 @@ def all_reduce(x, cluster_axis):
 
 def all_reduce_async(x, cluster_axis):
     return all_reduce(x, cluster_axis)
+
+
+def all_reduce_create_qkv_heads(x, cluster_axis, batch_offset, num_heads, num_kv_heads, slice_size):
+    summed = all_reduce(x, cluster_axis)
+    return summed, *nlp_create_qkv_heads_decode(summed, num_heads, num_kv_heads, batch_offset, slice_size)
 
 
 def reduce_scatter(x, dim, cluster_axis):
@@ -332,6 +339,11 @@ def paged_update_cache(cache, x, update_idxs_tensor, page_table):
                 if position >= 0:
                     cache[r, c, pages[r, c, user, position // size], :, position % size] = x[r, c, 0, user]
     return cache
+
+
+def paged_fused_update_cache(keys, key, values, value, update_idxs_tensor, page_table):
+    where = update_idxs_tensor, page_table
+    return paged_update_cache(keys, key, *where), paged_update_cache(values, value, *where)
 
 
 def paged_scaled_dot_product_attention_decode(

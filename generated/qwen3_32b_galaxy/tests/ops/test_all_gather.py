@@ -33,7 +33,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:52
+    # norm.toml:63
     Case(
         name="model.layers.0.input_layernorm",
         used=["model.layers.0.input_layernorm"],
@@ -66,7 +66,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:52
+    # norm.toml:63
     Case(
         name="model.layers.0.input_layernorm'",
         used=["model.layers.0.input_layernorm"],

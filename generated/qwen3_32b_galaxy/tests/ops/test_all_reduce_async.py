@@ -10,24 +10,6 @@ from .harness import Case, Input, Resource, check
 CASES = [
     # collectives.toml:9
     Case(
-        name="model.layers.0.self_attn",
-        used=["model.layers.0.self_attn"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_MEMORY, (True, True))],
-        kwargs={
-            "buffer_tensor": Resource(
-                "persistent_buffer", ((1, 1, 32, 5120), ttnn.bfloat16, cfg.ATTENTION_BUFFER_MEMORY)
-            ),
-            "cluster_axis": 1,
-            "mesh_device": Resource("mesh_device"),
-            "multi_device_global_semaphore": Resource("global_semaphore"),
-            "memory_config": cfg.ATTENTION_QKV_REDUCED_MEMORY,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
-        },
-        pcc=0.999,
-    ),
-    # collectives.toml:9
-    Case(
         name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.self_attn.o_proj"],
         args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_O_MEMORY, (True, True))],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, Resource, check
 
 CASES = [
-    # norm.toml:20
+    # norm.toml:23
     Case(
         name="model.layers.0.input_layernorm",
         used=["model.layers.0.input_layernorm"],

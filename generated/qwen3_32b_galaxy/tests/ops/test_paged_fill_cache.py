@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # cache.toml:39
+    # cache.toml:47
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -27,10 +27,11 @@ CASES = [
         kwargs={
             "batch_idx": 0,
         },
-        written=0,
+        written=(0,),
+        returns=False,
         pcc=0.999,
     ),
-    # cache.toml:39
+    # cache.toml:47
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -50,7 +51,8 @@ CASES = [
         kwargs={
             "batch_idx": 0,
         },
-        written=0,
+        written=(0,),
+        returns=False,
         pcc=0.999,
     ),
 ]

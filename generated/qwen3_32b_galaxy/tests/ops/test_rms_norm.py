@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # norm.toml:43
+    # norm.toml:54
     Case(
         name="model.layers.0.self_attn.q_norm",
         used=["model.layers.0.self_attn.q_norm"],
@@ -32,7 +32,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:43
+    # norm.toml:54
     Case(
         name="model.layers.0.self_attn.k_norm",
         used=["model.layers.0.self_attn.k_norm"],
@@ -56,7 +56,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:34
+    # norm.toml:45
     Case(
         name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm", "model.norm"],
@@ -81,7 +81,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:43
+    # norm.toml:54
     Case(
         name="model.layers.0.self_attn.q_norm'",
         used=["model.layers.0.self_attn.q_norm"],
@@ -105,7 +105,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:43
+    # norm.toml:54
     Case(
         name="model.layers.0.self_attn.k_norm'",
         used=["model.layers.0.self_attn.k_norm"],
@@ -129,7 +129,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:64
+    # norm.toml:75
     Case(
         name="model.layers.0.post_attention_layernorm'",
         used=["model.layers.0.post_attention_layernorm"],
@@ -151,7 +151,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:64
+    # norm.toml:75
     Case(
         name="model.norm",
         used=["model.norm"],
@@ -173,7 +173,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:43
+    # norm.toml:54
     Case(
         name="model.layers.0.self_attn.q_norm''",
         used=["model.layers.0.self_attn.q_norm"],
@@ -197,7 +197,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:43
+    # norm.toml:54
     Case(
         name="model.layers.0.self_attn.k_norm''",
         used=["model.layers.0.self_attn.k_norm"],
@@ -221,7 +221,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:64
+    # norm.toml:75
     Case(
         name="model.layers.0.post_attention_layernorm''",
         used=["model.layers.0.post_attention_layernorm"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # norm.toml:52
+    # norm.toml:63
     Case(
         name="model.layers.0.input_layernorm",
         used=["model.layers.0.input_layernorm"],
@@ -33,7 +33,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:52
+    # norm.toml:63
     Case(
         name="model.layers.0.input_layernorm'",
         used=["model.layers.0.input_layernorm"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:40
+    # attention.toml:58
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -22,7 +22,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:40
+    # attention.toml:58
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -36,7 +36,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:78
+    # attention.toml:96
     Case(
         name="model.layers.0.self_attn''",
         used=["model.layers.0.self_attn"],
@@ -51,7 +51,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:78
+    # attention.toml:96
     Case(
         name="model.layers.0.self_attn'''",
         used=["model.layers.0.self_attn"],
@@ -66,7 +66,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:78
+    # attention.toml:96
     Case(
         name="model.layers.0.self_attn''''",
         used=["model.layers.0.self_attn"],
@@ -81,7 +81,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:78
+    # attention.toml:96
     Case(
         name="model.layers.0.self_attn'''''",
         used=["model.layers.0.self_attn"],

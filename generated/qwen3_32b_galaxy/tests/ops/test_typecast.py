@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # cache.toml:39
+    # cache.toml:47
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -20,7 +20,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # cache.toml:39
+    # cache.toml:47
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],

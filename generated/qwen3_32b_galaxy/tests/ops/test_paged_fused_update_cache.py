@@ -1,4 +1,4 @@
-"""ttnn.experimental.paged_update_cache with every combination of shapes, types and placements that the model uses."""
+"""ttnn.experimental.paged_fused_update_cache with every combination of shapes, types and placements that the model uses."""
 
 import pytest
 import ttnn
@@ -8,13 +8,15 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # cache.toml:8
+    # cache.toml:25
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
         args=[
             Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
             Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_KEY_MEMORY, (True, True)),
+            Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_3, (True, True)),
         ],
         kwargs={
             "update_idxs_tensor": Input(
@@ -36,13 +38,14 @@ CASES = [
                 high=576,
             ),
         },
-        written=0,
+        written=(0, 2),
+        returns=False,
         pcc=0.999,
     ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_paged_update_cache(mesh_device, case):
+def test_paged_fused_update_cache(mesh_device, case):
     """Every chip's result against torch."""
-    check(mesh_device, ttnn.experimental.paged_update_cache, references.paged_update_cache, case)
+    check(mesh_device, ttnn.experimental.paged_fused_update_cache, references.paged_fused_update_cache, case)
