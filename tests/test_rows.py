@@ -1,0 +1,45 @@
+"""Every row of the rule tables is taken by some model: what a row that none takes would emit, no test has seen."""
+
+from tiny import CONFIGS, compiled
+
+from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.rules import load_rules
+
+WIDE, SMALL = CONFIGS["qwen3_galaxy"], {k: v for k, v in CONFIGS["llama"].items() if k != "head_dim"}
+# Besides those of tiny.py. Their vocabularies are no power of two, take 32 bits to number whole or in parts, or do not divide.
+MODELS = {
+    "slopes": {**SMALL, "model_type": "bloom", "n_layer": 2, "n_head": 8, "vocab_size": 500},
+    "waves": {**SMALL, "model_type": "xglm", "d_model": 256, "ffn_dim": 512, "num_layers": 2, "attention_heads": 8},
+    "many_tokens": {**CONFIGS["starcoder2"], "hidden_act": "silu", "vocab_size": 70016},
+    "most_tokens": {**CONFIGS["starcoder2"], "vocab_size": 262144},
+    "layer_norms": {**WIDE, "model_type": "starcoder2", "sliding_window": None, "vocab_size": 16390},
+    "no_weights": {**WIDE, "model_type": "nanochat"},
+    "one_norm": {**WIDE, "model_type": "cohere", "num_hidden_layers": 2},
+    "norms_behind": {**WIDE, "model_type": "olmo2", "num_hidden_layers": 4},
+}
+# A few models that take all rows between them.
+COMPILES = {
+    "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe opt llama4_wide"
+    " apertus ernie4_5_moe",
+    "n300": "most_tokens",
+    "galaxy": "layer_norms no_weights one_norm norms_behind minimax_m3_vl_text",
+}
+
+
+def taken(program: Program) -> set[str]:
+    """The rows that its calls come of; and of the sampler's operations that have no call, the row without calls."""
+    assert program.sampling is not None
+    called = {call.op.name for call in program.sampling.calls}
+    silent = {rule.where for rule in load_rules() if not rule.calls and rule.op not in called}
+    return silent | {call.rule for _, call in program.calls()}
+
+
+def test_every_row_is_taken_by_a_model(monkeypatch):
+    assert {rule.mode for rule in load_rules() if not rule.calls} == {"sample"}  # `taken` would not see others
+    for name, fields in MODELS.items():
+        monkeypatch.setitem(CONFIGS, name, fields)
+    made = [compiled(model, target) for target, models in COMPILES.items() for model in models.split()]
+    made.append(compiled("laguna", "n150", precision="accuracy"))
+    assert all(result.complete for result in made)
+    known = set().union(*(taken(result.program) for result in made))
+    assert [f"{rule.where} {rule.op} {rule.name}" for rule in load_rules() if rule.where not in known] == []
