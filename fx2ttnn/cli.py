@@ -73,6 +73,12 @@ def compile_command(
         bool, typer.Option("--allow-host-fallback", help="Compute operations that no row takes on the host: slow.")
     ] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the package.")] = None,
+    serve: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write a bundle for vLLM's Tenstorrent plugin into this EXTRA_MODELS_DIR."
+        ),
+    ] = None,
     dump: Annotated[Path | None, typer.Option(help="Write each stage's value as text into this folder.")] = None,
     trace_rewrites: Annotated[
         str | None,
@@ -94,6 +100,10 @@ def compile_command(
         progress("emit")
         if compiled.complete:
             pipeline.write_package(compiled, folder)
+            if serve:
+                from fx2ttnn.serve import write_bundle
+
+                bundle = write_bundle(folder, serve)
         else:
             from fx2ttnn.report.data import write as write_data
 
@@ -101,6 +111,10 @@ def compile_command(
                 compiled.coverage.write(fresh / "report")
                 write_data(fresh, compiled.program)
     _summary(compiled, folder)
+    if compiled.complete and serve:
+        out.print(
+            f"bundle for vLLM: {bundle}; start it with {bundle / 'serve.sh'} MODEL", markup=False, highlight=False
+        )
     if compiled.complete and compiled.coverage.hosted:
         names = ", ".join(dict.fromkeys(f"{row.op} in {row.module or 'the model'}" for row in compiled.coverage.hosted))
         count = compiled.coverage.on_host("decode")
@@ -250,6 +264,19 @@ def run_command(
     given = {"max-new-tokens": max_new_tokens, "temperature": temperature, "top-k": top_k, "top-p": top_p, "seed": seed}
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]
     raise typer.Exit(run(package, weights, [*(f"--prompt={text}" for text in prompt), *options]))
+
+
+@app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve_command(
+    context: typer.Context,
+    package: Package,
+    weights: Annotated[Path, typer.Option(help="Checkpoint: a folder, a .gguf file or a folder with one.")],
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+) -> None:
+    """Serve a package with vLLM and Tenstorrent's plugin: on a card, else on the emulator. Further options go to `vllm serve`."""
+    from fx2ttnn.serve import serve
+
+    raise typer.Exit(serve(package, weights, port, context.args))
 
 
 @app.command("targets")

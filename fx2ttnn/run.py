@@ -24,7 +24,7 @@ def run(package: Path, weights: Path, options: Sequence[str]) -> int:
     if not weights.exists():
         raise UserError(f"there is no checkpoint at {weights}")
     folder = weights if weights.is_dir() else weights.parent
-    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER):
+    if not has_tokenizer(folder):
         raise UserError(
             f"no tokenizer in {folder}: put the model's tokenizer.json (or tokenizer.model) and tokenizer_config.json there"
         )
@@ -32,6 +32,11 @@ def run(package: Path, weights: Path, options: Sequence[str]) -> int:
     environment = QUIET | {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
     command = [sys.executable, "-m", "fx2ttnn.run", str(package), "--weights", str(weights), *options]
     return subprocess.run(command, env=environment).returncode
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether `folder` holds files of a tokenizer."""
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZER)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,11 @@ from fx2ttnn.emit.manifest import manifest
 from fx2ttnn.emit.model import model_context
 from fx2ttnn.emit.module_tests import module_test_files
 from fx2ttnn.emit.op_tests import op_test_files
+from fx2ttnn.emit.paging import paging
 from fx2ttnn.emit.position_tables import table_context
 from fx2ttnn.emit.provenance import provenance
 from fx2ttnn.emit.run_time import run_time_files
+from fx2ttnn.emit.serving import TRACE_REGION_BYTES
 from fx2ttnn.emit.units import Unit, attribute_of, build
 from fx2ttnn.lower import BLOCK_SIZE
 from fx2ttnn.lower.host import on_host
@@ -60,7 +61,8 @@ def emit(program: Program, folder: Path) -> None:
         path.write_text(text)
     if tables["held"]:
         save_file(tables["held"], folder / "position_tables.safetensors")
-    (folder / "config.json").write_text(json.dumps(plan.capture.config, indent=2, sort_keys=True) + "\n")
+    config = {"architectures": [root.class_name], **plan.capture.config}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     _format(folder)
     if module := plan.capture.module:  # as it stands: not our code to format
         (folder / OWN_MODULE).write_text(module.text)
@@ -99,7 +101,10 @@ def _module_files(program: Program, root: Unit, writer: Writer, tables: dict[str
         by_file.setdefault(source.unit.file, []).append(source)
     files = {"__init__.py": f'"""{plain(capture.model_name)} on {plan.target.name}, emitted by fx2ttnn."""\n'}
     files["mesh.py"] = render(
-        "mesh.py.j2", mesh_shape=plan.target.mesh_shape, l1_small_bytes=plan.target.l1_small_bytes
+        "mesh.py.j2",
+        mesh_shape=plan.target.mesh_shape,
+        l1_small_bytes=plan.target.l1_small_bytes,
+        trace_region_bytes=TRACE_REGION_BYTES,
     )
     files["inputs.py"] = render("inputs.py.j2", border=tables["border"])
     files["ccl.py"] = render(
@@ -211,17 +216,6 @@ def layer_paths(plan: Plan) -> dict[str, str]:
         elif layer := layer_of(op.module):
             found.setdefault(layer, layer)
     return dict(sorted(found.items(), key=lambda item: int(item[0].rsplit(".", 1)[1])))
-
-
-def paging(program: Program) -> dict[str, int]:
-    """How the users' pages lie on the chips: groups of chips that attend for their own users, and the users of each, and their pages.
-
-    A group's cache has pages for its users, and where there are several groups for one more: the spare pages.
-    """
-    table = program.decode.tensors["page_table"]
-    groups = prod(program.plan.target.mesh_shape[axis] for axis in table.axes_of(0))
-    users = min(program.plan.capture.users, table.shape[0])
-    return {"groups": groups, "users": table.shape[0], "pages": users * table.shape[1]}
 
 
 def lowered_vocab(plan: Plan) -> int:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fx2ttnn.emit.code import Names, Writer
+from fx2ttnn.emit.paging import paging
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.lower.program import Program
-from fx2ttnn.lower.values import Lowered
+from fx2ttnn.lower.values import Lowered, Tensor
 from fx2ttnn.names import identifier, layer_of
 from fx2ttnn.recognise.tables import border_of
 
@@ -24,7 +25,7 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
     arguments = [{name: writer.given(unit, name) for name in unit.arguments} for unit in loop_units]
     classes = {unit.path: unit.class_name for unit in loop_units}
     caches = [[decode.tensors[v] for v in _layer_states(unit, "decode")] for unit in loop_units]
-    cache_shapes = [[tensor.shape for tensor in pair] for pair in caches]
+    cache_shapes = [f"({', '.join(_cache_shape(tensor) for tensor in pair)})" for pair in caches]
     methods = {mode: _method(program, root, writer, mode, loop_units) for mode in program.plans}
     kinds = {unit.path: kind for kind, unit in enumerate(loop_units)}
     unlike_caches = cache_shapes != cache_shapes[:1] * len(cache_shapes)
@@ -45,6 +46,7 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
         "inits": inits,
         "cache_dtype": caches[0][0].dtype,
         "cache_shapes": cache_shapes,
+        "spare_pages": paging(program)["groups"] > 1,
         "unlike_caches": unlike_caches,
         "layer_arguments": [_dict(kind) for kind in arguments] if any(arguments) else [],
         "kinds_differ_in": " and ".join(what for what, unlike in differs.items() if unlike),
@@ -93,6 +95,10 @@ def _layer_states(layer: Unit, mode: str) -> list[str]:
     return [v for v in body.inputs if body.lowered.states.get(v) == "layer"]
 
 
+def _cache_shape(tensor: Tensor) -> str:
+    return f"(pages, {', '.join(map(str, tensor.shape[1:]))})"
+
+
 def _cache(value: str, layer_states: list[str]) -> str:
     return f"cache[{layer_states.index(value)}]"
 
@@ -119,10 +125,10 @@ _HOST = {  # the host tensor behind each run-time input: expressions over the ar
     "prefill": {
         "input_ids": "prefill_tokens(tokens, length)",
         "position_ids": "prefill_positions(start, length)",
-        "page_table": "prefill_page_table(page_table, user, end)",
-        "chunk_page_table": "pages_of_chunk(page_table, user, start, length, end, cached)",
+        "page_table": "prefill_page_table(page_table, user, end, {pages})",
+        "chunk_page_table": "pages_of_chunk(page_table, user, start, length, end, cached, {pages})",
         "chunk_start": "torch.tensor([start])",
-        "cache_rows": "rows_of_pages(pages_of_groups(page_table, user, end), {kv_heads})",
+        "cache_rows": "rows_of_pages(pages_of_groups(page_table, user, end, {pages}), {kv_heads})",
         "key_positions": "all_positions()",
         "chunk_positions": "prefill_positions(start, length).reshape(1, 1, -1, 1).float()",
         "last_tile_start": "last_tile(tokens)",
@@ -145,5 +151,8 @@ def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
         and any(call.op.attrs.get("border") for call in lowered.calls)
     ):
         text = "prefill_rows(start, length, prompt_len)"
+    text = text.replace(
+        ", {pages}", f", {prefix}pages" if prefix else ""
+    )  # without a model: as many as the package has
     text = text.replace("{width}", str(next(widths, 0))).replace("{kv_heads}", str(next(caches).shape[1]))
     return f"to_mesh({prefix}mesh_device, {text}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from fx2ttnn.emit.configs import Configs
+from fx2ttnn.emit.serving import SERVED, how_to_serve
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
@@ -41,6 +43,13 @@ def run_time_files(
         host_operations=program.host_operations(),
         settings_dims=sampling.tensors["k"].mesh_dims,
     )
+    files["vllm_adapter.py"] = render(
+        "vllm_adapter.py.j2",
+        name=SERVED,
+        border=border,
+        host_operations=program.host_operations(),
+    )
+    files["vllm.json"] = json.dumps(how_to_serve(program, root.class_name), indent=1) + "\n"
     files["generator.py"] = render("generator.py.j2", class_name=root.class_name, border=border)
     logits = sampling.tensors["logits"]
     files["tests/modules/test_sampling.py"] = render(

@@ -4,7 +4,7 @@ While `emulated_mesh` is on, every ttnn operation calls the real one on a mock m
 computes the torch value of every chip's shard next to it.
 """
 
-from fx2ttnn.emulate.mesh import emulated_mesh, emulation
+from fx2ttnn.emulate.mesh import emulate, emulated_mesh, emulation
 from fx2ttnn.emulate.tensor import EmulatedTensor, EmulationError
 
-__all__ = ["EmulatedTensor", "EmulationError", "emulated_mesh", "emulation"]
+__all__ = ["EmulatedTensor", "EmulationError", "emulate", "emulated_mesh", "emulation"]

@@ -76,3 +76,16 @@ def emulation(target: Target | str, cache: Path | None = None) -> Iterator[None]
         yield
     finally:
         patch.uninstall()
+
+
+def emulate(mesh_device: Any) -> None:
+    """From now on ttnn's operations compute numbers on a mock mesh that somebody else has opened; nothing where they do already.
+
+    The process was started with the mock's environment (`check/mock.py`).
+    """
+    from fx2ttnn.emulate import patch
+    from fx2ttnn.emulate.chips import MESH
+
+    MESH.shape = tuple(mesh_device.shape)
+    if not patch.installed():
+        patch.install()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ for _module in pkgutil.iter_modules(ops.__path__):
     importlib.import_module(f"{ops.__name__}.{_module.name}")
 
 _restore: list[Callable[[], None]] = []
-_depth = 0  # above 0: inside a real operation, whose inner calls are not emulated
+_inside = threading.local()  # has `depth` above 0 inside a real operation, whose inner calls are not emulated
 
 
 def install() -> None:
@@ -42,6 +43,11 @@ def install() -> None:
         _set(ttnn.Tensor, name, method)
 
 
+def installed() -> bool:
+    """Whether the emulator is on."""
+    return bool(_restore)
+
+
 def uninstall() -> None:
     """Turns the emulator off and restores ttnn."""
     while _restore:
@@ -55,7 +61,7 @@ def _set(owner: Any, name: str, value: Any) -> None:
 
 
 def _call(op: Any, real_call: Callable[..., Any], traces: Traces, args: tuple, kwargs: dict[str, Any]) -> Any:
-    if _depth:
+    if getattr(_inside, "depth", 0):
         return real_call(op, *args, **kwargs)
     import ttnn
 
@@ -63,12 +69,11 @@ def _call(op: Any, real_call: Callable[..., Any], traces: Traces, args: tuple, k
     emulation = EMULATIONS.get(name)
 
     def run_real(*real_args: Any, **real_kwargs: Any) -> Any:
-        global _depth
-        _depth += 1
+        _inside.depth = getattr(_inside, "depth", 0) + 1
         try:
             return real_call(op, *map_leaves(real_args, _real), **map_leaves(real_kwargs, _real))
         finally:
-            _depth -= 1
+            _inside.depth -= 1
 
     if emulation is not None and emulation.composed:
         return op.function(*args, **kwargs)

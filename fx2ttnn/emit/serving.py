@@ -1,0 +1,46 @@
+"""vllm.json of a package: how vLLM with Tenstorrent's plugin is to be started for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fx2ttnn.emit.paging import paging
+from fx2ttnn.lower import BLOCK_SIZE
+from fx2ttnn.lower.program import Program
+
+SERVED = "ServedModel"  # the class of vllm_adapter.py
+TRACE_REGION_BYTES = 64 << 20  # DRAM of a chip for captured traces: room for a decode step and sampling
+
+
+def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
+    """The architecture that vLLM knows the model by, the environment, and the options of `vllm serve`.
+
+    A package whose users are divided over groups of chips wants one lane of the plugin for each. The plugin has lanes for what it takes
+    for the Galaxy's own generator, which it knows by TT_QWEN3_TEXT_VER; its built-in models are left out then.
+    """
+    plan, capture = program.plan, program.plan.capture
+    target, pages = plan.target, paging(program)
+    lanes = pages["groups"]
+    tt: dict[str, Any] = {"trace_region_size": TRACE_REGION_BYTES}
+    if program.host_operations():
+        tt["trace_mode"] = "none"
+    if target.chips > 1:
+        ring = target.torus and max(target.mesh_shape) > 2
+        tt |= {"fabric_config": "FABRIC_1D_RING" if ring else "FABRIC_1D", "l1_small_size": target.l1_small_bytes}
+    environment = {"MESH_DEVICE": str(target.mesh_shape), "TT_VLLM_BUILTIN_MODELS": "0"}
+    if lanes > 1:
+        environment["TT_QWEN3_TEXT_VER"] = "qwen3_32b_galaxy"
+    options = {
+        "--block-size": BLOCK_SIZE,
+        "--max-model-len": capture.max_seq_len,
+        "--max-num-seqs": min(pages["users"], capture.users),
+        "--additional-config": {"tt": tt},
+    }
+    if lanes > 1:
+        options["--data-parallel-size"] = lanes
+    return {
+        "arch": (capture.config.get("architectures") or [class_name])[0],
+        "class": f"vllm_adapter:{SERVED}",
+        "environment": environment,
+        "options": options,
+    }

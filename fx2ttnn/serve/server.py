@@ -1,0 +1,69 @@
+"""`fx2ttnn serve`: vLLM's own server over a package, on a card or on the emulator."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from fx2ttnn import targets
+from fx2ttnn.check.mock import mock_environment, without_hardware
+from fx2ttnn.check.package import read_package
+from fx2ttnn.errors import UserError
+from fx2ttnn.run import QUIET, has_tokenizer
+from fx2ttnn.serve.bundle import how, options, write_bundle
+
+NEEDED = {"vllm": "vLLM", "vllm_tt_plugin": "Tenstorrent's plugin for vLLM"}
+INSTALL = "docs/serving.md says which versions go together and how they are installed"
+
+
+def serve(package: Path, weights: Path, port: int, more: Sequence[str] = ()) -> int:
+    """Serve `package` with the checkpoint `weights` until the server ends; its exit code. Raises UserError where something is missing."""
+    found = how(package)
+    if not weights.exists():
+        raise UserError(f"there is no checkpoint at {weights}")
+    for module, name in NEEDED.items():
+        if importlib.util.find_spec(module) is None:
+            raise UserError(f"{name} is not installed in {sys.prefix}: {INSTALL}")
+    target = targets.load(read_package(package).target.name)
+    emulated = os.environ.get("FX2TTNN_BACKEND", "" if Path("/dev/tenstorrent").exists() else "emulator") == "emulator"
+    with tempfile.TemporaryDirectory(prefix="fx2ttnn_serve_") as scratch:
+        folder = Path(scratch)
+        write_bundle(package, folder / "models", link=True)
+        model = _model_folder(package, weights, folder / package.resolve().name)
+        environment = QUIET | {"OMP_WAIT_POLICY": "PASSIVE", "VLLM_NO_USAGE_STATS": "1"} | os.environ
+        if emulated:
+            environment = without_hardware(environment) | mock_environment(target) | {"FX2TTNN_BACKEND": "emulator"}
+        environment |= found["environment"] | {"EXTRA_MODELS_DIR": str(folder / "models")}
+        where = f"on the emulator of {target.name}: slow, with true numbers" if emulated else f"on {target.name}"
+        print(f"serving {package} {where}, at http://localhost:{port}/v1", flush=True)
+        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--port", str(port)]
+        return subprocess.run([*command, *options(found), *more], env=environment).returncode
+
+
+def _model_folder(package: Path, weights: Path, folder: Path) -> Path:
+    """A folder that vLLM takes: the checkpoint's own, or one with its files, the package's config.json and a tokenizer that it can read."""
+    source = weights if weights.is_dir() else weights.parent
+    config = source / "config.json"
+    if config.is_file() and json.loads(config.read_text()).get("architectures") and not list(source.glob("*.gguf")):
+        return source
+    folder.mkdir()
+    for file in source.iterdir():
+        if file.is_file():
+            (folder / file.name).symlink_to(file.resolve())
+    (folder / "config.json").unlink(missing_ok=True)
+    shutil.copy(package / "config.json", folder / "config.json")
+    if not has_tokenizer(folder):
+        raise UserError(f"no tokenizer in {source}: put the model's tokenizer.json and tokenizer_config.json there")
+    if not any(folder.glob("tokenizer*")):
+        from transformers import AutoTokenizer
+
+        (gguf,) = folder.glob("*.gguf")
+        AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name).save_pretrained(folder)
+    return folder
