@@ -37,8 +37,9 @@ print(len(exported.graph.nodes), "nodes")
 
 # The seconds each stage took, as the command itself runs them.
 STAGES = """
-import json, sys, time
+import gc, json, sys, time
 start = time.perf_counter()
+gc.disable()
 from pathlib import Path
 from fx2ttnn import pipeline
 marks = [("import", start)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
@@ -68,17 +67,6 @@ class Compiled:
         return not any(graph.unsupported for graph in self.program.graphs)
 
 
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Without looking for what nothing holds any more: a compile leaves little of it, and a look goes through all of torch."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-@_no_garbage()
 def compile_model(options: Options, dump: Path | None = None, progress: Progress = lambda stage: None) -> Compiled:
     """Run all stages but emit. Raises UserError for bad input; unsupported operations are in the result."""
     check_options(options)
@@ -206,7 +194,6 @@ def check_precision(name: str) -> None:
         raise UserError(f"unknown precision {name!r}: known are {', '.join(PRECISIONS)}")
 
 
-@_no_garbage()
 def write_package(compiled: Compiled, out: Path) -> None:
     """Emit the package into `out`, whole or not at all."""
     from fx2ttnn.emit import emit
