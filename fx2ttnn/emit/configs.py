@@ -92,7 +92,7 @@ class Configs:
         parameter, unit = self._program.parameters[key], self._owners[key]
         attribute = attribute_of(key, unit, self._program.parameters)
         called = not parameter.resource and attribute != "weight"  # else after the class that holds it
-        words = (attribute, "WEIGHT" if called else "", "MEMORY")
+        words = (attribute, "WEIGHT" if called and parameter.transform != "bias" else "", "MEMORY")
         of_class = (unit.role, *words)
         return self._take(parameter.tensor.memory, *(words if called else of_class), other=of_class)
 
@@ -118,12 +118,11 @@ class Configs:
             kind = ("" if mode == "decode" else mode, "MEMORY")
             if call.op.name == "add" and unit.path == layer_of(unit.path):
                 return self._take(config, "residual", *kind)
-            keyword = next(
-                (k for k, v in call.kwargs.items() if v == config), ""
-            )  # final_memory_config: of what the last step gives
+            keyword = next((k for k, v in call.kwargs.items() if v == config), "")
+            # A keyword before `memory_config`, as in final_memory_config: of what the last step gives.
             which = keyword.removesuffix("memory_config") or COLLECTED.get(call.op.members[0].name, "")
-            words = (unit.role, *call.names[:1], which)
-            return self._take(config, *words, *kind, other=(*words, call.op.name, *kind))
+            value = (unit.role, *call.names[:1])
+            return self._take(config, *value, which, *kind, other=(*value, which or call.op.name, *kind))
         fields = dict(last.kwargs)
         if "math_fidelity" in fields:
             return self._take(config, "COMPUTE", fields["math_fidelity"].name.rsplit(".", 1)[-1])
