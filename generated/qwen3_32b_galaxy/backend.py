@@ -38,6 +38,16 @@ def open_backend():
             close_mesh(mesh_device)
 
 
+def emulate_here(mesh_device):
+    """Where the package runs on the emulator: numbers on a mesh that somebody else has opened."""
+    if backend() == EMULATOR:
+        try:
+            from fx2ttnn.emulate import emulate
+        except ImportError as error:
+            raise _without_fx2ttnn("emulator") from error
+        emulate(mesh_device)
+
+
 def _emulation():
     try:
         from fx2ttnn.emulate import emulation

@@ -115,14 +115,14 @@ class Generator:
                 )
             if not 0 <= user < cfg.BATCH:
                 raise ValueError(f"prompt {number} becomes user {user}; there are users 0 to {cfg.BATCH - 1}")
-        check_pages(page_table, torch.tensor(lengths))
+        check_pages(page_table, torch.tensor(lengths), self.model.pages)
         found = []
         for row, length, start, user, pages in zip(rows, lengths, starts, users, page_table):
             table = torch.zeros(cfg.BATCH, len(pages), dtype=torch.int32)
             table[user] = pages
-            logits, last = self._prefill(torch.as_tensor(row[:length]), user, table, kv_cache, start)
-            found.append(self.model.read_rows(logits)[last])
-        return torch.stack(found).unsqueeze(1)
+            found.append(self._prefill(torch.as_tensor(row[:length]), user, table, kv_cache, start))
+        # Read when all have been submitted: the host is not waited for between prompts.
+        return torch.stack([self.model.read_rows(logits)[last] for logits, last in found]).unsqueeze(1)
 
     def decode_forward(self, tokens, start_pos, *, page_table, kv_cache, read_from_device=True):
         """One step: `tokens` [users] or [users, 1] at `start_pos` [users], -1 for an idle user -> logits [users, 1, VOCAB_SIZE].
@@ -144,7 +144,7 @@ class Generator:
         tokens = torch.where(start_pos < 0, 0, tokens)
         if not ((tokens >= 0) & (tokens < cfg.VOCAB_SIZE)).all():
             raise ValueError(f"tokens {tokens.tolist()}: the vocabulary has 0 to {cfg.VOCAB_SIZE - 1}")
-        check_pages(page_table, start_pos + 1)
+        check_pages(page_table, start_pos + 1, self.model.pages)
         self.loop.load(
             _filled(tokens, 0), _filled(start_pos, -1), _filled(own_pages(page_table, start_pos + 1), 0), kv_cache
         )

@@ -50,8 +50,8 @@ def last_pages(counts):
     return (counts.long() - 1).clamp(min=0) // cfg.PAGE_SIZE
 
 
-def check_pages(page_table, counts):
-    """Raises ValueError unless each row has pages for the user's `counts` tokens. What stands behind these may be anything."""
+def check_pages(page_table, counts, pages=cfg.PAGES_PER_GROUP):
+    """Raises ValueError unless each row has some of a cache's `pages` for the user's `counts` tokens. What stands behind these may be anything."""
     if page_table.dim() != 2 or page_table.shape[0] != counts.numel():
         raise ValueError(f"the page table is {list(page_table.shape)}, wanted is [{counts.numel()} users, pages]")
     width, last = page_table.shape[1], last_pages(counts).unsqueeze(1)
@@ -60,9 +60,9 @@ def check_pages(page_table, counts):
             f"the page table has {width} columns, {int(last.max()) + 1} are needed: a page has {cfg.PAGE_SIZE} tokens"
         )
     own = page_table[(torch.arange(width) <= last) & (counts.unsqueeze(1) > 0)]
-    if not ((own >= 0) & (own < cfg.PAGES_PER_GROUP)).all():
+    if not ((own >= 0) & (own < pages)).all():
         raise ValueError(
-            f"the page table gives a user's tokens the pages {own.tolist()}; there are pages 0 to {cfg.PAGES_PER_GROUP - 1}"
+            f"the page table gives a user's tokens the pages {own.tolist()}; there are pages 0 to {pages - 1}"
         )
 
 
@@ -75,25 +75,28 @@ def own_pages(page_table, counts):
     return torch.where(counts.unsqueeze(1) > 0, page_table.gather(1, columns), 0)
 
 
-def pages_of_groups(page_table, user, end):
-    """[USER_GROUPS, PAGES_PER_USER]: the pages of a user's `end` tokens for the chips that attend for it, spare pages for the others."""
-    spare = torch.arange(cfg.PAGES_PER_GROUP, cfg.PAGES_PER_GROUP + cfg.PAGES_PER_USER)
-    pages = spare.repeat(cfg.USER_GROUPS, 1)
-    pages[user // cfg.USERS_PER_GROUP] = own_pages(page_table[user : user + 1], torch.tensor([end]))
-    return pages.to(torch.int32)
+def pages_of_groups(page_table, user, end, pages=cfg.PAGES_PER_GROUP):
+    """[USER_GROUPS, PAGES_PER_USER]: the pages of a user's `end` tokens for the chips that attend for it, spare pages for the others.
+
+    A group's cache has so many `pages` for its users, and the spare ones behind them.
+    """
+    spare = torch.arange(pages, pages + cfg.PAGES_PER_USER)
+    table = spare.repeat(cfg.USER_GROUPS, 1)
+    table[user // cfg.USERS_PER_GROUP] = own_pages(page_table[user : user + 1], torch.tensor([end]))
+    return table.to(torch.int32)
 
 
-def prefill_page_table(page_table, user, end):
+def prefill_page_table(page_table, user, end, pages=cfg.PAGES_PER_GROUP):
     """The pages that a chunk attends to, padded to the multiple of 8 that attention wants: positions in the padding are never seen."""
-    return F.pad(pages_of_groups(page_table, user, end), (0, -cfg.PAGES_PER_USER % 8))
+    return F.pad(pages_of_groups(page_table, user, end, pages), (0, -cfg.PAGES_PER_USER % 8))
 
 
-def pages_of_chunk(page_table, user, start, length, end, cached):
+def pages_of_chunk(page_table, user, start, length, end, cached, pages=cfg.PAGES_PER_GROUP):
     """The pages that a chunk writes, [USER_GROUPS, pages]; -1, which is skipped, for those full of `cached` tokens and behind the last token."""
     columns = torch.arange(start // cfg.PAGE_SIZE, -(-(start + length) // cfg.PAGE_SIZE))
     written = (columns >= cached // cfg.PAGE_SIZE) & (columns * cfg.PAGE_SIZE < end)
     return torch.where(
-        written, pages_of_groups(page_table, user, end)[:, columns.clamp(max=cfg.PAGES_PER_USER - 1)], -1
+        written, pages_of_groups(page_table, user, end, pages)[:, columns.clamp(max=cfg.PAGES_PER_USER - 1)], -1
     )
 
 

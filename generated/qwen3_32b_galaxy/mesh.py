@@ -4,7 +4,7 @@ import ttnn
 
 from . import model_config as cfg
 
-TRACE_REGION_BYTES = 64 << 20  # DRAM of a chip for captured traces: room for a decode step and sampling
+TRACE_REGION_BYTES = 67108864  # DRAM of a chip for captured traces: room for a decode step and sampling
 # L1 of a core for the semaphores of collectives. Without it ttnn puts them where a tensor lay that an operation may still read, and zeroes them.
 L1_SMALL_BYTES = 8192
 

@@ -29,6 +29,7 @@ class Qwen3ForCausalLM:
 
     def __init__(self, mesh_device, weights, num_layers=cfg.NUM_LAYERS):
         self.mesh_device = mesh_device
+        self.pages = cfg.PAGES_PER_GROUP
         self.rotary_emb = Qwen3RotaryEmbedding(mesh_device, weights.at("model.rotary_emb"))
         self.embed_tokens = EmbedTokens(mesh_device, weights.at("model.embed_tokens"))
         self.norm = Qwen3RMSNormGathered(mesh_device, weights.at("model.norm"))
@@ -38,12 +39,17 @@ class Qwen3ForCausalLM:
             for index, layer_class in enumerate(LAYER_CLASSES[:num_layers])
         ]
 
-    def allocate_kv_cache(self):
-        """Empty pages for every layer: a list of (key cache, value cache), each [pages of the chip, kv heads of the chip, page, head dim]."""
+    def allocate_kv_cache(self, pages=cfg.PAGES_PER_GROUP):
+        """Empty pages for every layer: a list of (key cache, value cache), each [pages of the chip, kv heads of the chip, page, head dim].
+
+        `pages` are those of a group's users; behind them come spare ones, where chips write that do not attend for the user of a prefill.
+        """
+        self.pages = pages
+        pages += cfg.PAGES_PER_USER
         return [
             tuple(
                 ttnn.zeros(shape, dtype=ttnn.bfloat8_b, layout=ttnn.TILE_LAYOUT, device=self.mesh_device)
-                for shape in [(576, 1, 64, 128), (576, 1, 64, 128)]
+                for shape in ((pages, 1, 64, 128), (pages, 1, 64, 128))
             )
             for _ in self.layers
         ]
@@ -92,14 +98,14 @@ class Qwen3ForCausalLM:
             ),
             "chunk_page_table": to_mesh(
                 self.mesh_device,
-                pages_of_chunk(page_table, user, start, length, end, cached),
+                pages_of_chunk(page_table, user, start, length, end, cached, self.pages),
                 (None, 0),
                 ttnn.int32,
                 ttnn.ROW_MAJOR_LAYOUT,
             ),
             "page_table": to_mesh(
                 self.mesh_device,
-                prefill_page_table(page_table, user, end),
+                prefill_page_table(page_table, user, end, self.pages),
                 (None, 0),
                 ttnn.int32,
                 ttnn.ROW_MAJOR_LAYOUT,

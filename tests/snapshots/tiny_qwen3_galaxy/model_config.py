@@ -249,11 +249,11 @@ LM_HEAD_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
     fuse_batch=True,
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 512]
 SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
-ATTENTION_QKV_REDUCED_ALL_REDUCE_CREATE_QKV_HEADS_MEMORY = ROTARY_EMB_COS_MEMORY
-ATTENTION_QKV_REDUCED_MEMORY_2 = sharded(
+ATTENTION_QKV_REDUCED_MEMORY_2 = ROTARY_EMB_COS_MEMORY
+ATTENTION_QKV_REDUCED_MEMORY_3 = sharded(
     ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 1), (7, 1))]
 )  # 256 x 128
-ATTENTION_QKV_REDUCED_MEMORY_3 = sharded(
+ATTENTION_QKV_REDUCED_MEMORY_4 = sharded(
     ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 2), (7, 2))]
 )  # 256 x 128
 ATTENTION_ATTN_OUTPUT_CONCAT_HEADS_MEMORY = sharded(

@@ -24,13 +24,7 @@ CASES = [
         name="model.layers.0.self_attn.q_norm query",
         used=["model.layers.0.self_attn.q_norm"],
         args=[
-            Input(
-                (1, 8, 8, 128),
-                ttnn.bfloat16,
-                ttnn.TILE_LAYOUT,
-                cfg.ATTENTION_QKV_REDUCED_ALL_REDUCE_CREATE_QKV_HEADS_MEMORY,
-                (True, True),
-            ),
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_2, (True, True)),
             ttnn.L1_MEMORY_CONFIG,
         ],
         kwargs={},
@@ -41,7 +35,7 @@ CASES = [
         name="model.layers.0.self_attn.k_norm key",
         used=["model.layers.0.self_attn.k_norm"],
         args=[
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_2, (True, True)),
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_3, (True, True)),
             ttnn.L1_MEMORY_CONFIG,
         ],
         kwargs={},
