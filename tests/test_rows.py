@@ -15,6 +15,13 @@ MODELS = {
     "layer_norms": {**WIDE, "model_type": "starcoder2", "sliding_window": None, "vocab_size": 16390},
     "no_weights": {**WIDE, "model_type": "nanochat"},
     "one_norm": {**WIDE, "model_type": "cohere", "num_hidden_layers": 2},
+    "narrow": {
+        **WIDE,
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_key_value_heads": 64,
+    },
     "norms_behind": {**WIDE, "model_type": "olmo2", "num_hidden_layers": 4},
 }
 # A few models that take all rows between them.
@@ -22,7 +29,7 @@ COMPILES = {
     "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe opt llama4_wide"
     " apertus ernie4_5_moe",
     "n300": "most_tokens",
-    "galaxy": "layer_norms no_weights one_norm norms_behind minimax_m3_vl_text",
+    "galaxy": "layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text",
 }
 
 
