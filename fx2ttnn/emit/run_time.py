@@ -55,6 +55,8 @@ def run_time_files(
     files["tests/serving/test_vllm_adapter.py"] = render(
         "vllm_test.py.j2", name=SERVED, host_operations=program.host_operations()
     )
+    files["tt/generator.py"] = render("readiness.py.j2", border=border)
+    files["tests/serving/test_readiness.py"] = render("readiness_test.py.j2")
     logits = sampling.tensors["logits"]
     files["tests/modules/test_sampling.py"] = render(
         "sampling_test.py.j2",
