@@ -26,7 +26,7 @@ LANES = {
     **{"hidden_size": 1024, "intermediate_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8},
     "max_position_embeddings": 1024,
 }
-WHOLE_ON_LANES = ("prompts_at_once", "only_own_pages_are_written", "rows_move", "sizes")
+ON_LANES = ("prompts_at_once", "only_own_pages_are_written", "sizes")
 
 
 def module_of(package: Path, name: str) -> ModuleType:
@@ -50,7 +50,7 @@ def test_one_chip() -> None:
 def test_lanes(tmp_path: Path) -> None:
     """Four lanes of a Galaxy, where page ids are those of a lane."""
     package = compiled(tmp_path, str(tiny.write_config(tmp_path / "tiny_lanes", LANES)), "galaxy")
-    tests = (f"tests/serving/test_vllm_adapter.py::test_{name}" for name in WHOLE_ON_LANES)
+    tests = (f"tests/serving/test_vllm_adapter.py::test_{name}" for name in ON_LANES)
     assert_passes(run_suite(package, *tests))
 
 

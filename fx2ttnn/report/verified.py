@@ -92,7 +92,7 @@ def _tested(name: str, found: Mapping[str, str], how: str) -> Verification:
     return Verification(name, state, "tests of " + "; ".join(told) if told else "no test of this package")
 
 
-_KINDS = ("ops", "modules", "model")
+_KINDS = ("ops", "modules", "model", "serving")
 
 
 def call_status(report: Report, mode: str, statement: list[Any] | None) -> str:
