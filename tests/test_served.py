@@ -31,10 +31,8 @@ missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(m
 @pytest.mark.parametrize(("target", "many"), [("n150", 8), ("galaxy", 32)])
 def test_greedy_tokens_are_hugging_faces(target, many, tmp_path):
     """Prompts of 3 to 200 tokens that join and leave, on the Galaxy in four lanes; two begin with pages that the cache holds already."""
-    model = tmp_path / "model"
-    model.mkdir()
-    config = write_config(model, MODELS[target])
-    random_model(AutoConfig.from_pretrained(config.parent)).save_pretrained(model)
+    model = write_config(tmp_path / "model", MODELS[target])
+    random_model(AutoConfig.from_pretrained(model)).save_pretrained(model)
     compiled = pipeline.compile_model(pipeline.Options(str(model), target, precision="accuracy"))
     pipeline.write_package(compiled, tmp_path / "package")
     write_bundle(tmp_path / "package", tmp_path / "models")
