@@ -24,7 +24,10 @@ INSTALL = "docs/serving.md says which versions go together and how they are inst
 
 
 def serve(package: Path, weights: Path, port: int, more: Sequence[str] = ()) -> int:
-    """Serve `package` with the checkpoint `weights` until the server ends; its exit code. Raises UserError where something is missing."""
+    """Serve `package`, under its folder's name, with the checkpoint `weights` until the server ends; its exit code.
+
+    `more`: further options of `vllm serve`, which come behind ours. Raises UserError where something is missing.
+    """
     found = how(package)
     if not weights.exists():
         raise UserError(f"there is no checkpoint at {weights}")
@@ -40,7 +43,8 @@ def serve(package: Path, weights: Path, port: int, more: Sequence[str] = ()) -> 
         print(f"serving {package} {where}, at http://localhost:{port}/v1", flush=True)
         command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--port", str(port)]
         environment = server_environment(package, folder / "models")
-        return subprocess.run([*command, *options(found), *more], env=environment).returncode
+        named = ["--served-model-name", package.resolve().name]
+        return subprocess.run([*command, *named, *options(found), *more], env=environment).returncode
 
 
 def on_emulator() -> bool:
