@@ -51,6 +51,12 @@ def run_time_files(
     )
     files["vllm.json"] = json.dumps(how_to_serve(program, root.class_name), indent=1) + "\n"
     files["generator.py"] = render("generator.py.j2", class_name=root.class_name, border=border)
+    files["tests/serving/__init__.py"] = ""
+    files["tests/serving/test_vllm_adapter.py"] = render(
+        "vllm_test.py.j2", name=SERVED, host_operations=program.host_operations()
+    )
+    files["tt/generator.py"] = render("readiness.py.j2", border=border)
+    files["tests/serving/test_readiness.py"] = render("readiness_test.py.j2")
     logits = sampling.tensors["logits"]
     files["tests/modules/test_sampling.py"] = render(
         "sampling_test.py.j2",

@@ -7,6 +7,7 @@ from typing import Any
 from fx2ttnn.emit.paging import paging
 from fx2ttnn.lower import BLOCK_SIZE
 from fx2ttnn.lower.program import Program
+from fx2ttnn.recognise.tables import border_of
 
 SERVED = "ServedModel"  # the class of vllm_adapter.py
 TRACE_REGION_BYTES = 64 << 20  # DRAM of a chip for captured traces: room for a decode step and sampling
@@ -20,7 +21,7 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
     """
     plan, capture = program.plan, program.plan.capture
     target, pages = plan.target, paging(program)
-    lanes = pages["groups"]
+    lanes = -(-capture.users // pages["users"])  # groups that have users
     tt: dict[str, Any] = {"trace_region_size": TRACE_REGION_BYTES}
     if program.host_operations():
         tt["trace_mode"] = "none"
@@ -30,10 +31,11 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
     environment = {"MESH_DEVICE": str(target.mesh_shape), "TT_VLLM_BUILTIN_MODELS": "0"}
     if lanes > 1:
         environment["TT_QWEN3_TEXT_VER"] = "qwen3_32b_galaxy"
+    border = border_of(capture.graph)  # longer texts would have to be read anew, which vLLM does not do
     options = {
         "--block-size": BLOCK_SIZE,
-        "--max-model-len": capture.max_seq_len,
-        "--max-num-seqs": min(pages["users"], capture.users),
+        "--max-model-len": min(capture.max_seq_len, border or capture.max_seq_len),
+        "--max-num-seqs": capture.users - (lanes - 1) * pages["users"],  # of each lane
         "--additional-config": {"tt": tt},
     }
     if lanes > 1:
