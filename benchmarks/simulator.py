@@ -101,6 +101,7 @@ The rows above were run before packages had `fused_rms_minimal` and `all_reduce_
 |---|---|---|---|
 | Qwen3-32B, galaxy, real width | norms, MLP (all_reduce over 8 chips), attention (all_reduce over both axes) and decoder layer of decode, three steps | 5 of 5 | 0.999196 |
 | tiny Qwen3 of that width, galaxy | op tests of fused_rms_minimal and all_reduce_async | 4 of 4 | 0.999 |
+| Qwen3-32B, galaxy, real width | op tests of all_reduce_create_qkv_heads and paged_fused_update_cache; attention with both, three steps | 3 of 3 | 0.999686 |
 | tiny Qwen3 of that width, t3k, a line of 8 chips | op tests of all_reduce_async | 2 of 2 | 0.999 |
 | tiny Qwen3, n150 | op tests of rms_norm and rotary_embedding_hf | 11 of 11 | 0.999 |
 | tiny StableLM, n150 | op tests of layer_norm | 7 of 7 | 0.999 |

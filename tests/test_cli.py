@@ -251,6 +251,7 @@ def test_dump_writes_one_text_for_each_stage(run, tmp_path):
         "aten.linear.default",
         "rms_norm",
         "residual (R, R)",
+        "linear(",
         "ttnn.linear",
         "last_tile",
         "mode prefill",

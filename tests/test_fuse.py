@@ -99,6 +99,14 @@ def test_what_is_overwritten_is_read_by_nothing_behind_it(plan, chain, row):
     assert not joined(with_op(plan, late, chain[1].outputs[0]), rules)
 
 
+def test_what_equal_layers_read_too_is_not_overwritten(plan, chain, row):
+    """They are not in the plan's graph; with them, the embedding that each reads would be."""
+    graph = plan.capture.graph
+    reads = Op("layer", (chain[0].args[0],), ("again",), {"like": "model.layers.0", "index": 7}, "model.layers.7")
+    layers = replace(plan.capture, graph=graph.with_ops((*graph.ops, reads)))
+    assert not joined(replace(plan, capture=layers), row(NORM, overwrites='summed = "x"'))
+
+
 def test_modules_beside_one_another_are_not_joined(plan, row):
     """Which of two classes would hold both?"""
     beside = ["normed = rms_norm(x, factors)", "product = linear(normed, weight)"]

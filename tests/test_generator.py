@@ -81,7 +81,9 @@ def test_candidates_are_a_power_of_two_of_tiles(width: int) -> None:
 
 
 class Untouched:
-    """In place of a model and its loop: a call that is refused has asked neither for anything."""
+    """In place of a model and its loop: a call that is refused has asked neither for anything but how many pages a cache has."""
+
+    pages = 128
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"{name} was asked for")

@@ -28,6 +28,9 @@ def fuse(plan: Plan, rules: tuple[Rule, ...] | None = None) -> Plan:
     """
     rules = load_rules() if rules is None else rules
     chains = [rule for rule in rules if rule.chain and rule.mode in (plan.mode, "any")]
+    # What layers read that are equal to an earlier one, and so not in the plan's graph.
+    folded = {str(value) for op in plan.capture.graph.ops if op.name == "layer" for value in op.inputs}
+    kept = {value for value in plan.graph.specs if plan.origins.get(value, value) in folded}
     for rule in sorted(chains, key=lambda rule: (-len(rule.chain), -rule.specificity)):
         facts = Facts(plan)
         graph = plan.graph
@@ -36,7 +39,7 @@ def fuse(plan: Plan, rules: tuple[Rule, ...] | None = None) -> Plan:
                 joined = _joined(rule, *found)
                 if (
                     joined
-                    and _free(rule, joined, *found, graph)
+                    and _free(rule, joined, *found, graph, kept)
                     and not facts.unfit(joined, rule, facts.operands(joined, rule))
                 ):
                     graph = _with(graph, joined)
@@ -56,6 +59,8 @@ def _matched(rule: Rule, last: Op, graph: Graph) -> tuple[tuple[Op, ...], Bound]
         return None
     bound: Bound = {}
     producers, ops = graph.producers(), [last]
+    if producers.get(last.outputs[0]) is not last:  # it is part of another one already
+        return None
     for line, before in zip(reversed(rule.chain), [*reversed(rule.chain[:-1]), None], strict=True):
         if not _bind(line, ops[0], bound):
             return None
@@ -90,8 +95,8 @@ def _joined(rule: Rule, ops: tuple[Op, ...], bound: Bound) -> Op | None:
     return Op(rule.op, tuple(bound[name] for name in rule.operands), outputs, attrs, module, sources, ops)
 
 
-def _free(rule: Rule, joined: Op, ops: tuple[Op, ...], bound: Bound, graph: Graph) -> bool:
-    """Whether nothing else reads what is gone, nothing reads a result before the last operation, and nothing what is overwritten, behind the first."""
+def _free(rule: Rule, joined: Op, ops: tuple[Op, ...], bound: Bound, graph: Graph, kept: set[str]) -> bool:
+    """Whether nothing else reads what is gone, nothing reads a result before the last operation, and nothing what is overwritten, behind the first; `kept`: what equal layers read too."""
     first, last = (graph.ops.index(op) for op in (ops[0], ops[-1]))
     readers = _readers(graph, ops)
     gone = {str(out) for op in ops for out in op.outputs} - {*joined.outputs}
@@ -100,7 +105,7 @@ def _free(rule: Rule, joined: Op, ops: tuple[Op, ...], bound: Bound, graph: Grap
         any(value in readers for value in gone)
         or any(place < last for value in joined.outputs for place in readers.get(value, ()))
         or any(place > first for value in changed for place in readers.get(value, ()))
-        or changed & {*graph.parameters, *graph.constants}
+        or changed & {*graph.parameters, *graph.constants, *kept}
     )
 
 

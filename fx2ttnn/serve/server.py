@@ -24,27 +24,41 @@ INSTALL = "docs/serving.md says which versions go together and how they are inst
 
 
 def serve(package: Path, weights: Path, port: int, more: Sequence[str] = ()) -> int:
-    """Serve `package` with the checkpoint `weights` until the server ends; its exit code. Raises UserError where something is missing."""
+    """Serve `package`, under its folder's name, with the checkpoint `weights` until the server ends; its exit code.
+
+    `more`: further options of `vllm serve`, which come behind ours. Raises UserError where something is missing.
+    """
     found = how(package)
     if not weights.exists():
         raise UserError(f"there is no checkpoint at {weights}")
     for module, name in NEEDED.items():
         if importlib.util.find_spec(module) is None:
             raise UserError(f"{name} is not installed in {sys.prefix}: {INSTALL}")
-    target = targets.load(read_package(package).target.name)
-    emulated = os.environ.get("FX2TTNN_BACKEND", "" if Path("/dev/tenstorrent").exists() else "emulator") == "emulator"
     with tempfile.TemporaryDirectory(prefix="fx2ttnn_serve_") as scratch:
         folder = Path(scratch)
         write_bundle(package, folder / "models", link=True)
         model = _model_folder(package, weights, folder / package.resolve().name)
-        environment = QUIET | {"OMP_WAIT_POLICY": "PASSIVE", "VLLM_NO_USAGE_STATS": "1"} | os.environ
-        if emulated:
-            environment = without_hardware(environment) | mock_environment(target) | {"FX2TTNN_BACKEND": "emulator"}
-        environment |= found["environment"] | {"EXTRA_MODELS_DIR": str(folder / "models")}
-        where = f"on the emulator of {target.name}: slow, with true numbers" if emulated else f"on {target.name}"
+        name = read_package(package).target.name
+        where = f"on the emulator of {name}: slow, with true numbers" if on_emulator() else f"on {name}"
         print(f"serving {package} {where}, at http://localhost:{port}/v1", flush=True)
         command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--port", str(port)]
-        return subprocess.run([*command, *options(found), *more], env=environment).returncode
+        environment = server_environment(package, folder / "models")
+        named = ["--served-model-name", package.resolve().name]
+        return subprocess.run([*command, *named, *options(found), *more], env=environment).returncode
+
+
+def on_emulator() -> bool:
+    """Whether a server runs on the emulator: where `FX2TTNN_BACKEND` says so, or there is no card."""
+    return os.environ.get("FX2TTNN_BACKEND", "" if Path("/dev/tenstorrent").exists() else "emulator") == "emulator"
+
+
+def server_environment(package: Path, models: Path) -> dict[str, str]:
+    """Environment of a process in which vLLM serves `package`, whose bundle is in `models`."""
+    environment = QUIET | {"OMP_WAIT_POLICY": "PASSIVE", "VLLM_NO_USAGE_STATS": "1"} | os.environ
+    if on_emulator():
+        target = targets.load(read_package(package).target.name)
+        environment = without_hardware(environment) | mock_environment(target) | {"FX2TTNN_BACKEND": "emulator"}
+    return environment | how(package)["environment"] | {"EXTRA_MODELS_DIR": str(models)}
 
 
 def _model_folder(package: Path, weights: Path, folder: Path) -> Path:

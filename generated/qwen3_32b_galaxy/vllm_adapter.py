@@ -15,6 +15,9 @@ from . import model_config as cfg
 from .backend import emulate_here
 from .generator import build_generator
 
+LANES = -(-cfg.BATCH // cfg.USERS_PER_GROUP)  # groups of chips with users: lanes of the plugin
+SLOTS = cfg.BATCH - (LANES - 1) * cfg.USERS_PER_GROUP  # that every lane has
+LONGEST = cfg.MAX_SEQ_LEN  # tokens of a text
 SAME = (
     "model_type",
     "vocab_size",
@@ -43,19 +46,12 @@ class ServedModel:
     def initialize_vllm_model(
         cls, hf_config, mesh_device, max_batch_size, max_seq_len=None, tt_data_parallel=1, **kwargs
     ):
-        """The model on an open mesh. `hf_config` names the checkpoint; its weights are kept in FX2TTNN_WEIGHT_CACHE, where that is set."""
-        check_size(max_batch_size, max_seq_len or cfg.MAX_SEQ_LEN, tt_data_parallel)
+        """The model on an open mesh. `hf_config` names the checkpoint."""
+        check_size(max_batch_size, max_seq_len or LONGEST, tt_data_parallel)
         check_model(hf_config)
-        if tuple(mesh_device.shape) != cfg.MESH_SHAPE:
-            raise ValueError(
-                f"the mesh is {tuple(mesh_device.shape)}; this package is for {cfg.TARGET}, {cfg.MESH_SHAPE}: set MESH_DEVICE"
-            )
-        emulate_here(mesh_device)
-        cache = os.environ.get("FX2TTNN_WEIGHT_CACHE")
-        generator = build_generator(checkpoint(hf_config._name_or_path), mesh_device, cache=cache)
-        return cls(generator, max_batch_size // tt_data_parallel)
+        return cls(generator_on(mesh_device, hf_config._name_or_path), max_batch_size // tt_data_parallel)
 
-    def __init__(self, generator, stride=cfg.USERS_PER_GROUP):
+    def __init__(self, generator, stride=SLOTS):
         """`stride`: slots of a lane."""
         self.generator, self.stride = generator, stride
 
@@ -131,7 +127,7 @@ class ServedModel:
         return lane * cfg.USERS_PER_GROUP + row
 
     def _users(self):
-        return torch.tensor([self._user(slot) for slot in range(self.stride * cfg.USER_GROUPS)])
+        return torch.tensor([self._user(slot) for slot in range(self.stride * LANES)])
 
     def _of_users(self, tensor, idle):
         """Rows of slots -> rows of users, of which those that are no slot's are idle."""
@@ -140,19 +136,29 @@ class ServedModel:
         return rows
 
 
+def generator_on(mesh_device, name):
+    """The generator of the checkpoint `name` on a mesh that somebody else has opened. Weights are kept in FX2TTNN_WEIGHT_CACHE, where that is set."""
+    if tuple(mesh_device.shape) != cfg.MESH_SHAPE:
+        raise ValueError(
+            f"the mesh is {tuple(mesh_device.shape)}; this package is for {cfg.TARGET}, {cfg.MESH_SHAPE}: set MESH_DEVICE"
+        )
+    emulate_here(mesh_device)
+    return build_generator(checkpoint(name), mesh_device, cache=os.environ.get("FX2TTNN_WEIGHT_CACHE"))
+
+
 def check_size(users, tokens, lanes):
     """ValueError unless the package has so many users, tokens of each and lanes."""
-    if lanes != cfg.USER_GROUPS:
-        wanted = f"--data-parallel-size {cfg.USER_GROUPS} (lanes)" if cfg.USER_GROUPS > 1 else "no lanes"
+    if lanes != LANES:
+        wanted = f"--data-parallel-size {LANES} (lanes)" if LANES > 1 else "no lanes"
         raise ValueError(
-            f"the package has {cfg.USER_GROUPS} groups of chips, each with pages of its own: it wants {wanted}, not {lanes}"
+            f"the package has users on {LANES} groups of chips, each with pages of its own: it wants {wanted}, not {lanes}"
         )
-    if users > cfg.BATCH or users // lanes > cfg.USERS_PER_GROUP:
+    if users > SLOTS * lanes:
         raise ValueError(
-            f"{users} users are more than the package's {cfg.BATCH}: --max-num-seqs {cfg.USERS_PER_GROUP} or less"
+            f"{users} users are more than the package serves, {SLOTS * lanes}: --max-num-seqs {SLOTS} or less"
         )
-    if tokens > cfg.MAX_SEQ_LEN:
-        raise ValueError(f"{tokens} tokens are more than the package's {cfg.MAX_SEQ_LEN}: --max-model-len")
+    if tokens > LONGEST:
+        raise ValueError(f"{tokens} tokens are more than the {LONGEST} that a text may have: --max-model-len")
 
 
 def check_model(hf_config):
@@ -167,7 +173,7 @@ def check_model(hf_config):
 
 
 def checkpoint(name):
-    """The folder of a model's files: `name` itself, or what the hub's cache holds under that id."""
+    """A model's files: `name` itself where that is a path, or the folder of what the hub's cache holds under that id."""
     if Path(name).exists():
         return Path(name)
     from huggingface_hub import snapshot_download
