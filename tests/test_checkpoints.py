@@ -1,7 +1,8 @@
 """Checkpoints as people have them: the emitted reader gives what transformers loads, bit for bit."""
 
-import importlib
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -355,19 +356,31 @@ def _clear_prompts(model, count, tokens):
 def _generated(folder, tmp_path, prompts, tokens):
     """What the package of a checkpoint's own config.json writes, on the emulator."""
     from fx2ttnn import pipeline
-    from fx2ttnn.emulate import emulated_mesh
 
     options = pipeline.Options(str(folder), "n150", precision="accuracy", max_seq_len=64)
     package = tmp_path / f"package_{folder.parent.name}"
     pipeline.write_package(pipeline.compile_model(options), package)
-    sys.path.insert(0, str(tmp_path))
-    try:
-        generator = importlib.import_module(f"{package.name}.generator")
-    finally:
-        sys.path.pop(0)
-    with emulated_mesh(target="n150") as device:
-        built = generator.build_generator(folder, device, trace=False)
-        return built.generate(prompts, tokens, stop_tokens=[])
+    given = json.dumps([package.name, str(folder), prompts, tokens])
+    done = subprocess.run(
+        [sys.executable, "-c", GENERATE, given], cwd=tmp_path, capture_output=True, text=True, env=EMULATED
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+GENERATE = """
+import importlib, json, sys
+from fx2ttnn.emulate import emulated_mesh
+
+sys.path.insert(0, "")
+package, folder, prompts, tokens = json.loads(sys.argv[1])
+generator = importlib.import_module(f"{package}.generator")
+with emulated_mesh(target="n150") as device:
+    built = generator.build_generator(folder, device, trace=False)
+    found = built.generate(prompts, tokens, stop_tokens=[])
+print(json.dumps(found))
+"""  # in a process of its own: ttnn serves one cluster in a process, and other tests want another
+EMULATED = {**os.environ, "FX2TTNN_BACKEND": "emulator", "LOGURU_LEVEL": "WARNING", "TT_METAL_LOGGER_LEVEL": "FATAL"}
 
 
 def _fp8(tmp_path):

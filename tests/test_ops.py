@@ -34,7 +34,8 @@ def test_an_entry_is_whole(entry):
 
 def test_rules_are_of_operations_of_the_table():
     """And what a plan may hold has rules, but for folded layers, which are lowered as the layer that they equal."""
-    assert {rule.op for rule in load_rules()} == {n for n, entry in TABLE.items() if entry.planned} - {"layer"}
+    alone = {rule.op for rule in load_rules() if not rule.chain}  # a chain has a name of its own
+    assert alone == {n for n, entry in TABLE.items() if entry.planned} - {"layer"}
 
 
 def test_right_ops_have_no_fault():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,29 +55,40 @@ def test_lanes(tmp_path: Path) -> None:
     assert_passes(run_suite(package, *tests))
 
 
-@pytest.mark.slow
-def test_readiness_check_builds_the_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """tt/generator.py, imported by its path, over a checkpoint that the environment names: it writes what the package's generator writes."""
-    from fx2ttnn.emulate import emulated_mesh
+READINESS = """
+import importlib.util, sys
+from pathlib import Path
+from fx2ttnn.emulate import emulated_mesh
 
+package, path = Path(sys.argv[1]), list(sys.path)
+spec = importlib.util.spec_from_file_location("_readiness_generator", package / "tt" / "generator.py")
+shim = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(shim)
+prompt = list(range(3, 10))
+with emulated_mesh(target="n150") as device:
+    built = shim.build_generator(model_dir=package, mesh_device=device, enable_trace=False, dtype="bfloat16")
+    assert type(built.generator).__module__ == f"{package.name}.generator"
+    assert sys.path == path
+    found = built.generate(prompt_token_ids=prompt, max_new_tokens=3, stop_on_eos=False)
+    assert found == built.generator.generate(prompt, 3, stop_tokens=())
+    assert not built.generator.loop._traces
+    built.teardown()
+"""  # in a process of its own: ttnn serves one cluster in a process
+
+
+@pytest.mark.slow
+def test_readiness_check_builds_the_generator(tmp_path: Path) -> None:
+    """tt/generator.py, imported by its path, over a checkpoint that the environment names: it writes what the package's generator writes."""
     weights = tmp_path / "weights"
     tiny.random_model(tiny.config_of("qwen3")).bfloat16().save_pretrained(weights)
     package = compiled(tmp_path, str(weights), "n150", max_seq_len=64)
-    spec = importlib.util.spec_from_file_location("_readiness_generator", package / "tt" / "generator.py")
-    assert spec and spec.loader
-    shim = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(shim)
-    monkeypatch.setenv("FX2TTNN_WEIGHTS", str(weights))
-    prompt = list(range(3, 10))
-    with emulated_mesh(target="n150") as device:
-        built = shim.build_generator(model_dir=package, mesh_device=device, enable_trace=False, dtype="bfloat16")
-        assert type(built.generator) is module_of(package, "generator").Generator
-        assert str(tmp_path) not in sys.path
-        assert built.generate(prompt_token_ids=prompt, max_new_tokens=3, stop_on_eos=False) == built.generator.generate(
-            prompt, 3, stop_tokens=()
-        )
-        assert not built.generator.loop._traces
-        built.teardown()
+    done = subprocess.run(
+        [sys.executable, "-c", READINESS, package],
+        env={**os.environ, "FX2TTNN_WEIGHTS": str(weights), "FX2TTNN_BACKEND": "emulator"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 # -- how it is started -----------------------------------------------------------------------------------------------
