@@ -14,6 +14,11 @@ def layer_of(module: str) -> str | None:
     return found[1] if found else None
 
 
+def lies_in(module: str, path: str) -> bool:
+    """Whether a module is the one at `path`, or inside it; all are inside the model, whose path is empty."""
+    return not path or f"{module}.".startswith(f"{path}.")
+
+
 def common_module(modules: list[str]) -> str:
     """The deepest module that holds all of `modules`."""
     parts = [m.split(".") for m in modules]

@@ -21,22 +21,29 @@ def run(package: Path, weights: Path, options: Sequence[str]) -> int:
     """The exit code of the demo, which says itself what is wrong; raises UserError where there is nothing to run."""
     if not (package / "text_demo.py").is_file() or not (package / "model_config.py").is_file():
         raise UserError(f"{package} is no package of fx2ttnn that can generate text: make one with `fx2ttnn compile`")
+    check_tokenizer(checkpoint_folder(weights))
+    command = [sys.executable, "-m", "fx2ttnn.run", str(package), "--weights", str(weights), *options]
+    return subprocess.run(command, env=environment()).returncode
+
+
+def checkpoint_folder(weights: Path) -> Path:
+    """The folder of a checkpoint, which may be a file in it; UserError where there is none."""
     if not weights.exists():
         raise UserError(f"there is no checkpoint at {weights}")
-    folder = weights if weights.is_dir() else weights.parent
-    if not has_tokenizer(folder):
+    return weights if weights.is_dir() else weights.parent
+
+
+def check_tokenizer(folder: Path) -> None:
+    """UserError unless `folder` holds files of a tokenizer."""
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER):
         raise UserError(
             f"no tokenizer in {folder}: put the model's tokenizer.json (or tokenizer.model) and tokenizer_config.json there"
         )
-    # Idle threads of torch must not spin: the emulator has many small steps, and the machine may have other work.
-    environment = QUIET | {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
-    command = [sys.executable, "-m", "fx2ttnn.run", str(package), "--weights", str(weights), *options]
-    return subprocess.run(command, env=environment).returncode
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Whether `folder` holds files of a tokenizer."""
-    return any(any(folder.glob(pattern)) for pattern in TOKENIZER)
+def environment() -> dict[str, str]:
+    """That of a process which runs a package: idle threads of torch must not spin, as the emulator has many small steps, and the machine may have other work."""
+    return QUIET | {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fx2ttnn.errors import CaptureError
 from fx2ttnn.ir import Graph, Op
+from fx2ttnn.names import lies_in
 
 
 def check_attention(graph: Graph) -> None:
@@ -50,6 +51,6 @@ def check_layers(graph: Graph) -> None:
         if op.name != "layer":
             continue
         like = op.attrs["like"]
-        inside = {name for name, maker in producers.items() if f"{maker.module}.".startswith(f"{like}.")}
+        inside = {name for name, maker in producers.items() if lies_in(maker.module, like)}
         if op.attrs["takes"] in inside or op.attrs["gives"] not in inside:
             raise CaptureError(f"{op.module}: what {like} takes and gives cannot be told from its own values")

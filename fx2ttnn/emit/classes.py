@@ -17,7 +17,7 @@ from fx2ttnn.ir import Capture
 from fx2ttnn.lower.lengths import ByLength
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call
-from fx2ttnn.names import layer_of
+from fx2ttnn.names import layer_of, lies_in
 from fx2ttnn.ops import MOVES, NORMS
 
 ROLE_FILES = {
@@ -138,9 +138,7 @@ def _class_name(unit: Unit, capture: Capture) -> str:
 
 def _file(unit: Unit) -> str:
     members = (op for call in unit.all_calls() for op in call.op.members)
-    names = {
-        op.name for op in members if f"{op.module}.".startswith(f"{unit.path}.")
-    }  # without what others joined to it
+    names = {op.name for op in members if lies_in(op.module, unit.path)}  # without what others joined to it
     if not unit.path:
         return "model"
     if layer_of(unit.path) == unit.path:

@@ -16,7 +16,7 @@ from fx2ttnn.emit.units import Unit, attribute_of
 from fx2ttnn.ir import Capture, Graph
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call
-from fx2ttnn.names import common_module, layer_of
+from fx2ttnn.names import common_module, layer_of, lies_in
 from fx2ttnn.plan import Plan
 from fx2ttnn.recognise.tables import border_of
 
@@ -378,7 +378,7 @@ class _Test:
     def _adds(self) -> bool:
         """Whether the sum that Hugging Face's module gets is taken inside: fuse/ joined it to the unit's first operation."""
         members = [op for call in self.unit.bodies[self.mode].all_calls(self.mode) for op in call.op.members]
-        return any(op.name == "add" and not f"{op.module}.".startswith(f"{self.unit.path}.") for op in members)
+        return any(op.name == "add" and not lies_in(op.module, self.unit.path) for op in members)
 
     def _changed(self) -> list[str]:
         """Inputs that the unit writes over hold the sum then."""

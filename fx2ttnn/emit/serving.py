@@ -26,8 +26,7 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
     if program.host_operations():
         tt["trace_mode"] = "none"
     if target.chips > 1:
-        ring = target.torus and max(target.mesh_shape) > 2
-        tt |= {"fabric_config": "FABRIC_1D_RING" if ring else "FABRIC_1D", "l1_small_size": target.l1_small_bytes}
+        tt |= {"fabric_config": target.fabric, "l1_small_size": target.l1_small_bytes}
     environment = {"MESH_DEVICE": str(target.mesh_shape), "TT_VLLM_BUILTIN_MODELS": "0"}
     if lanes > 1:
         environment["TT_QWEN3_TEXT_VER"] = "qwen3_32b_galaxy"

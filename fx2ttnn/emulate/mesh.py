@@ -38,10 +38,8 @@ def emulated_mesh(
     with emulation(target, cache):
         import ttnn
 
-        ring_fabric = ring and max(shape) > 2
-        fabric = ttnn.FabricConfig.FABRIC_1D_RING if ring_fabric else ttnn.FabricConfig.FABRIC_1D
         if target.chips > 1:
-            ttnn.set_fabric_config(fabric)
+            ttnn.set_fabric_config(getattr(ttnn.FabricConfig, target.fabric))
             open_arguments = {"l1_small_size": target.l1_small_bytes, **open_arguments}
         device = ttnn.open_mesh_device(ttnn.MeshShape(*shape), **open_arguments)
         try:

@@ -23,7 +23,15 @@ for _module in pkgutil.iter_modules(ops.__path__):
     importlib.import_module(f"{ops.__name__}.{_module.name}")
 
 _restore: list[Callable[[], None]] = []
-_inside = threading.local()  # has `depth` above 0 inside a real operation, whose inner calls are not emulated
+
+
+class _Inside(threading.local):
+    """Of a thread: `depth` is above 0 inside a real operation, whose inner calls are not emulated."""
+
+    depth = 0
+
+
+_inside = _Inside()
 
 
 def install() -> None:
@@ -61,7 +69,7 @@ def _set(owner: Any, name: str, value: Any) -> None:
 
 
 def _call(op: Any, real_call: Callable[..., Any], traces: Traces, args: tuple, kwargs: dict[str, Any]) -> Any:
-    if getattr(_inside, "depth", 0):
+    if _inside.depth:
         return real_call(op, *args, **kwargs)
     import ttnn
 
@@ -69,7 +77,7 @@ def _call(op: Any, real_call: Callable[..., Any], traces: Traces, args: tuple, k
     emulation = EMULATIONS.get(name)
 
     def run_real(*real_args: Any, **real_kwargs: Any) -> Any:
-        _inside.depth = getattr(_inside, "depth", 0) + 1
+        _inside.depth += 1
         try:
             return real_call(op, *map_leaves(real_args, _real), **map_leaves(real_kwargs, _real))
         finally:

@@ -15,7 +15,7 @@ from fx2ttnn.ir import Graph, Op, Ref
 from fx2ttnn.lower.facts import Facts
 from fx2ttnn.lower.lines import Line
 from fx2ttnn.lower.rules import Rule, load_rules
-from fx2ttnn.names import layer_of
+from fx2ttnn.names import layer_of, lies_in
 from fx2ttnn.plan import Plan
 
 Bound = dict[str, Any]  # what the names of a chain stand for: arguments, and values that it makes
@@ -31,9 +31,8 @@ def fuse(plan: Plan, rules: tuple[Rule, ...] | None = None) -> Plan:
     # What layers read that are equal to an earlier one, and so not in the plan's graph.
     folded = {str(value) for op in plan.capture.graph.ops if op.name == "layer" for value in op.inputs}
     kept = {value for value in plan.graph.specs if plan.origins.get(value, value) in folded}
+    facts, graph = Facts(plan), plan.graph
     for rule in sorted(chains, key=lambda rule: (-len(rule.chain), -rule.specificity)):
-        facts = Facts(plan)
-        graph = plan.graph
         for last in graph.ops:
             if found := _matched(rule, last, graph):
                 joined = _joined(rule, *found)
@@ -43,9 +42,8 @@ def fuse(plan: Plan, rules: tuple[Rule, ...] | None = None) -> Plan:
                     and not facts.unfit(joined, rule, facts.operands(joined, rule))
                 ):
                     graph = _with(graph, joined)
-        plan = replace(plan, graph=graph)
-    verify(_apart(plan.graph), "fuse")
-    return plan
+    verify(_apart(graph), "fuse")
+    return replace(plan, graph=graph)
 
 
 def _apart(graph: Graph) -> Graph:
@@ -85,7 +83,7 @@ def _bind(line: Line, op: Op, bound: Bound) -> bool:
 def _joined(rule: Rule, ops: tuple[Op, ...], bound: Bound) -> Op | None:
     """The operation that takes the place of `ops`; none where their modules do not lie within one another, or in several layers."""
     module = max((op.module for op in ops), key=len)
-    if any(not f"{module}.".startswith(f"{op.module}." if op.module else "") for op in ops):
+    if not all(lies_in(module, op.module) for op in ops):
         return None
     if len({layer_of(op.module) for op in ops}) > 1:
         return None

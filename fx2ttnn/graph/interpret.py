@@ -10,6 +10,7 @@ import torch
 
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Graph, Op, Ref
+from fx2ttnn.names import lies_in
 from fx2ttnn.ops import TABLE
 
 Cache = dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> K, V, each [B, Hkv, max_seq_len, D]
@@ -48,7 +49,7 @@ class Run:
     def layer(self, op: Op, hidden: torch.Tensor) -> torch.Tensor:
         """A folded layer: the ops of the layer it equals, with its own weights and cache; hidden [...] -> [...]."""
         like = op.attrs["like"]
-        ops = tuple(o for o in self.graph.ops if o.module == like or o.module.startswith(f"{like}."))
+        ops = tuple(o for o in self.graph.ops if lies_in(o.module, like))
         own = replace(self, acting=(like, op.attrs["index"]), values={**self.values, op.attrs["takes"]: hidden})
         _run_ops(own, ops)
         return own.values[op.attrs["gives"]]

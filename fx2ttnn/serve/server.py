@@ -12,11 +12,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fx2ttnn import targets
 from fx2ttnn.check.mock import mock_environment, without_hardware
 from fx2ttnn.check.package import read_package
 from fx2ttnn.errors import UserError
-from fx2ttnn.run import QUIET, has_tokenizer
+from fx2ttnn.run import check_tokenizer, checkpoint_folder, environment
 from fx2ttnn.serve.bundle import how, options, write_bundle
 
 NEEDED = {"vllm": "vLLM", "vllm_tt_plugin": "Tenstorrent's plugin for vLLM"}
@@ -28,23 +27,22 @@ def serve(package: Path, weights: Path, port: int, more: Sequence[str] = ()) -> 
 
     `more`: further options of `vllm serve`, which come behind ours. Raises UserError where something is missing.
     """
-    found = how(package)
-    if not weights.exists():
-        raise UserError(f"there is no checkpoint at {weights}")
+    found, source = how(package), checkpoint_folder(weights)
     for module, name in NEEDED.items():
         if importlib.util.find_spec(module) is None:
             raise UserError(f"{name} is not installed in {sys.prefix}: {INSTALL}")
     with tempfile.TemporaryDirectory(prefix="fx2ttnn_serve_") as scratch:
         folder = Path(scratch)
         write_bundle(package, folder / "models", link=True)
-        model = _model_folder(package, weights, folder / package.resolve().name)
+        model = _model_folder(package, source, folder / package.resolve().name)
         name = read_package(package).target.name
         where = f"on the emulator of {name}: slow, with true numbers" if on_emulator() else f"on {name}"
         print(f"serving {package} {where}, at http://localhost:{port}/v1", flush=True)
         command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--port", str(port)]
-        environment = server_environment(package, folder / "models")
         named = ["--served-model-name", package.resolve().name]
-        return subprocess.run([*command, *named, *options(found), *more], env=environment).returncode
+        return subprocess.run(
+            [*command, *named, *options(found), *more], env=server_environment(package, folder / "models")
+        ).returncode
 
 
 def on_emulator() -> bool:
@@ -54,27 +52,25 @@ def on_emulator() -> bool:
 
 def server_environment(package: Path, models: Path) -> dict[str, str]:
     """Environment of a process in which vLLM serves `package`, whose bundle is in `models`."""
-    environment = QUIET | {"OMP_WAIT_POLICY": "PASSIVE", "VLLM_NO_USAGE_STATS": "1"} | os.environ
+    given = {"VLLM_NO_USAGE_STATS": "1"} | environment()
     if on_emulator():
-        target = targets.load(read_package(package).target.name)
-        environment = without_hardware(environment) | mock_environment(target) | {"FX2TTNN_BACKEND": "emulator"}
-    return environment | how(package)["environment"] | {"EXTRA_MODELS_DIR": str(models)}
+        target = read_package(package).target
+        given = without_hardware(given) | mock_environment(target) | {"FX2TTNN_BACKEND": "emulator"}
+    return given | how(package)["environment"] | {"EXTRA_MODELS_DIR": str(models)}
 
 
-def _model_folder(package: Path, weights: Path, folder: Path) -> Path:
-    """A folder that vLLM takes: the checkpoint's own, or one with its files, the package's config.json and a tokenizer that it can read."""
-    source = weights if weights.is_dir() else weights.parent
+def _model_folder(package: Path, source: Path, folder: Path) -> Path:
+    """A folder that vLLM takes: the checkpoint's own, `source`, or one with its files, the package's config.json and a tokenizer that it can read."""
     config = source / "config.json"
     if config.is_file() and json.loads(config.read_text()).get("architectures") and not list(source.glob("*.gguf")):
         return source
+    check_tokenizer(source)
     folder.mkdir()
     for file in source.iterdir():
         if file.is_file():
             (folder / file.name).symlink_to(file.resolve())
     (folder / "config.json").unlink(missing_ok=True)
     shutil.copy(package / "config.json", folder / "config.json")
-    if not has_tokenizer(folder):
-        raise UserError(f"no tokenizer in {source}: put the model's tokenizer.json and tokenizer_config.json there")
     if not any(folder.glob("tokenizer*")):
         from transformers import AutoTokenizer
 

@@ -79,6 +79,11 @@ class Target:
         return f"libttsim_{chip}.so" if self.chips == 1 else f"libttsim_{chip}_x{self.chips}.so"
 
     @property
+    def fabric(self) -> str:
+        """The configuration of the links, by ttnn's name: a ring where an axis closes, which takes more than two chips."""
+        return "FABRIC_1D_RING" if self.torus and max(self.mesh_shape) > 2 else "FABRIC_1D"
+
+    @property
     def chips(self) -> int:
         return self.mesh_shape[0] * self.mesh_shape[1]
 
