@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,6 +102,21 @@ def test_the_environment_names_simulator_compiler_and_caches_of_their_own(fakes)
     fast = environment.simulator_environment(ONE, *fakes, fast_dispatch=True)
     assert "TT_METAL_SLOW_DISPATCH_MODE" not in fast
     assert fast["TT_METAL_CACHE"] != found["TT_METAL_CACHE"]
+
+
+def test_what_lies_beside_the_simulator_is_of_the_ttnn_in_use(fakes, monkeypatch, tmp_path):
+    """Another environment's ttnn has its own file: a link into an environment that is gone is no file at all."""
+    found = []
+    for name in ("first", "second"):
+        package = tmp_path / name / "ttnn"
+        shutil.copytree(ttnn_package() / "tt_metal/soc_descriptors", package / "tt_metal/soc_descriptors")
+        (package / "runtime/hw").mkdir(parents=True)
+        monkeypatch.setattr(environment, "ttnn_package", lambda package=package: package)
+        found.append(environment.simulator_environment(ONE, *fakes)["TT_METAL_SIMULATOR"])
+        beside = Path(found[-1]).with_name("soc_descriptor.yaml")
+        assert beside.is_file()
+        shutil.rmtree(package)
+    assert found[0] != found[1]
 
 
 def test_one_instruction_of_one_header_is_left_out_on_wormhole_alone(fakes):

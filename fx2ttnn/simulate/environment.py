@@ -45,7 +45,7 @@ def simulator_environment(
         / f"tt_metal/soc_descriptors/{descriptor}.yaml",  # ttnn reads it beside the library
     }
     key = _key(package, compiler, target.arch)
-    home = made(cache / f"{library.stem}-{_key(library)}", lambda folder: _link(folder, links))
+    home = made(cache / f"{library.stem}-{_key(library, package)}", lambda folder: _link(folder, links))
     root = made(cache / f"runtime-{key}", lambda folder: _make_root(folder, package, compiler, target))
     dispatch = "fast" if fast_dispatch else "slow"
     environment = {
