@@ -207,7 +207,7 @@ def profile_command(
     _check(options)
     with _stages() as progress:
         compiled = pipeline.compile_model(options, None, progress)
-    found = profile(compiled.recognised, compiled.plan.target, precision, compiled.plan)
+    found = profile(compiled.recognised, compiled.plan.target, precision, compiled.plan, compiled.lowered)
     for table in render(found):
         out.print(table)
     if json_file:
@@ -328,7 +328,6 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
     plan, coverage = compiled.plan, compiled.coverage
     written = "package" if compiled.complete else "report only"
     gigabytes = {k: f"{v / 1e9:.2f} GB" for k, v in plan.dram.items()}
-    total = sum(plan.step_seconds().values())
     table = Table(show_header=False, title=f"{plan.capture.model_name} on {plan.target.name}", title_justify="left")
     rows: list[tuple[str, Any]] = [
         ("coverage", f"{coverage.percent:.0f} % of {coverage.to_json()['captured_ops']} captured operations"),
@@ -342,10 +341,7 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
             "DRAM on each chip",
             f"weights {gigabytes['weights']}, embedding {gigabytes['embedding']}, KV cache {gigabytes['cache']}",
         ),
-        (
-            "predicted decode step",
-            f"{total * 1e3:.2f} ms (a cost model, not a measurement; figures in fx2ttnn/targets/)",
-        ),
+        ("predicted decode step", _predicted_steps(compiled)),
         (written, str(folder)),
     ]
     if plan.capture.part_of:
@@ -353,6 +349,19 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
     for name, value in [*rows, *(("note", note) for note in compiled.notes)]:
         table.add_row(name, value)
     out.print(table)
+
+
+def _predicted_steps(compiled: pipeline.Compiled) -> str:
+    """A line for each load: the device operations of the step and of sampling, one after another."""
+    from fx2ttnn.profile.predicted import loads, predicted
+
+    program, lines = compiled.program, []
+    for load in loads(compiled.plan):
+        graphs = [program.decode, *([] if program.sampling is None else [program.sampling])]
+        seconds = sum(predicted(compiled.plan, graph, load).seconds for graph in graphs)
+        users = "1 user" if load.users == 1 else f"{load.users} users"
+        lines.append(f"{seconds * 1e3:.2f} ms, {1 / seconds:.1f} tokens/s/user: {users}, {load.context} tokens each")
+    return "\n".join([*lines, "from published times (docs/cost_model.md); none is a measurement of this model"])
 
 
 def main() -> None:

@@ -14,11 +14,14 @@ from test_capture_numbers import write_config
 
 from fx2ttnn import targets
 from fx2ttnn.capture import capture_decode, load_config
+from fx2ttnn.fuse import fuse
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn.lower import lower
 from fx2ttnn.plan import plan
 from fx2ttnn.precision import PRECISIONS
 from fx2ttnn.profile import profile
 from fx2ttnn.profile.census import census
+from fx2ttnn.profile.predicted import loads, predicted
 from fx2ttnn.profile.render import render
 from fx2ttnn.profile.work import Meter
 from fx2ttnn.recognise import recognise
@@ -209,6 +212,11 @@ def planned(precision="performance", max_seq_len=4096):
     return plan(recognised("qwen3-32b", None, max_seq_len), targets.load("galaxy"), precision)
 
 
+@cache
+def lowered():
+    return lower(fuse(planned()))
+
+
 def bounds(target="galaxy", precision="performance", max_seq_len=4096, with_plan=False):
     made = planned(precision, max_seq_len) if with_plan else None
     found = profile(recognised("qwen3-32b", None, max_seq_len), targets.load(target), precision, made)
@@ -236,7 +244,7 @@ def test_roofline_is_monotonic():
 
 def test_bounds_are_below_the_predicted_step():
     found = bounds(with_plan=True)
-    step = profile(recognised("qwen3-32b"), targets.load("galaxy"), plan=planned()).step
+    step = profile(recognised("qwen3-32b"), targets.load("galaxy"), plan=planned(), lowered=lowered()).step
     for bandwidth in ("data sheet", "measured"):
         even, placed = found["even split", bandwidth], found["as placed", bandwidth]
         assert even.seconds <= placed.seconds <= placed.serial_seconds < step.seconds
@@ -245,12 +253,19 @@ def test_bounds_are_below_the_predicted_step():
 
 def test_predicted_step_counts_every_layer():
     made = planned()
-    step = profile(recognised("qwen3-32b"), made.target, plan=made).step
-    inside = sum(made.seconds[op.outputs[0]] for op in made.graph.ops if op.module.startswith("model.layers.0"))
-    assert step.seconds == pytest.approx(sum(made.seconds.values()) + 63 * inside)
-    assert sum(step.by_op.values()) == pytest.approx(step.seconds)
-    assert {"dram_bandwidth_measured", "op_seconds", "channel_bandwidth"} <= {f.name for f in step.rests_on}
+    step = profile(recognised("qwen3-32b"), made.target, plan=made, lowered=lowered()).step
+    once = {True: 0.0, False: 0.0}
+    for priced in step.calls:
+        once[priced.call.op.module.startswith("model.layers.0")] += priced.seconds
+    assert step.seconds == pytest.approx(once[False] + 64 * once[True])
+    assert [sum(step.by_op.values()), sum(step.by_value.values())] == pytest.approx([step.seconds] * 2)
+    assert {"cost.gap", "cost.sharded_matmul.stream", "channel_bandwidth"} <= {f.name for f in step.rests_on}
     assert all(f.source != "source not given" for f in step.rests_on)
+
+
+def test_a_step_takes_longer_with_more_users_and_longer_texts():
+    one, all_users, full, both = (predicted(planned(), lowered(), load).seconds for load in loads(planned()))
+    assert one < all_users < both and one < full < both
 
 
 def test_json_is_plain_and_the_same_every_time(tmp_path):
@@ -278,8 +293,8 @@ def test_dot_is_quoted(tmp_path):
 @pytest.mark.parametrize("with_plan", [False, True])
 def test_tables(with_plan):
     console = Console(width=200, record=True, file=StringIO())
-    made = planned() if with_plan else None
-    for table in render(profile(recognised("qwen3-32b"), targets.load("galaxy"), plan=made)):
+    made = {"plan": planned(), "lowered": lowered()} if with_plan else {}
+    for table in render(profile(recognised("qwen3-32b"), targets.load("galaxy"), **made)):
         console.print(table)
     text = console.export_text()
     assert "32.762 billion" in text and "attention" in text and "nothing ran on a device" in text

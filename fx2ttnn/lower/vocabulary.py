@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor
-from fx2ttnn.plan.device_shape import TILE, tiles
 from fx2ttnn.precision import BYTES, Precision, fidelity_on
 from fx2ttnn.targets import Target
+from fx2ttnn.tiles import TILE, tiles
 
 L1 = Memory("L1")
 DRAM = Memory("DRAM")

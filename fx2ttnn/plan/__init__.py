@@ -8,12 +8,11 @@ from itertools import product
 
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref, rename
-from fx2ttnn.names import layer_of
-from fx2ttnn.plan.cost import op_seconds, step_seconds
+from fx2ttnn.plan.cost import Cost
 from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
 from fx2ttnn.plan.search import Choice, Move, Search, Solution, users_split
-from fx2ttnn.plan.segments import Segment, layer_counts, planned_counts, segments, without_folded
+from fx2ttnn.plan.segments import Segment, planned_counts, segments, without_folded
 from fx2ttnn.precision import PRECISIONS, Precision
 from fx2ttnn.targets import Target
 
@@ -69,14 +68,6 @@ class Plan:
         parts = split_count(placement, dim, self.target.mesh_shape)
         return parts * local_shape(spec, placement, self.target.mesh_shape)[dim] - spec.shape[dim]
 
-    def step_seconds(self) -> dict[str, float]:
-        """Predicted seconds of each op in a whole step, by its first output: its time, as often as the model has its layer."""
-        counts = layer_counts(self.capture.graph)
-        return {
-            op.outputs[0]: self.seconds.get(op.outputs[0], 0.0) * counts.get(layer_of(op.module) or "", 1)
-            for op in self.graph.ops
-        }
-
     def __str__(self) -> str:
         lines = [
             f"mode {self.mode} on {self.target.name}, residual {self.residual}, predicted {sum(self.seconds.values()) * 1e6:.1f} us"
@@ -124,7 +115,7 @@ def plan(
     if best is None:
         raise UserError(f"no placement of the model on {target.name} was found: try a target with fewer chips")
     _, residual, solutions = best
-    built = _Builder(graph, order, capture.users, target, PRECISIONS[precision], residual)
+    built = _Builder(graph, order, search.cost, residual)
     for part, solution in zip(parts, solutions, strict=True):
         built.segment(part, solution)
     result = built.finish(capture, "prefill" if decode else "decode", parts)
@@ -277,13 +268,11 @@ class _Builder:
         self,
         graph: Graph,
         order: Mapping[str, tuple],
-        users: int,
-        target: Target,
-        precision: Precision,
+        cost: Cost,
         residual: Placement,
     ):
-        self.users = users
-        self.graph, self.target, self.precision, self.residual = graph, target, precision, residual
+        self.graph, self.cost, self.residual = graph, cost, residual
+        self.target, self.precision = cost.target, cost.precision
         self.orders = dict(order)
         self.specs = dict(graph.specs)
         self.parameters = dict(graph.parameters)
@@ -332,9 +321,7 @@ class _Builder:
         self.ops.append(replace(choice.op, args=rename(choice.op.args, renamed)))
         for value, placement in zip(choice.op.outputs, choice.outputs, strict=True):
             self._place(value, value, placement)
-        self.seconds[choice.op.outputs[0]] = op_seconds(
-            choice.op, self.graph, choice.inputs, self.users, self.target, self.precision
-        )
+        self.seconds[choice.op.outputs[0]] = self.cost.op(choice.op, choice.inputs)
 
     def _parameter(self, value: str, placement: Placement) -> str:
         """Name of the parameter that lies as `placement`: a tied weight may be stored twice, once for each of its uses."""
@@ -368,7 +355,7 @@ class _Builder:
                 self.orders[out] = self.orders[move.value]
                 attrs = {"axis": step.axis} | ({} if step.dim is None else {"dim": step.dim})
                 self.ops.append(Op(step.name, (Ref(name),), (out,), attrs, module, ()))
-                self.seconds[out] = step_seconds(step, self.graph.specs[move.value], here, self.target, self.precision)
+                self.seconds[out] = self.cost.step(step, self.graph.specs[move.value], here)
                 self._place(move.value, out, step.after)
             name, here = self.names[move.value, step.after], step.after
 
@@ -392,7 +379,7 @@ class _Builder:
                     if value == op.outputs[0]:
                         ids = self._free(op.args[0], placement)
                         tables.append(replace(op, args=(Ref(ids),), outputs=(name,)))
-                        self.seconds[name] = self.target.op_seconds + self.target.op_gap_seconds
+                        self.seconds[name] = self.cost.unmeasured
         outputs = []
         for value in self.graph.outputs:
             names = [n for (v, p), n in self.names.items() if v == value and PARTIAL not in p.axes]

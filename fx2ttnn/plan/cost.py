@@ -1,69 +1,129 @@
-"""Predicted time of an op or a collective on one chip, in seconds, from figures of the target description.
+"""Predicted time of an operation or a collective as the planner sees it, before its ttnn calls are known, in seconds.
 
-A roofline with fixed costs: bytes over bandwidth or FLOPs over rate, whichever is longer, plus the cost of starting an op.
-It ranks plans; it is a prediction, and reports call it so.
+The formulas are those by which the calls are priced (fx2ttnn/cost/), of the family that such an operation is lowered to. What depends on
+the row that takes it, such as moves between memories, is left out: these times rank plans, and no report shows them.
 """
 
 from __future__ import annotations
 
 from math import prod
 
+from fx2ttnn.cost.kernels import Kernel, Kernels, ring_of
 from fx2ttnn.ir import Graph, Op, Placement
+from fx2ttnn.ops import NORMS
 from fx2ttnn.plan.collectives import Step
 from fx2ttnn.plan.device_shape import local_shape
-from fx2ttnn.plan.memory import dram_elements
-from fx2ttnn.precision import PRECISIONS, Precision
+from fx2ttnn.precision import PRECISIONS, Precision, fidelity_on
 from fx2ttnn.targets import Target
+from fx2ttnn.tiles import TILE, tiles
+
+# ttnn's classes of what keeps a few rows in L1; any other is taken for one without a measurement.
+_CLASSES = {
+    "rotary": "RotaryEmbeddingHf",
+    "update_cache": "PagedFusedUpdateCache",
+    "add": "BinaryNg",
+    "glu": "BinaryNg.activation",
+    "position_table": "Embeddings",
+    "embedding": "Embeddings",
+}
 
 
-def op_seconds(
-    op: Op, graph: Graph, inputs: tuple[Placement, ...], users: int, target: Target, precision: Precision
-) -> float:
-    """Time of `op` when its inputs lie as given, for `users` with full caches."""
-    start = target.op_seconds + target.op_gap_seconds
-    mesh = target.mesh_shape
-    read = flops = 0.0
-    if op.name == "linear":
-        rows = prod(local_shape(graph.specs[op.inputs[0]], inputs[0], mesh)[:-1])
-        for value, placement in zip(op.inputs[1:], inputs[1:], strict=True):
-            shape = local_shape(graph.specs[value], placement, mesh)
-            read += dram_elements(shape, target) * precision.bytes_of("weights")
-            flops += 2 * rows * prod(shape)
-    elif op.name == "attention":
-        for value, placement in zip(op.inputs[1:3], inputs[1:3], strict=True):
-            rows, *rest = local_shape(graph.specs[value], placement, mesh)
-            read += min(rows, users) * prod(rest) * precision.bytes_of("cache")
-        query, keys = (local_shape(graph.specs[v], p, mesh) for v, p in zip(op.inputs[:2], inputs[:2], strict=True))
-        seen = keys[2] / (2 if query[2] > 1 else 1)  # of a chunk each token sees what is before it
-        half_rate = precision.flops(target) / PRECISIONS["accuracy"].flops(
-            target
-        )  # the rows ask for the most exact products
-        flops = 4 * prod(query) * seen * half_rate
-    elif op.name in ("rms_norm", "layer_norm"):
-        rank = len(graph.specs[op.inputs[0]].shape)
-        for axis in inputs[0].axes_of(rank - 1):  # the statistics of the parts are exchanged
-            start += 2 * (target.op_seconds + target.op_gap_seconds) + collective_seconds(
-                64, target.mesh_shape[axis], target
-            )
-    return start + max(read / target.dram_bandwidth_measured, flops / precision.flops(target))
+class Cost:
+    """Times on one target, of a graph for so many users with full caches."""
 
+    def __init__(self, graph: Graph, users: int, target: Target, precision: Precision):
+        self.graph, self.users, self.target, self.precision = graph, users, target, precision
+        self.kernels = Kernels(target)
+        self.prefill = graph.name == "prefill"
 
-def step_seconds(step: Step, graph_spec, before: Placement, target: Target, precision: Precision) -> float:
-    """Time of one collective of a value that lay as `before`."""
-    n = target.mesh_shape[step.axis]
-    if step.name == "mesh_partition":
-        return target.op_seconds + target.op_gap_seconds
-    sizes = [prod(local_shape(graph_spec, p, target.mesh_shape)) for p in (before, step.after)]
-    moved = max(sizes) * precision.bytes_of("activations")
-    once = collective_seconds(moved, n, target)
-    return 2 * once if step.name == "all_reduce" else once  # an all-reduce is a reduce-scatter and an all-gather
+    def op(self, op: Op, inputs: tuple[Placement, ...]) -> float:
+        """Time of `op` when its inputs lie as given."""
+        shapes = [
+            local_shape(self.graph.specs[value], placement, self.target.mesh_shape)
+            for value, placement in zip(op.inputs, inputs, strict=True)
+        ]
+        if op.name == "linear":
+            found = [self._linear(op, shapes)]
+        elif op.name == "attention":
+            found = [self._attention(shapes)]
+        elif op.name in NORMS:
+            found = self._norm(op, shapes, inputs[0])
+        else:
+            found = [self._small(op.name, shapes)]
+        return self._seconds(found)
 
+    def step(self, step: Step, spec, before: Placement) -> float:
+        """Time of one collective of a value that lay as `before`."""
+        shapes = [local_shape(spec, placement, self.target.mesh_shape) for placement in (before, step.after)]
+        if step.name == "mesh_partition":
+            return self._seconds([self._small(step.name, shapes)])
+        shape = max(shapes, key=prod)
+        size = prod(shape) * self.precision.bytes_of("activations")
+        ring = ring_of(self.target, step.axis)
+        if step.name != "all_reduce":
+            return self._seconds([self.kernels.generic(step.name, size, ring)])
+        if self._in_one(shape, ring.chips):
+            return self._seconds([self.kernels.persistent("all_reduce", size, ring)])
+        return self._seconds([self.kernels.generic(kind, size, ring) for kind in ("reduce_scatter", "all_gather")])
 
-def collective_seconds(size: float, n: int, target: Target) -> float:
-    """Time of a ring all-gather or reduce-scatter over `n` chips whose whole value has `size` bytes."""
-    return (
-        target.collective_seconds
-        + target.op_gap_seconds
-        + (n - 1) * target.hop_seconds
-        + size * (n - 1) / n / target.link_bandwidth
-    )
+    @property
+    def unmeasured(self) -> float:
+        """Time of a small operation of which nothing is known."""
+        return (self.target.costs.gap + self.target.costs.unmeasured) / 1e6
+
+    def _seconds(self, found: list[Kernel]) -> float:
+        return sum(self.target.costs.gap + kernel.us for kernel in found) / 1e6
+
+    def _linear(self, op: Op, shapes: list[tuple[int, ...]]) -> Kernel:
+        *rows, k = shapes[0]
+        columns = sum(shape[0] for shape in shapes[1:] if len(shape) == 2)
+        bytes_of = self.precision.bytes_of("weights")
+        if self.prefill:
+            return self.kernels.matmul(prod(rows), k, columns, bytes_of, self.precision.flops(self.target))
+        fidelity = fidelity_on(self.target, self.precision.fidelity)
+        return self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows))
+
+    def _attention(self, shapes: list[tuple[int, ...]]) -> Kernel:
+        (_, heads, tokens, width), (rows, kv_heads, context, key), values = shapes[:3]
+        if self.prefill:
+            rate = PRECISIONS["accuracy"].flops(self.target)  # the rows ask for the most exact products
+            return self.kernels.prefill_attention(tokens, context - tokens, heads, width + values[-1], rate)
+        together = key + values[-1]
+        cache = self.precision.bytes_of("cache")
+        return self.kernels.decode_attention(min(rows, self.users), context, kv_heads, together, cache)
+
+    def _norm(self, op: Op, shapes: list[tuple[int, ...]], placement: Placement) -> list[Kernel]:
+        axes = placement.axes_of(len(shapes[0]) - 1)
+        if not axes:
+            return [self._rows("LayerNorm", shapes[0])]
+        ring = ring_of(self.target, axes[0])
+        if op.name == "rms_norm" and not self.prefill:
+            return [self.kernels.statistics_norm(ring_of(self.target, axes[0], 1))]
+        statistics = prod(shapes[0][:-1]) * TILE * ring.chips * 2.0
+        return [
+            self._rows("LayerNormPreAllGather", shapes[0]),
+            self.kernels.generic("all_gather", statistics, ring_of(self.target, axes[0], 1)),
+            self._rows("LayerNormPostAllGather", shapes[0]),
+        ]
+
+    def _rows(self, name: str, shape: tuple[int, ...]) -> Kernel:
+        if not self.prefill:
+            return self.kernels.small(name)
+        return self.kernels.interleaved(2 * prod(shape) * self.precision.bytes_of("activations"), prod(shape[:-1]))
+
+    def _small(self, name: str, shapes: list[tuple[int, ...]]) -> Kernel:
+        if not self.prefill or not shapes:
+            return self.kernels.small(_CLASSES.get(name, name))
+        if name == "embedding":  # the table is not read whole
+            return self.kernels.interleaved(0.0)
+        moved = sum(map(prod, (*shapes[:1], *shapes))) * self.precision.bytes_of("activations")
+        return self.kernels.interleaved(moved)
+
+    def _cores(self, width: int) -> int:
+        """Over how many a hidden state of so many columns is sharded: the `home` of the rules, but for the rectangle."""
+        return max(n for n in range(1, self.target.limits.home_cores + 1) if tiles(width) % n == 0)
+
+    def _in_one(self, shape: tuple[int, ...], chips: int) -> bool:
+        """Whether an all-reduce has its buffer in L1: the guard of `in_one` in lowering_rules/collectives.toml."""
+        columns = -(-tiles(shape[-1]) // self._cores(shape[-1])) * TILE
+        return not self.prefill and columns * chips * TILE * 2 <= self.target.limits.buffer_bytes

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from fx2ttnn.ir import Graph, Op, Placement, TensorSpec
 from fx2ttnn.ops import TOKENS_SECOND
-
-TILE = 32
+from fx2ttnn.tiles import TILE
 
 
 def device_order(spec: TensorSpec, producer: Op | None, mode: str = "decode") -> tuple[int | None, ...]:
@@ -65,8 +64,3 @@ def device_shape(
 
 def whole_tiles(size: int) -> bool:
     return size % TILE == 0
-
-
-def tiles(size: int) -> int:
-    """`size` in tiles, rounded up."""
-    return -(-size // TILE)

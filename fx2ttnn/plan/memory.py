@@ -8,10 +8,11 @@ from math import prod
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Capture, Graph, Placement
 from fx2ttnn.names import layer_of
-from fx2ttnn.plan.device_shape import TILE, local_shape, tiles
+from fx2ttnn.plan.device_shape import local_shape
 from fx2ttnn.plan.segments import layer_counts
 from fx2ttnn.precision import Precision
 from fx2ttnn.targets import Target
+from fx2ttnn.tiles import TILE, tiles
 
 
 def dram_elements(shape: tuple[int, ...], target: Target) -> int:

@@ -14,11 +14,12 @@ from itertools import product
 from fx2ttnn.ir import Graph, Op, Placement
 from fx2ttnn.ops import POINTWISE
 from fx2ttnn.plan.collectives import Step, steps_between
-from fx2ttnn.plan.cost import op_seconds, step_seconds
-from fx2ttnn.plan.device_shape import TILE, local_shape, split_count, whole_tiles
+from fx2ttnn.plan.cost import Cost
+from fx2ttnn.plan.device_shape import local_shape, split_count, whole_tiles
 from fx2ttnn.plan.strategies import strategies
 from fx2ttnn.precision import Precision
 from fx2ttnn.targets import Target
+from fx2ttnn.tiles import TILE
 
 MAX_STATES = 400
 FEW_STATES = 20
@@ -76,10 +77,11 @@ class Search:
         fixed: Mapping[tuple[str, str], Placement] | None = None,
         shortest: float = 1,
     ):
-        self.graph, self.orders, self.free, self.users = graph, orders, free, users
+        self.graph, self.orders, self.free = graph, orders, free
         self.fixed, self.shortest = fixed or {}, shortest
         self.users_split: tuple[bool, ...] | None = None  # over which mesh axes attention must divide the users
-        self.target, self.precision = target, precision
+        self.target = target
+        self.cost = Cost(graph, users, target, precision)
         self.caches = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
         self.mesh = target.mesh_shape
         self._known_moves: dict[tuple[str, Placement, Placement], tuple[Move, float] | None] = {}
@@ -151,9 +153,7 @@ class Search:
             inputs = tuple(Placement(tuple(s.inputs[i] for s in combination)) for i in range(len(op.inputs)))
             outputs = tuple(Placement(tuple(s.outputs[i] for s in combination)) for i in range(len(op.outputs)))
             if self._allowed(op, inputs, outputs):
-                found.append(
-                    (inputs, outputs, op_seconds(op, self.graph, inputs, self.users, self.target, self.precision))
-                )
+                found.append((inputs, outputs, self.cost.op(op, inputs)))
         return found
 
     def _allowed(self, op: Op, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...]) -> bool:
@@ -219,7 +219,7 @@ class Search:
             steps = steps_between(self.graph.specs[value], self.orders[value], start, goal, self.mesh)
             cost, here = 0.0, start
             for step in steps or ():
-                cost += step_seconds(step, self.graph.specs[value], here, self.target, self.precision)
+                cost += self.cost.step(step, self.graph.specs[value], here)
                 here = step.after
             self._known_moves[key] = None if steps is None else (Move(value, start, steps), cost)
         return self._known_moves[key]

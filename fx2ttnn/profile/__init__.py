@@ -8,6 +8,7 @@ from typing import Any
 import networkx as nx
 
 from fx2ttnn.ir import Capture
+from fx2ttnn.lower.values import Lowered
 from fx2ttnn.plan import Plan
 from fx2ttnn.precision import PRECISIONS
 from fx2ttnn.profile.census import Row, census
@@ -22,7 +23,7 @@ NOTE = "Predicted from shapes and the figures named under rests_on; nothing ran 
 
 @dataclass(frozen=True)
 class Profile:
-    """The profile of one step for `batch` users with a full cache of `max_seq_len` positions; `step` only with a plan.
+    """The profile of one step for `batch` users with a full cache of `max_seq_len` positions; `step` only with the calls of a plan.
 
     `rows` is what the step computes: the users, and idle rows up to a whole tile.
     """
@@ -68,8 +69,17 @@ class Profile:
         return to_dot(self.graph)
 
 
-def profile(capture: Capture, target: Target, precision: str = "performance", plan: Plan | None = None) -> Profile:
-    """Profile the recognised `capture` on `target`. ValueError for a plan that is of another target or precision."""
+def profile(
+    capture: Capture,
+    target: Target,
+    precision: str = "performance",
+    plan: Plan | None = None,
+    lowered: Lowered | None = None,
+) -> Profile:
+    """Profile the recognised `capture` on `target`; with the ttnn calls of the `plan` a step is predicted from them.
+
+    ValueError for a plan that is of another target or precision.
+    """
     if plan is not None and (plan.target, plan.precision.name) != (target, precision):
         raise ValueError(
             f"the plan is for {plan.target.name} at {plan.precision.name}, not {target.name} at {precision}"
@@ -88,5 +98,5 @@ def profile(capture: Capture, target: Target, precision: str = "performance", pl
         census=rows,
         graph=op_graph(capture, types),
         rooflines=rooflines(capture, target, types, plan),
-        step=predicted(plan) if plan else None,
+        step=predicted(plan, lowered) if plan and lowered else None,
     )

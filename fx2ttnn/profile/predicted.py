@@ -1,40 +1,93 @@
-"""The step time that the cost model of the plan predicts: with the costs of starting ops and collectives."""
+"""The predicted time of a step: that of its ttnn calls, each as often as the model has its layer, with where each figure comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from fx2ttnn.cost.calls import DeviceOp, Load, Pricer
+from fx2ttnn.lower.values import Call, Lowered
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
+from fx2ttnn.plan.segments import layer_counts
 from fx2ttnn.profile.census import Row
 from fx2ttnn.profile.figures import Figure, figures
 
-# What plan/cost.py reads of a target.
-_FIGURES = (
-    "dram_bandwidth_measured",
-    "flops_hifi2",
-    "channel_bandwidth",
-    "op_seconds",
-    "op_gap_seconds",
-    "collective_seconds",
-    "hop_seconds",
-)
+SHORT = 128  # tokens behind a step: what published figures are mostly of
+
+
+@dataclass(frozen=True)
+class Priced:
+    """One call, the device operations that it runs, the seconds of one run, and how often a step runs it."""
+
+    call: Call
+    device_ops: tuple[DeviceOp, ...]
+    seconds: float
+    count: int
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """`by_op`: seconds of a step by name of op, the longest first; `by_value`: of one op over all layers, by its first output."""
+    """A step of one mode under one load."""
 
-    seconds: float
-    by_op: Mapping[str, float]
-    by_value: Mapping[str, float]
+    mode: str
+    load: Load
+    calls: tuple[Priced, ...]
     rests_on: tuple[Figure, ...]
+
+    @cached_property
+    def seconds(self) -> float:
+        return sum(priced.count * priced.seconds for priced in self.calls)
 
     @property
     def tokens_per_second_per_user(self) -> float:
         """A step gives each user one token."""
         return 1 / self.seconds
+
+    @cached_property
+    def by_value(self) -> Mapping[str, float]:
+        """Seconds of one planned operation over all layers, by its first output; a joined one by that of the last it stands for."""
+        found: dict[str, float] = {}
+        for priced in self.calls:
+            value = str(priced.call.op.members[-1].outputs[0])
+            found[value] = found.get(value, 0.0) + priced.count * priced.seconds
+        return found
+
+    @cached_property
+    def by_op(self) -> Mapping[str, float]:
+        """Seconds of a step by the device operation's name, with the gaps, the longest first."""
+        found: dict[str, float] = {}
+        for priced in self.calls:
+            kernels = sum(op.kernel.us for op in priced.device_ops)
+            gap = (priced.seconds * 1e6 - kernels) / max(1, len(priced.device_ops))
+            for op in priced.device_ops:
+                found[op.name] = found.get(op.name, 0.0) + priced.count * (op.kernel.us + gap) / 1e6
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    @cached_property
+    def device_ops(self) -> int:
+        """How many a step runs."""
+        return sum(priced.count * len(priced.device_ops) for priced in self.calls)
+
+    @cached_property
+    def unmeasured(self) -> Mapping[str, int]:
+        """Device operations of which nobody published a time, with how many a step has."""
+        found: dict[str, int] = {}
+        for priced in self.calls:
+            for op in priced.device_ops:
+                if not op.kernel.measured:
+                    found[op.name] = found.get(op.name, 0) + priced.count
+        return dict(sorted(found.items()))
+
+    def of_call(self, call: Call) -> Priced:
+        """What is predicted of one of the calls."""
+        return self._by_call[id(call)]
+
+    @cached_property
+    def _by_call(self) -> Mapping[int, Priced]:
+        return {id(priced.call): priced for priced in self.calls}
 
     def of_row(self, row: Row) -> float:
         """Seconds of all runs of a census row in one step."""
@@ -42,17 +95,28 @@ class Predicted:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "users": self.load.users,
+            "context": self.load.context,
             "step_seconds": self.seconds,
             "tokens_per_second_per_user": self.tokens_per_second_per_user,
+            "device_ops": self.device_ops,
             "seconds_by_op": dict(self.by_op),
+            "unmeasured": dict(self.unmeasured),
             "rests_on": [vars(figure) for figure in self.rests_on],
         }
 
 
-def predicted(plan: Plan) -> Predicted:
-    """Times of the plan's ops, each times the layers that run it."""
-    by_value, by_op = plan.step_seconds(), dict.fromkeys((op.name for op in plan.graph.ops), 0.0)
-    for op in plan.graph.ops:
-        by_op[op.name] += by_value[op.outputs[0]]
-    longest = dict(sorted(by_op.items(), key=lambda item: (-item[1], item[0])))
-    return Predicted(sum(by_value.values()), longest, by_value, figures(plan.target, _FIGURES))
+def predicted(plan: Plan, lowered: Lowered, load: Load | None = None) -> Predicted:
+    """A step of `lowered`, which `plan` became; without a `load` with all users and full caches."""
+    load = load or Load(plan.capture.users, plan.capture.max_seq_len)
+    pricer, counts = Pricer(plan.target, lowered.tensors, load), layer_counts(plan.capture.graph)
+    calls = tuple(
+        Priced(call, *pricer.priced(call), counts.get(layer_of(call.op.module) or "", 1)) for call in lowered.calls
+    )
+    return Predicted(lowered.mode, load, calls, figures(plan.target, "cost", "channel_bandwidth"))
+
+
+def loads(plan: Plan) -> tuple[Load, ...]:
+    """What a decode step is told for: one user and all, with a short text and with a full cache."""
+    contexts = dict.fromkeys((min(SHORT, plan.capture.max_seq_len), plan.capture.max_seq_len))
+    return tuple(Load(users, context) for context in contexts for users in dict.fromkeys((1, plan.capture.users)))

@@ -181,7 +181,7 @@ def _local(plan: Plan, value: str) -> tuple[int, ...]:
 
 
 def _rests_on(target: Target, precision: Precision, bandwidth: str, more: tuple[str, ...]) -> tuple[Figure, ...]:
-    return figures(target, (BANDWIDTHS[bandwidth], precision.rate(target), *more))
+    return figures(target, BANDWIDTHS[bandwidth], precision.rate(target), *more)
 
 
 def _busiest(dram: float, compute: float, link: float) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
-from fx2ttnn.plan import Plan
 from fx2ttnn.profile import profile
 from fx2ttnn.profile.figures import figures
 from fx2ttnn.report.graph import FORMAT, graph_json
@@ -55,20 +53,21 @@ def write(package: Path, program: Program) -> None:
     emitted = folder / "provenance.json"
     provenance = json.loads(emitted.read_text()) if emitted.exists() else []
     _write(folder / "graph.json", graph_json(program, provenance))
-    _write(folder / "profile.json", profile_json(program.plans))
+    _write(folder / "profile.json", profile_json(program))
 
 
-def profile_json(plans: Mapping[str, Plan]) -> dict[str, Any]:
+def profile_json(program: Program) -> dict[str, Any]:
     """The profile of each mode, without the graph and the bounds of single ops, which graph.json has; and the machine's figures."""
     modes = {}
-    for mode, plan in plans.items():
-        found = profile(plan.capture, plan.target, plan.precision.name, plan).to_json()
+    lowered = {"decode": program.decode, "prefill": program.lengths[max(program.lengths)]}
+    for mode, plan in program.plans.items():
+        found = profile(plan.capture, plan.target, plan.precision.name, plan, lowered[mode]).to_json()
         del found["graph"]
         for bound in found["predicted"]["lower_bounds"]:
             del bound["ops"]
         modes[mode] = found
-    decode = plans["decode"]
-    machine = [vars(figure) for figure in figures(decode.target, _MACHINE)]
+    decode = program.plan
+    machine = [vars(figure) for figure in figures(decode.target, *_MACHINE)]
     return {"format": FORMAT, "machine": machine, "matmul_rate": decode.precision.rate(decode.target), "modes": modes}
 
 

@@ -69,7 +69,7 @@ def _totals(report: Report) -> dict[str, str]:
     for name, count in covered["ttnn_calls"].items():
         found[f"calls of {name}"] = str(count)
     for name, mode in graph["modes"].items():
-        if not mode["priced"]:
+        if not mode["planned"]:
             continue
         found[f"{name}: users, tokens"] = f"{mode['users']}, {mode['max_seq_len']}"
         found[f"{name}: hidden state on the mesh"] = mode["residual"]

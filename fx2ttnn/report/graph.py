@@ -11,21 +11,16 @@ from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered
 from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
-from fx2ttnn.plan.cost import collective_seconds
 from fx2ttnn.plan.device_shape import local_shape
 from fx2ttnn.plan.segments import layer_counts
+from fx2ttnn.profile.predicted import Load, loads, predicted
 from fx2ttnn.profile.roofline import PLACED, OpBound, rooflines
 from fx2ttnn.profile.work import Meter
 from fx2ttnn.report.calls import Calls, Emitted
 from fx2ttnn.report.kinds import kind_of
-from fx2ttnn.report.unplanned import unplanned_json
+from fx2ttnn.report.unplanned import described, times, unplanned_json
 
 FORMAT = 1
-_TIMES = {
-    "all_gather": 1,
-    "reduce_scatter": 1,
-    "all_reduce": 2,
-}  # how often the cost model counts the bytes of a collective
 
 
 def graph_json(program: Program, provenance: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -49,7 +44,9 @@ def _modes(program: Program, shared: Emitted) -> dict[str, Any]:
     }
     if program.sampling is not None:
         calls = Calls(shared, program.sampling.mode, program.sampling)
-        found[program.sampling.mode] = unplanned_json(program.sampling, calls)
+        found[program.sampling.mode] = unplanned_json(
+            predicted(program.plan, program.sampling), program.sampling, calls
+        )
     return found
 
 
@@ -60,6 +57,7 @@ class _Step:
         plan = shared.program.plans[mode]
         self._plan, self._lowered, self._tokens = plan, lowered, tokens
         self._describe = Calls(shared, mode, lowered)
+        self._predicted = predicted(plan, lowered)
         self._calls = _calls_of_ops(plan, lowered)
         self._problems = {op.outputs[0]: why for op, why in lowered.unsupported}
         bounds = rooflines(plan.capture, plan.target, plan.precision, plan)
@@ -70,15 +68,27 @@ class _Step:
     def to_json(self) -> dict[str, Any]:
         plan = self._plan
         return {
-            "priced": True,
+            "planned": True,
             "users": plan.capture.users,
             "tokens": self._tokens,
             "max_seq_len": plan.capture.max_seq_len,
             "residual": str(plan.residual),
-            "step_seconds": sum(plan.step_seconds().values()),
+            "step_seconds": self._predicted.seconds,
+            "loads": self._loads(),
+            "unmeasured": dict(self._predicted.unmeasured),
+            "gap_us": plan.target.costs.gap,
             "dram_bytes": dict(plan.dram),
             "parts": self._parts(),
         }
+
+    def _loads(self) -> list[dict[str, Any]]:
+        """The step with fewer users and shorter texts; a chunk as the first of a prompt and behind as many tokens as the cache takes."""
+        plan, tokens = self._plan, self._tokens
+        found = loads(plan) if tokens == 1 else [Load(1, n) for n in dict.fromkeys((tokens, plan.capture.max_seq_len))]
+        return [
+            {"users": load.users, "context": load.context, "step_seconds": predicted(plan, self._lowered, load).seconds}
+            for load in found
+        ]
 
     def _parts(self) -> list[dict[str, Any]]:
         counts = layer_counts(self._plan.capture.graph)
@@ -87,22 +97,24 @@ class _Step:
         for index, (layer, ops) in enumerate(groups):
             behind = "behind the layers" if index == len(groups) - 1 else "between the layers"
             around = "before the layers" if index == 0 else behind
+            nodes = [self._node(op) for op in ops]
             found.append(
                 {
                     "name": layer or around,
                     "layer": layer,
                     "count": counts.get(layer or "", 1),
-                    "seconds": sum(self._plan.seconds.get(op.outputs[0], 0.0) for op in ops),
-                    "nodes": [self._node(op) for op in ops],
+                    "seconds": sum(node["seconds"] for node in nodes),
+                    "nodes": nodes,
                 }
             )
         return found
 
     def _node(self, op: Op) -> dict[str, Any]:
         """`seconds` is predicted, of one run on one chip; `taken` says by what, `bound` what each resource takes at least."""
-        plan, graph = self._plan, self._plan.graph
+        graph = self._plan.graph
         work, bound = self._meter.work(op), self._bounds[op.outputs[0]]
         inputs = [v for v in dict.fromkeys(op.inputs) if v not in graph.parameters]
+        calls = self._calls.get(op.outputs[0], ())
         return {
             "id": str(op.outputs[0]),
             "op": op.name,
@@ -113,24 +125,12 @@ class _Step:
             "inputs": [self._value(v) for v in inputs],
             "outputs": [self._value(v) for v in op.outputs],
             "parameters": [self._value(v) for v in dict.fromkeys(op.inputs) if v in graph.parameters],
-            "seconds": plan.seconds.get(op.outputs[0], 0.0),
-            "taken": self._taken(op, bound),
+            **times(self._predicted, calls),
             "bound": _resources(bound),
             "flops": work.flops,
             "dram_bytes": work.dram_bytes,
-            "calls": [self._describe.to_json(call) for call in self._calls.get(op.outputs[0], ())],
+            "calls": [described(self._describe, self._predicted, call) for call in calls],
         }
-
-    def _taken(self, op: Op, bound: OpBound) -> dict[str, float]:
-        """The predicted time by resource; `rest` is what the cost model adds to bytes and FLOPs (see plan/cost.py)."""
-        seconds, target = self._plan.seconds.get(op.outputs[0], 0.0), self._plan.target
-        found = dict.fromkeys(("DRAM", "compute", "links"), 0.0)
-        if op.name in _TIMES:
-            fixed = _TIMES[op.name] * collective_seconds(0.0, target.mesh_shape[op.attrs["axis"]], target)
-            found["links"] = max(0.0, seconds - fixed)
-        elif bound.bound_by in found:
-            found[bound.bound_by] = min(bound.seconds, seconds)
-        return {**found, "rest": seconds - sum(found.values())}
 
     def _value(self, value: str) -> dict[str, Any]:
         """`shape` and `placement` of the whole value as the model has it; `local` and `lies` of one chip's part.

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from fx2ttnn.cost.calibration import Comparison, comparisons, spread
 from fx2ttnn.errors import UserError
 from fx2ttnn.report import text
 from fx2ttnn.report.cases import Case, cases
@@ -57,6 +58,7 @@ def page(report: Report, against: Report | None = None) -> str:
             counted=counted(report),
             modes={name: _mode(report, name, found) for name in report.graph["modes"]},
             figures=_figures(report),
+            calibration=_calibration(),
             kinds=KINDS,
             shares=SHARES,
             diff=diff(against, report) if against else None,
@@ -92,7 +94,7 @@ def _environment() -> jinja2.Environment:
 def _mode(report: Report, name: str, found: Mapping[str, tuple[Case, ...]]) -> dict[str, Any]:
     """What the page shows of one mode."""
     mode = report.graph["modes"][name]
-    profiled = report.profile["modes"][name] if mode["priced"] else None
+    profiled = report.profile["modes"][name] if mode["planned"] else None
     taken = step(mode)
     parts = []
     for index, part in enumerate(mode["parts"]):
@@ -117,10 +119,33 @@ def _mode(report: Report, name: str, found: Mapping[str, tuple[Case, ...]]) -> d
         "totals": profiled["totals"] if profiled else {},
         "bounds": profiled["predicted"]["lower_bounds"] if profiled else [],
         "below": below_bound(mode),
-        "unpriced": sum(p["count"] for p in mode["parts"] for n in p["nodes"] for c in n["calls"] if c["move"]),
+        "waterfalls": [_waterfall(part, mode["gap_us"]) for part in mode["parts"] if part["layer"]],
         "calls": sum(p["count"] for p in mode["parts"] for n in p["nodes"] for c in n["calls"]),
         "plot": roofline_plot(mode, report.profile),
     }
+
+
+def _waterfall(part: Mapping[str, Any], gap: float) -> dict[str, Any]:
+    """The device operations of a layer one after another, each with the gap before it."""
+    ops: list[dict[str, Any]] = []
+    for node in part["nodes"]:
+        for op in (op for call in node["calls"] for op in call["device_ops"]):
+            us = op["us"] + gap
+            so_far = us + (ops[-1]["so_far"] if ops else 0.0)
+            ops.append({**op, "us": us, "so_far": so_far, "module": node["module"]})
+    return {"name": part["name"], "count": part["count"], "ops": ops}
+
+
+def _calibration() -> list[dict[str, Any]]:
+    """How far the formulas are from what was published, by kind of figure."""
+    groups: dict[tuple[str, bool], list[Comparison]] = {}
+    for one in comparisons():
+        groups.setdefault((one.group, one.held_out), []).append(one)
+    found = []
+    for (group, held_out), ones in groups.items():
+        mean, rms = spread(ones)
+        found.append({"group": group, "held_out": held_out, "count": len(ones), "mean": 100 * mean, "rms": 100 * rms})
+    return found
 
 
 def _bound_by(name: str) -> str:

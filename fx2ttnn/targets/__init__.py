@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fx2ttnn.cost.figures import Costs
 from fx2ttnn.errors import UserError
 from fx2ttnn.shipped import shipped
 
@@ -59,11 +60,8 @@ class Target:
     flops_hifi2: float
     flops_hifi3: float
     flops_hifi4: float
-    op_seconds: float
-    op_gap_seconds: float
-    collective_seconds: float
-    hop_seconds: float
     max_batch: int
+    costs: Costs
     limits: Limits
     exact_fidelity: str  # the most exact math fidelity whose products are right when they are summed in float32
 
@@ -101,9 +99,9 @@ def load(name: str) -> Target:
         raise UserError(f"unknown target {name!r}: known are {', '.join(names())}{hint}")
     machine = _read(_HERE / f"{name}.toml")
     chip = _read(shipped(_HERE / "chips", f"{machine.pop('chip')}.toml")[0])
-    limits = Limits(**chip.pop("limits"))
+    limits, costs = Limits(**chip.pop("limits")), Costs.model_validate(chip.pop("cost"))
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**chip, **machine}.items()}
-    return Target(name=name, limits=limits, **fields)
+    return Target(name=name, limits=limits, costs=costs, **fields)
 
 
 def _read(path: Path) -> dict[str, Any]:
