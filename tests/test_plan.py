@@ -271,7 +271,7 @@ def scattered_heads(request, monkeypatch):
 
 def planned(model, mesh, residual, monkeypatch):
     """A plan whose hidden state is forced to lie as `residual`, so that small models too need collectives."""
-    monkeypatch.setattr(planning, "_residual_placements", lambda target: [Placement(residual)])
+    monkeypatch.setattr(planning, "residual_placements", lambda target: [Placement(residual)])
     return planning.plan(_recognised(model), mesh_of(mesh))
 
 
@@ -558,3 +558,20 @@ def test_the_first_layers_are_planned_as_the_whole_model():
     assert [(str(op), head.placements[op.outputs[0]]) for op in head.graph.ops] == [
         (str(op), whole.placements[op.outputs[0]]) for op in whole.graph.ops
     ]
+
+
+def test_alternatives_begin_with_the_plan_and_differ():
+    """None is cheaper than the plan that was taken; each lies otherwise or has other collectives."""
+    plan = compiled("qwen3_galaxy", "galaxy").plan
+    first, *others = plan.alternatives
+    assert first.residual == str(plan.residual)
+    assert others and all(other.seconds >= first.seconds for other in others)
+    assert len({(a.residual, a.collectives, *a.matmuls.values()) for a in plan.alternatives}) == len(plan.alternatives)
+    placed = {op.module: str(plan.placements[op.outputs[0]]) for op in plan.graph.ops if op.name == "linear"}
+    assert first.matmuls.items() <= placed.items()
+    collectives = sum(
+        op.name in ("all_reduce", "all_gather", "reduce_scatter")
+        for op in plan.graph.ops
+        if op.module.startswith("model.layers.0")
+    )
+    assert collectives <= first.collectives

@@ -8,6 +8,7 @@ from itertools import product
 
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import PARTIAL, Capture, Graph, Op, Placement, Ref, rename
+from fx2ttnn.plan.alternatives import Alternative, Solved, alternatives, residual_placements
 from fx2ttnn.plan.cost import Cost
 from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
@@ -16,17 +17,13 @@ from fx2ttnn.plan.segments import Segment, planned_counts, segments, without_fol
 from fx2ttnn.precision import PRECISIONS, Precision
 from fx2ttnn.targets import Target
 
-Best = tuple[
-    float, Placement, list[Solution]
-]  # seconds of a step, how the hidden state lies, a solution for each segment
-
 
 @dataclass(frozen=True)
 class Plan:
     """The model graph with collectives as ops, where each value lies, and what that is predicted to cost.
 
     `seconds` holds the predicted time of each op, by its first output; `orders` the device dims of each activation;
-    `origins` the captured value of each name that the plan added.
+    `origins` the captured value of each name that the plan added; `alternatives`, of decode, this plan and those that come next.
     """
 
     capture: Capture
@@ -41,6 +38,7 @@ class Plan:
     residual: Placement
     dram: Mapping[str, int]
     origins: Mapping[str, str]
+    alternatives: tuple[Alternative, ...] = ()
 
     def at_length(self, capture: Capture) -> Plan:
         """This plan for another number of tokens: the same placements, with the shapes of `capture` at that length.
@@ -78,6 +76,7 @@ class Plan:
             lines.append(
                 f"  {op.name}({ins}) -> {outs}  # {op.module} {self.seconds.get(op.outputs[0], 0) * 1e6:.1f} us"
             )
+        lines += [f"  {'next' if index else 'taken'}: {plan}" for index, plan in enumerate(self.alternatives)]
         return "\n".join(lines) + "\n"
 
 
@@ -123,7 +122,8 @@ def plan(
         return replace(result, dram=decode.dram)
     dram = dram_per_chip(result.capture, result.placements, result.graph, target, result.precision)
     check_dram(dram, target, capture)
-    return replace(result, dram=dram)
+    others = alternatives(search, parts, best, lambda residual: _solve(search, parts, residual, graph))
+    return replace(result, dram=dram, alternatives=others)
 
 
 def _as_in(op: Op, other: Op) -> Op:
@@ -136,31 +136,24 @@ def _as_in(op: Op, other: Op) -> Op:
     return replace(op, attrs={**op.attrs, **other.attrs}, args=constants(op.args, other.args))
 
 
-def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> Best | None:
+def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> Solved | None:
     """Of all ways in which the hidden state may lie between layers the cheapest: its seconds, the way, a solution for each part."""
-    best: Best | None = None
-    for residual in _residual_placements(search.target):
-        solutions = _solve(search, parts, residual, graph)
-        if solutions is None:
-            continue
-        total = sum(part.count * s.seconds for part, s in zip(parts, solutions, strict=True))
-        if best is None or total < best[0]:
-            best = (total, residual, solutions)
-    return best
+    found = [_solve(search, parts, residual, graph) for residual in residual_placements(search.target)]
+    return min((one for one in found if one), key=lambda one: one[0], default=None)
 
 
 def _agreed[Way](
-    best: Best | None,
+    best: Solved | None,
     ways: list[Way],
     impose: Callable[[Way], None],
     search: Search,
     parts: tuple[Segment, ...],
     graph: Graph,
-) -> Best | None:
+) -> Solved | None:
     """`best`, or where its parts take several `ways` of what they share: with the one `impose`d that is cheapest for all."""
     if len(ways) < 2:
         return best
-    cheapest: tuple[Best, Way] | None = None
+    cheapest: tuple[Solved, Way] | None = None
     for way in ways:
         impose(way)
         found = _best(search, parts, graph)
@@ -172,16 +165,16 @@ def _agreed[Way](
     return cheapest[0]
 
 
-def _choices(best: Best | None) -> Iterator[Choice]:
+def _choices(best: Solved | None) -> Iterator[Choice]:
     return (choice for solution in (best[2] if best else ()) for choice in solution.choices)
 
 
-def _users_splits(best: Best | None) -> list[tuple[bool, ...]]:
+def _users_splits(best: Solved | None) -> list[tuple[bool, ...]]:
     """Mesh axes over which attention divides the users, in the ways in which it does."""
     return list(dict.fromkeys(users_split(c.inputs[0]) for c in _choices(best) if c.op.name == "attention"))
 
 
-def _table_placements(tables: set[str], best: Best | None) -> list[Placement]:
+def _table_placements(tables: set[str], best: Solved | None) -> list[Placement]:
     """Ways in which the position tables are read."""
     read = (p for c in _choices(best) for v, p in zip(c.op.inputs, c.inputs, strict=True) if v in tables)
     return list(dict.fromkeys(read))
@@ -223,13 +216,8 @@ def _of_one_user(placement: Placement) -> Placement:
     return Placement(tuple("R" if axis == 0 else axis for axis in placement.axes))
 
 
-def _residual_placements(target: Target) -> list[Placement]:
-    """Ways in which the hidden state may lie between layers: whole, split by users, or split by hidden size, for each axis."""
-    ways: list[tuple[str | int, ...]] = [("R", 0, 2) if n > 1 else ("R",) for n in target.mesh_shape]
-    return [Placement(p) for p in product(*ways)]
-
-
-def _solve(search: Search, parts: tuple[Segment, ...], residual: Placement, graph: Graph) -> list[Solution] | None:
+def _solve(search: Search, parts: tuple[Segment, ...], residual: Placement, graph: Graph) -> Solved | None:
+    """The cheapest plan in which the hidden state lies so between layers."""
     found = []
     for part in parts:
         given = dict.fromkeys(part.reads, residual)
@@ -238,7 +226,7 @@ def _solve(search: Search, parts: tuple[Segment, ...], residual: Placement, grap
         if solution is None:
             return None
         found.append(solution)
-    return found
+    return sum(part.count * s.seconds for part, s in zip(parts, found, strict=True)), residual, found
 
 
 def _divides(search: Search, residual: Placement, part: Segment) -> bool:

@@ -35,9 +35,16 @@ class Cost:
         self.graph, self.users, self.target, self.precision = graph, users, target, precision
         self.kernels = Kernels(target)
         self.prefill = graph.name == "prefill"
+        self._known: dict[tuple[str, tuple[Placement, ...]], float] = {}
 
     def op(self, op: Op, inputs: tuple[Placement, ...]) -> float:
         """Time of `op` when its inputs lie as given."""
+        key = (op.outputs[0], inputs)
+        if key not in self._known:
+            self._known[key] = self._op(op, inputs)
+        return self._known[key]
+
+    def _op(self, op: Op, inputs: tuple[Placement, ...]) -> float:
         shapes = [
             local_shape(self.graph.specs[value], placement, self.target.mesh_shape)
             for value, placement in zip(op.inputs, inputs, strict=True)

@@ -80,6 +80,7 @@ class Search:
         self.graph, self.orders, self.free = graph, orders, free
         self.fixed, self.shortest = fixed or {}, shortest
         self.users_split: tuple[bool, ...] | None = None  # over which mesh axes attention must divide the users
+        self.forbidden: tuple[str, tuple[Placement, ...]] | None = None  # an op, by its first output, must not read so
         self.target = target
         self.cost = Cost(graph, users, target, precision)
         self.caches = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
@@ -158,6 +159,8 @@ class Search:
 
     def _allowed(self, op: Op, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...]) -> bool:
         """Whether every split divides: heads and users evenly, hidden sizes into whole tiles, fused weights unit by unit."""
+        if self.forbidden == (op.outputs[0], inputs):
+            return False
         if op.name == "attention" and self.users_split not in (None, users_split(inputs[0])):
             return False
         for value, placement in zip((*op.inputs, *op.outputs), (*inputs, *outputs), strict=True):

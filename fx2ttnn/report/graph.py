@@ -77,6 +77,7 @@ class _Step:
             "loads": self._loads(),
             "unmeasured": dict(self._predicted.unmeasured),
             "gap_us": plan.target.costs.gap,
+            "plans": [plan.to_json() for plan in plan.alternatives],
             "dram_bytes": dict(plan.dram),
             "parts": self._parts(),
         }
