@@ -42,13 +42,31 @@ def functions(graph: Lowered) -> list[str]:
 
 
 def test_the_whole_vocabulary_on_every_chip() -> None:
-    assert functions(lowered("n150", 49152, ("R", "R"))) == ["topk", "typecast", "to_layout", "sampling"]
+    assert functions(lowered("n150", 32768, ("R", "R"))) == ["topk", "typecast", "to_layout", "sampling"]
 
 
-def test_columns_beyond_16_bits_are_token_ids_already() -> None:
-    graph = lowered("n150", 151936, ("R", "R"))
-    assert functions(graph) == ["topk", "to_layout", "sampling"]
-    assert graph.tensors[graph.calls[0].outputs[1]].dtype == "uint32"
+IN_PARTS = ["pad", "reshape", "topk", "typecast", "reshape", "reshape"]
+
+
+def test_a_vocabulary_wider_than_topk_splits_over_cores_is_taken_in_parts() -> None:
+    """On one core topk of 49152 columns takes milliseconds."""
+    graph = lowered("n150", 49152, ("R", "R"))
+    assert functions(graph) == [*IN_PARTS, "add", "to_layout", "sampling"]
+    topk = next(call for call in graph.calls if call.function == "ttnn.topk")
+    assert graph.tensors[topk.args[0]].shape == (1, 1, 64, 32768)
+    (parameter,) = graph.parameters.values()
+    assert parameter.arguments == {"width": 49152, "parts": 2, "part": 32768}
+
+
+@pytest.mark.parametrize(("width", "candidates"), [(151936, 256), (70000, 128), (262144, 256)])
+def test_candidates_of_parts_are_a_power_of_two_of_tiles(width: int, candidates: int) -> None:
+    graph = lowered("n150", width, ("R", "R"))
+    parts = -(-width // 32768)
+    filled_up = [] if parts == candidates // 32 else ["pad", "pad"]
+    assert functions(graph) == [*IN_PARTS, *filled_up, "add", "to_layout", "sampling"]
+    assert graph.tensors[graph.calls[-1].args[0]].width == candidates
+    (added,) = [call for call in graph.calls if call.function == "ttnn.add"]
+    assert [graph.tensors[ref].dtype for ref in added.args] == ["uint32", "uint32"]
 
 
 def test_one_axis() -> None:
@@ -71,7 +89,7 @@ def test_both_axes() -> None:
     assert [graph.tensors[call.outputs[0]].width for call in gathers] == [128, 128, 1024, 1024]
 
 
-@pytest.mark.parametrize("width", [16, 33, 1024, 4748, 32768, 32769])
+@pytest.mark.parametrize("width", [16, 33, 1024, 4748, 32768])
 def test_candidates_are_a_power_of_two_of_tiles(width: int) -> None:
     graph = lowered("galaxy", width, (3, "R"))
     values = graph.tensors[graph.calls[-1].args[0]]

@@ -82,7 +82,8 @@ class Pricer:
         program, fidelity = call.kwargs.get("program_config"), _fidelity(call)
         k, n, bytes_of = x.width, weight.width, BYTES[weight.dtype]
         if isinstance(program, Construct) and "DRAMSharded" in program.name:
-            kernel = self.kernels.sharded_matmul(k, n, bytes_of, fidelity, x.memory.core_count, x.rows)
+            readers = dict(program.kwargs).get("num_workers_per_dram_bank", 1)
+            kernel = self.kernels.sharded_matmul(k, n, bytes_of, fidelity, x.memory.core_count, x.rows, readers)
         elif isinstance(program, Construct) and dict(program.kwargs).get("gather_in0"):
             kernel = self.kernels.ring_matmul(k, n, fidelity, x.memory.core_count)
         else:
@@ -215,10 +216,10 @@ class Pricer:
         yield DeviceOp("PagedFillCache", self.kernels.interleaved(2 * _bytes(rows)))
 
     def _topk(self, call: Call) -> Found:
-        columns = self._operands(call)[0].width
+        *_, rows, columns = self._operands(call)[0].shape
         if columns < 2 * TILE:
             yield from (self._plain(name, call) for name in ("FillPad", "Pad"))
-        yield DeviceOp("TopK", self.kernels.topk(columns))
+        yield DeviceOp("TopK", self.kernels.topk(columns, rows))
 
     def _scatter(self, call: Call) -> Found:
         """Of rows, into which its operands are brought, and its result out of them."""

@@ -15,10 +15,14 @@ class _Section(BaseModel):
 
 
 class ShardedMatmul(_Section):
-    """A matmul of a few rows whose weight streams from the DRAM banks; `block`: the least time of a block of its contracted dim."""
+    """A matmul of a few rows whose weight streams from the DRAM banks, each to one core or to `several_readers`.
+
+    `block`: the least time of a block of its contracted dim.
+    """
 
     fixed: float
     stream: float
+    several_readers: float
     block: float
 
 

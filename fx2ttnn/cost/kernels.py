@@ -63,16 +63,19 @@ class Kernels:
 
     # -- matmuls ---------------------------------------------------------------------------------------------------------
 
-    def sharded_matmul(self, k: int, n: int, weight_bytes: float, fidelity: str, cores: int, rows: int = 32) -> Kernel:
+    def sharded_matmul(
+        self, k: int, n: int, weight_bytes: float, fidelity: str, cores: int, rows: int = 32, readers: int = 1
+    ) -> Kernel:
         """[rows, k] x [k, n], x sharded over so many cores, the weight over the DRAM banks: a block for each core's share of k.
 
-        Columns are padded to whole tiles in each bank; `weight_bytes` are those of one element.
+        Columns are padded to whole tiles in each bank, which so many `readers` share; `weight_bytes` are those of one element.
         """
         figures, banks = self.costs.sharded_matmul, self.target.dram_banks
         depth = max(1, tiles(k) // cores)
         blocks, wide = -(-tiles(k) // depth), -(-tiles(n) // banks)
-        read = k * wide * 32 * banks * weight_bytes / (figures.stream * PER_MICROSECOND) / blocks
-        products = tiles(rows) * depth * wide * self.costs.tile_product[fidelity]
+        stream = figures.several_readers if readers > 1 else figures.stream
+        read = k * wide * 32 * banks * weight_bytes / (stream * PER_MICROSECOND) / blocks
+        products = tiles(rows) * depth * wide / readers * self.costs.tile_product[fidelity]
         longest = max((read, DRAM), (products, COMPUTE), (figures.block, LATENCY))
         how = f"{figures.fixed} + {blocks} blocks x max({read:.2f} read, {products:.2f} products, {figures.block})"
         return Kernel({FIXED: figures.fixed, longest[1]: blocks * longest[0]}, how)
@@ -158,12 +161,13 @@ class Kernels:
             f"{figures.fixed} + {_kilobytes(size)} at {stream:g} GB/s",
         )
 
-    def topk(self, columns: int) -> Kernel:
-        """The largest of 32 rows of so many columns."""
+    def topk(self, columns: int, rows: int = 32) -> Kernel:
+        """The largest of each of so many columns, 32 rows at a time."""
         figures = self.costs.topk
         several = columns >= figures.least and columns & (columns - 1) == 0
-        each = figures.column if several else figures.column_on_one_core
-        return Kernel({FIXED: figures.fixed, COMPUTE: columns * each}, f"{figures.fixed} + {columns} columns x {each}")
+        each, times = figures.column if several else figures.column_on_one_core, tiles(rows)
+        how = f"{times} x ({figures.fixed} + {columns} columns x {each})"
+        return Kernel({FIXED: times * figures.fixed, COMPUTE: times * columns * each}, how)
 
     @property
     def dram(self) -> float:

@@ -9,6 +9,7 @@ from fx2ttnn.graph.verify import verify
 from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
 from fx2ttnn.lower import lower
 from fx2ttnn.lower.values import Lowered, Tensor
+from fx2ttnn.lower.vocabulary import power_of_two
 from fx2ttnn.plan import Plan
 
 MODE = "sample"
@@ -30,9 +31,10 @@ def _plan(decode: Plan, logits: Tensor, vocabulary: int | None) -> Plan:
     """Candidates of each chip, gathered over the axes that split the vocabulary, and the choice among them."""
     mesh = decode.target.mesh_shape
     axes = logits.axes_of(COLUMNS)
-    width = CANDIDATES * prod(mesh[axis] for axis in axes)
+    chips, parts = prod(mesh[axis] for axis in axes), -(-logits.width // decode.target.limits.topk_columns)
+    width = CANDIDATES * power_of_two(parts) * chips  # ttnn.sampling takes a power of two of tiles
     rows = tuple(COLUMNS if a == COLUMNS - 1 else "R" for a in logits.axes)  # of the tokens, where the users are split
-    shapes = {"logits": (1, 1, logits.rows, logits.width * width // CANDIDATES), "next_tokens": (1, 1, 1, logits.rows)}
+    shapes = {"logits": (1, 1, logits.rows, logits.width * chips), "next_tokens": (1, 1, 1, logits.rows)}
     placements = {"logits": Placement(logits.axes), "next_tokens": Placement(rows)}
     filled = vocabulary is not None and vocabulary < shapes["logits"][COLUMNS]
     ops = [_op("hide_fill", ("logits",), ("hidden_logits",))] if filled else []

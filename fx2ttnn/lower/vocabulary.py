@@ -222,10 +222,11 @@ class Vocabulary:
     def dram_sharded_matmul(self, x: Tensor, weight: Tensor) -> Construct:
         """Program of a matmul whose weight streams from DRAM banks and whose input is width sharded over L1.
 
-        A core next to a bank holds three blocks of its columns, their sums in float32, the output and the bias.
+        A core next to a bank, or each of several, holds three blocks of its columns, their sums in float32, the output and the bias.
         """
-        cores = x.memory.core_count
-        per_core, per_bank = tiles(x.width) // cores, -(-tiles(weight.width) // self.target.dram_banks)
+        cores, readers = x.memory.core_count, self.target.readers_of_a_bank(weight.width)
+        per_core = tiles(x.width) // cores
+        per_bank = -(-tiles(weight.width) // self.target.dram_banks) // readers
         tile = TILE * TILE
         sums = per_bank * tile * (4 + 2 + 2)
         room = self.target.l1_usable_bytes - self.limits.left_free_bytes
@@ -237,7 +238,12 @@ class Vocabulary:
         block = max((b for b in blocks if fits(b)), default=1)
         return Construct(
             "ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig",
-            (("in0_block_w", block), ("per_core_M", tiles(x.rows)), ("per_core_N", -(-tiles(weight.width) // cores))),
+            (
+                ("in0_block_w", block),
+                ("per_core_M", tiles(x.rows)),
+                ("per_core_N", -(-tiles(weight.width) // cores)),
+                *((("num_workers_per_dram_bank", readers),) if readers > 1 else ()),
+            ),
         )
 
     def prefill_matmul(self, x: Tensor, weight: Tensor) -> Construct:

@@ -88,7 +88,8 @@ class Cost:
         if self.prefill:
             return self.kernels.matmul(prod(rows), k, columns, bytes_of, self.precision.flops(self.target))
         fidelity = fidelity_on(self.target, self.precision.fidelity)
-        return self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows))
+        readers = self.target.readers_of_a_bank(columns)
+        return self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows), readers)
 
     def _attention(self, shapes: list[tuple[int, ...]]) -> Kernel:
         (_, heads, tokens, width), (rows, kv_heads, context, key), values = shapes[:3]

@@ -11,6 +11,7 @@ from typing import Any
 from fx2ttnn.cost.figures import Costs
 from fx2ttnn.errors import UserError
 from fx2ttnn.shipped import shipped
+from fx2ttnn.tiles import tiles
 
 _HERE = Path(__file__).parent
 
@@ -49,6 +50,7 @@ class Target:
     links: int
     grid: tuple[int, int]
     dram_banks: int
+    dram_readers: int
     dram_bytes: int
     dram_bandwidth: float
     dram_bandwidth_measured: float
@@ -80,6 +82,11 @@ class Target:
     def fabric(self) -> str:
         """The configuration of the links, by ttnn's name: a ring where an axis closes, which takes more than two chips."""
         return "FABRIC_1D_RING" if self.torus and max(self.mesh_shape) > 2 else "FABRIC_1D"
+
+    def readers_of_a_bank(self, columns: int) -> int:
+        """How many cores stream a DRAM bank's share of a weight of so many columns: as many as divide it into whole tiles."""
+        share = -(-tiles(columns) // self.dram_banks)
+        return max(n for n in range(1, self.dram_readers + 1) if share % n == 0)
 
     @property
     def chips(self) -> int:
