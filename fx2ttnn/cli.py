@@ -38,6 +38,15 @@ TargetName = Annotated[str, typer.Option("--target", help="The machine: see `fx2
 Batch = Annotated[int, typer.Option(help="Users of a decode step.")]
 MaxSeqLen = Annotated[int | None, typer.Option(help="Tokens that the KV cache holds for each user.")]
 Precision = Annotated[str, typer.Option(help="performance: bfloat8_b weights and cache; accuracy: bfloat16.")]
+Fidelity = Annotated[
+    str | None, typer.Option(help="Math fidelity of matmuls instead of the precision's: LoFi, HiFi2, HiFi3, HiFi4.")
+]
+Gates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TYPE", help="Type of the gate and up projections of MLPs instead of the weights': bfloat4_b."
+    ),
+]
 Package = Annotated[Path, typer.Argument(help="Folder of an emitted package.")]
 Layers = Annotated[int | None, typer.Option(help="Compile only the first N layers.")]
 Module = Annotated[
@@ -68,6 +77,8 @@ def compile_command(
     batch: Batch = 32,
     max_seq_len: MaxSeqLen = None,
     precision: Precision = "performance",
+    fidelity: Fidelity = None,
+    gates: Gates = None,
     layers: Layers = None,
     module: Module = None,
     allow_host_fallback: Annotated[
@@ -92,7 +103,9 @@ def compile_command(
     """Compile a model to a ttnn package. Exit code 3: some operations are unsupported; their report is written, no package."""
     folder = output or pipeline.default_out(model, target)
     pipeline.check_replaceable(folder)
-    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers, module, allow_host_fallback)
+    options = pipeline.Options(
+        model, target, batch, max_seq_len, precision, fidelity, gates, layers, module, allow_host_fallback
+    )
     _check(options)
     with _stages() as progress:
         if trace_rewrites:
@@ -195,6 +208,8 @@ def profile_command(
     batch: Batch = 32,
     max_seq_len: MaxSeqLen = None,
     precision: Precision = "performance",
+    fidelity: Fidelity = None,
+    gates: Gates = None,
     layers: Layers = None,
     module: Module = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the profile here.")] = None,
@@ -203,11 +218,11 @@ def profile_command(
     from fx2ttnn.profile import profile
     from fx2ttnn.profile.render import render
 
-    options = pipeline.Options(model, target, batch, max_seq_len, precision, layers, module)
+    options = pipeline.Options(model, target, batch, max_seq_len, precision, fidelity, gates, layers, module)
     _check(options)
     with _stages() as progress:
         compiled = pipeline.compile_model(options, None, progress)
-    found = profile(compiled.recognised, compiled.plan.target, precision, compiled.plan, compiled.lowered)
+    found = profile(compiled.recognised, compiled.plan.target, compiled.plan.precision, compiled.plan, compiled.lowered)
     for table in render(found):
         out.print(table)
     if json_file:

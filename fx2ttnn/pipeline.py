@@ -41,6 +41,8 @@ class Options:
     batch: int = 32
     max_seq_len: int | None = None
     precision: str = "performance"
+    fidelity: str | None = None  # of matmuls, and the type of gate and up projections: None as the precision has them
+    gates: str | None = None
     layers: int | None = None
     module: str | None = None
     host_fallback: bool = False  # operations that no row takes may run on the host
@@ -100,8 +102,9 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     _dump(dump, "2_recognise.txt", recognised.graph)
     progress("plan")
     from fx2ttnn.plan import plan
+    from fx2ttnn.precision import chosen
 
-    planned = plan(recognised, target, options.precision)
+    planned = plan(recognised, target, chosen(options.precision, options.fidelity, options.gates))
     verify(planned.graph, "plan")
     _dump(dump, "3_plan.txt", planned)
     progress("fuse")
@@ -148,7 +151,7 @@ def _with_prefill(
     }
     longest = max(lengths)
     _dump(dump, "6_prefill_recognise.txt", captures[longest].graph)
-    planned = plan(captures[longest], decode.target, decode.precision.name, decode, min(lengths))
+    planned = plan(captures[longest], decode.target, decode.precision, decode, min(lengths))
     verify(planned.graph, "plan of prefill")
     graphs = {
         n: lower(fuse(planned.at_length(captures[n])), decode=lowered, host_fallback=host_fallback) for n in lengths
@@ -174,7 +177,9 @@ def prefill_lengths(max_seq_len: int) -> tuple[int, ...]:
 def check_options(options: Options) -> Location:
     """UserError for what can be known to be wrong before torch is loaded, which takes seconds; returns where the model is."""
     check_batch(options.batch, targets.load(options.target))
-    check_precision(options.precision)
+    from fx2ttnn.precision import chosen
+
+    chosen(options.precision, options.fidelity, options.gates)
     return locate(options.model)
 
 
@@ -184,14 +189,6 @@ def check_batch(batch: int, target: targets.Target) -> None:
         raise UserError(
             f"batch {batch} is outside 1 to {target.max_batch}, what a decode step on {target.name} holds in one tile"
         )
-
-
-def check_precision(name: str) -> None:
-    """UserError unless `name` is a precision we have."""
-    from fx2ttnn.precision import PRECISIONS
-
-    if name not in PRECISIONS:
-        raise UserError(f"unknown precision {name!r}: known are {', '.join(PRECISIONS)}")
 
 
 def write_package(compiled: Compiled, out: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from fx2ttnn.errors import UserError
 from fx2ttnn.targets import Target
 
 BYTES = {
@@ -21,18 +23,27 @@ EXACT = "exact"  # the most exact math fidelity that a chip computes right with
 
 @dataclass(frozen=True)
 class Precision:
-    """ttnn data type of each role, and the math fidelity of matmuls."""
+    """ttnn data type of each role, and the math fidelity of matmuls.
+
+    `gates`: of the weights of an MLP's gate and up projections, which most models bear in fewer bits; by default as `weights`.
+    """
 
     name: str
     weights: str
     cache: str
+    gates: str = ""
     activations: str = "bfloat16"
     small: str = "bfloat16"  # norms, biases, embeddings, tables
     fidelity: str = "HiFi2"  # or EXACT
 
     def bytes_of(self, role: str) -> float:
         """Bytes for each element of a role's type; a block of 1024 bfloat8_b values takes 1088 bytes."""
-        return BYTES[getattr(self, role)]
+        return BYTES[getattr(self, role) or self.weights]
+
+    def of_gates(self) -> Precision:
+        """What the rows of gate and up projections are told: their weights' type, and one pass where this has no bits for a second."""
+        fidelity = "LoFi" if self.gates == "bfloat4_b" else self.fidelity
+        return replace(self, weights=self.gates or self.weights, fidelity=fidelity)
 
     def flops(self, target: Target) -> float:
         """FLOP/s of matmuls at this fidelity."""
@@ -52,3 +63,23 @@ PRECISIONS = {
     "performance": Precision("performance", weights="bfloat8_b", cache="bfloat8_b"),
     "accuracy": Precision("accuracy", weights="bfloat16", cache="bfloat16", fidelity=EXACT),
 }
+
+FIDELITIES = ("LoFi", "HiFi2", "HiFi3", "HiFi4")
+WEIGHTS = ("bfloat16", "bfloat8_b", "bfloat4_b")
+
+
+def chosen(name: str, fidelity: str | None = None, gates: str | None = None) -> Precision:
+    """The precision `name` with another math fidelity of matmuls, or another type of gate and up projections. UserError for what there is not."""
+    choices: Mapping[str, tuple[str | None, tuple[str, ...]]] = {
+        "precision": (name, tuple(PRECISIONS)),
+        "fidelity": (fidelity, FIDELITIES),
+        "type of gates": (gates, WEIGHTS),
+    }
+    for what, (wanted, known) in choices.items():
+        if wanted is not None and wanted not in known:
+            raise UserError(f"unknown {what} {wanted!r}: known are {', '.join(known)}")
+    found = PRECISIONS[name]
+    changes = ([f"{fidelity} matmuls"] if fidelity else []) + ([f"{gates} gates"] if gates else [])
+    return replace(
+        found, name=", ".join([name, *changes]), fidelity=fidelity or found.fidelity, gates=gates or found.gates
+    )

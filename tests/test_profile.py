@@ -209,7 +209,7 @@ def test_three_layers_are_three_times_one(tmp_path):
 
 @cache
 def planned(precision="performance", max_seq_len=4096):
-    return plan(recognised("qwen3-32b", None, max_seq_len), targets.load("galaxy"), precision)
+    return plan(recognised("qwen3-32b", None, max_seq_len), targets.load("galaxy"), PRECISIONS[precision])
 
 
 @cache
@@ -219,7 +219,7 @@ def lowered():
 
 def bounds(target="galaxy", precision="performance", max_seq_len=4096, with_plan=False):
     made = planned(precision, max_seq_len) if with_plan else None
-    found = profile(recognised("qwen3-32b", None, max_seq_len), targets.load(target), precision, made)
+    found = profile(recognised("qwen3-32b", None, max_seq_len), targets.load(target), PRECISIONS[precision], made)
     return {(bound.split, bound.bandwidth): bound for bound in found.rooflines}
 
 
@@ -303,4 +303,4 @@ def test_tables(with_plan):
 
 def test_a_plan_for_something_else_is_refused():
     with pytest.raises(ValueError, match="the plan is for galaxy at performance, not galaxy at accuracy"):
-        profile(recognised("qwen3-32b"), targets.load("galaxy"), "accuracy", planned())
+        profile(recognised("qwen3-32b"), targets.load("galaxy"), PRECISIONS["accuracy"], planned())

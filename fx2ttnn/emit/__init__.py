@@ -34,6 +34,7 @@ from fx2ttnn.lower.host import on_host
 from fx2ttnn.lower.program import Program
 from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
+from fx2ttnn.precision import Precision
 from fx2ttnn.shipped import shipped
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -146,10 +147,17 @@ def _model_config(program: Program, configs: Configs, tables: dict[str, Any]) ->
         prefill_lengths=tuple(program.lengths),
         paging=paging(program),
         precision=plan.precision,
-        pcc=0.999 if plan.precision.name == "accuracy" else 0.99,
+        pcc=_least_pcc(plan.precision),
         constants=configs.constants(),
         configs=configs.definitions(),
     )
+
+
+def _least_pcc(precision: Precision) -> float:
+    """What a module must reach beside the reference, whose weights are whole: an MLP with gates of three bits of mantissa has 0.985 to 0.99."""
+    if precision.gates == "bfloat4_b":
+        return 0.98
+    return 0.999 if precision.name == "accuracy" else 0.99
 
 
 def _sources(root: Unit, writer: Writer) -> dict[str, Source]:

@@ -12,6 +12,7 @@ from fx2ttnn.lower.rules import Rule, RuleError
 from fx2ttnn.lower.values import Memory, Tensor
 from fx2ttnn.lower.vocabulary import DRAM, Vocabulary
 from fx2ttnn.plan import Plan
+from fx2ttnn.plan.gates import gates
 
 BLOCK_SIZE = 64  # tokens of a page of the KV cache, as vLLM serves Galaxy (docs/sources.md, Galaxy demo)
 
@@ -20,7 +21,7 @@ class Facts:
     """The words of a plan's rows, and the device tensors of its values before it is known where on a chip they lie."""
 
     def __init__(self, plan: Plan, user_axes: tuple[str | int, ...] = ("R", "R")):
-        self.plan = plan
+        self.plan, self.gates = plan, gates(plan.graph)
         self.scope: Mapping[str, Any] = Vocabulary(plan.target, plan.precision, plan.mode).scope() | {
             "parts": self.parts,
             "axis_of": lambda x, dim: x.axes_of(dim)[0],
@@ -50,6 +51,8 @@ class Facts:
         """The scope of a row: the op's arguments under the names that the row gives them, its attributes, what it gives."""
         planned = [self.planned(v) for v in op.outputs]
         scope = dict(self.scope) | {"op": _Attributes(op.attrs), "result": planned[0], "results": planned}
+        if op.outputs[0] in self.gates:
+            scope["precision"] = self.plan.precision.of_gates()
         for position, name in enumerate(rule.operands):
             scope[name] = self.operand(op.args[position] if position < len(op.args) else None)
         return scope

@@ -82,7 +82,7 @@ class Plan:
 def plan(
     capture: Capture,
     target: Target,
-    precision: str = "performance",
+    precision: Precision = PRECISIONS["performance"],
     decode: Plan | None = None,
     shortest: int | None = None,
 ) -> Plan:
@@ -96,7 +96,7 @@ def plan(
     parts = segments(graph, free, planned_counts(capture))
     order = orders(graph)
     fixed = _fixed(graph, decode) if decode else {}
-    search = Search(graph, order, free, capture.users, target, PRECISIONS[precision], fixed, _share(graph, shortest))
+    search = Search(graph, order, free, capture.users, target, precision, fixed, _share(graph, shortest))
     reads = [(op.outputs[0], v) for op in graph.ops for v in op.inputs if v in tables]
 
     def divide_users(way: tuple[bool, ...]) -> None:

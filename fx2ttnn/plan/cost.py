@@ -13,6 +13,7 @@ from fx2ttnn.ir import Graph, Op, Placement
 from fx2ttnn.ops import NORMS
 from fx2ttnn.plan.collectives import Step
 from fx2ttnn.plan.device_shape import local_shape
+from fx2ttnn.plan.gates import gates
 from fx2ttnn.precision import PRECISIONS, Precision, fidelity_on
 from fx2ttnn.targets import Target
 from fx2ttnn.tiles import TILE, tiles
@@ -35,6 +36,7 @@ class Cost:
         self.graph, self.users, self.target, self.precision = graph, users, target, precision
         self.kernels = Kernels(target)
         self.prefill = graph.name == "prefill"
+        self.gates = gates(graph)
         self._known: dict[tuple[str, tuple[Placement, ...]], float] = {}
 
     def op(self, op: Op, inputs: tuple[Placement, ...]) -> float:
@@ -84,10 +86,11 @@ class Cost:
     def _linear(self, op: Op, shapes: list[tuple[int, ...]]) -> Kernel:
         *rows, k = shapes[0]
         columns = sum(shape[0] for shape in shapes[1:] if len(shape) == 2)
-        bytes_of = self.precision.bytes_of("weights")
+        precision = self.precision.of_gates() if op.outputs[0] in self.gates else self.precision
+        bytes_of = precision.bytes_of("weights")
         if self.prefill:
-            return self.kernels.matmul(prod(rows), k, columns, bytes_of, self.precision.flops(self.target))
-        fidelity = fidelity_on(self.target, self.precision.fidelity)
+            return self.kernels.matmul(prod(rows), k, columns, bytes_of, precision.flops(self.target))
+        fidelity = fidelity_on(self.target, precision.fidelity)
         readers = self.target.readers_of_a_bank(columns)
         return self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows), readers)
 

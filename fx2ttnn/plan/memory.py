@@ -9,6 +9,7 @@ from fx2ttnn.errors import UserError
 from fx2ttnn.ir import Capture, Graph, Placement
 from fx2ttnn.names import layer_of
 from fx2ttnn.plan.device_shape import local_shape
+from fx2ttnn.plan.gates import gate_parameters
 from fx2ttnn.plan.segments import layer_counts
 from fx2ttnn.precision import Precision
 from fx2ttnn.targets import Target
@@ -30,6 +31,7 @@ def dram_per_chip(
     """Bytes per chip for `weights`, `embedding` and `cache`, over all layers of the model, weights padded to the banks."""
     copies = layer_counts(capture.graph)
     embeddings = {op.inputs[1] for op in graph.ops if op.name == "embedding"}
+    of_gates = gate_parameters(graph)
     found = {"weights": 0.0, "embedding": 0.0, "cache": 0.0}
     for value, name in graph.parameters.items():
         if value not in placements:
@@ -37,7 +39,8 @@ def dram_per_chip(
         spec = graph.specs[value]
         role = "weights" if len(spec.shape) > 1 and value not in embeddings else "small"
         shape = local_shape(spec, placements[value], target.mesh_shape)
-        size = (dram_elements(shape, target) if role == "weights" else prod(shape)) * precision.bytes_of(role)
+        bytes_of = precision.bytes_of("gates" if role == "weights" and value in of_gates else role)
+        size = (dram_elements(shape, target) if role == "weights" else prod(shape)) * bytes_of
         found["embedding" if value in embeddings else "weights"] += size * copies.get(layer_of(name) or "", 1)
     for op in graph.ops:
         if op.name == "update_cache":

@@ -10,7 +10,7 @@ import networkx as nx
 from fx2ttnn.ir import Capture
 from fx2ttnn.lower.values import Lowered
 from fx2ttnn.plan import Plan
-from fx2ttnn.precision import PRECISIONS
+from fx2ttnn.precision import PRECISIONS, Precision
 from fx2ttnn.profile.census import Row, census
 from fx2ttnn.profile.graph import node_link, op_graph, to_dot
 from fx2ttnn.profile.predicted import Predicted, predicted
@@ -72,7 +72,7 @@ class Profile:
 def profile(
     capture: Capture,
     target: Target,
-    precision: str = "performance",
+    precision: Precision = PRECISIONS["performance"],
     plan: Plan | None = None,
     lowered: Lowered | None = None,
 ) -> Profile:
@@ -80,23 +80,22 @@ def profile(
 
     ValueError for a plan that is of another target or precision.
     """
-    if plan is not None and (plan.target, plan.precision.name) != (target, precision):
+    if plan is not None and (plan.target, plan.precision) != (target, precision):
         raise ValueError(
-            f"the plan is for {plan.target.name} at {plan.precision.name}, not {target.name} at {precision}"
+            f"the plan is for {plan.target.name} at {plan.precision.name}, not {target.name} at {precision.name}"
         )
-    types = PRECISIONS[precision]
-    rows = census(capture.graph, types, capture.users)
+    rows = census(capture.graph, precision, capture.users)
     return Profile(
         model=capture.model_name,
         target=target.name,
         chips=target.chips,
-        precision=precision,
+        precision=precision.name,
         batch=users_of(capture),
         rows=capture.batch,
         max_seq_len=capture.max_seq_len,
-        totals=totals(capture, rows, types),
+        totals=totals(capture, rows, precision),
         census=rows,
-        graph=op_graph(capture, types),
-        rooflines=rooflines(capture, target, types, plan),
+        graph=op_graph(capture, precision),
+        rooflines=rooflines(capture, target, precision, plan),
         step=predicted(plan, lowered) if plan and lowered else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fx2ttnn.ir import Capture
+from fx2ttnn.plan.gates import gate_parameters
 from fx2ttnn.plan.segments import layer_counts
 from fx2ttnn.precision import BYTES, Precision
 from fx2ttnn.profile.census import Row
@@ -64,9 +65,10 @@ def device_bytes(capture: Capture, precision: Precision) -> float:
     """Bytes of all parameters in the data types of `precision`."""
     graph = capture.graph
     tables = {graph.parameters[op.inputs[1]] for op in graph.ops if op.name == "embedding"}
+    of_gates = {graph.parameters[value] for value in gate_parameters(graph)}
     total = 0.0
     for name, spec in capture.parameter_specs.items():
         if name in capture.tied and capture.tied[name] not in tables:
             continue
-        total += spec.numel * precision.bytes_of("small" if name in tables else role(spec.shape))
+        total += spec.numel * precision.bytes_of("small" if name in tables else role(spec.shape, name in of_gates))
     return total

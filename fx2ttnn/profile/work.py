@@ -29,6 +29,7 @@ from fx2ttnn.graph.aten import base_name
 from fx2ttnn.ir import Graph, Op
 from fx2ttnn.ops import TABLE
 from fx2ttnn.ops.table import elementwise_flops
+from fx2ttnn.plan.gates import gate_parameters
 from fx2ttnn.precision import Precision
 
 Shape = tuple[int, ...]
@@ -76,7 +77,7 @@ class Meter:
         self._graph, self._precision, self._users = graph, precision, users
         self._shape = shape or (lambda value: graph.specs[value].shape)
         self._cached = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
-        self._weights = _weights(graph)
+        self._weights, self._gates = _weights(graph), gate_parameters(graph)
 
     def work(self, op: Op) -> Work:
         """FLOPs and bytes of one run of `op`."""
@@ -112,7 +113,7 @@ class Meter:
     def _parameter_bytes(self, op: Op) -> float:
         if op.name in LOOKUPS:
             return self.numel(op.outputs[0]) * self._precision.bytes_of("small")
-        read = [(self.numel(v), role(self._shape(v))) for v in op.inputs if v in self._weights]
+        read = [(self.numel(v), role(self._shape(v), v in self._gates)) for v in op.inputs if v in self._weights]
         return sum(elements * self._precision.bytes_of(role_) for elements, role_ in read)
 
     def _activation_bytes(self, op: Op) -> float:
@@ -136,9 +137,9 @@ class Meter:
         return self.used(rows) * heads * dim * (self.context(op) if op.name == "attention" else length)
 
 
-def role(shape: Shape) -> str:
+def role(shape: Shape, of_gate: bool = False) -> str:
     """Role (see precision.py) of a parameter that is no lookup table: matrices are weights, vectors are small."""
-    return "weights" if len(shape) > 1 else "small"
+    return ("gates" if of_gate else "weights") if len(shape) > 1 else "small"
 
 
 def _weights(graph: Graph) -> set[str]:

@@ -61,7 +61,7 @@ def profile_json(program: Program) -> dict[str, Any]:
     modes = {}
     lowered = {"decode": program.decode, "prefill": program.lengths[max(program.lengths)]}
     for mode, plan in program.plans.items():
-        found = profile(plan.capture, plan.target, plan.precision.name, plan, lowered[mode]).to_json()
+        found = profile(plan.capture, plan.target, plan.precision, plan, lowered[mode]).to_json()
         del found["graph"]
         for bound in found["predicted"]["lower_bounds"]:
             del bound["ops"]
