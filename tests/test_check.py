@@ -13,7 +13,7 @@ from rich.console import Console
 from tiny import folder_of
 
 from fx2ttnn.check import check
-from fx2ttnn.check.device_ops import count_collectives
+from fx2ttnn.check.device_ops import count_collectives, is_collective, is_device_op
 from fx2ttnn.check.messages import last_words, plain_message
 from fx2ttnn.check.render import render
 from fx2ttnn.emit import emit
@@ -73,6 +73,15 @@ def test_accepted(result):
         assert module.device_ops and all(op.endswith("DeviceOperation") for op in module.device_ops)
         assert 0 < module.peak_l1_bytes <= result.l1_usable_bytes
     assert "SdpaDecodeDeviceOperation" in _module(result, "Qwen3Attention").device_ops
+
+
+def test_device_operations_are_known_by_their_class():
+    """Some classes of ttnn lack the usual ending, and some of those send to other chips."""
+    entries = ["ttnn::linear", "MatmulDeviceOperation", "DramPrefetcherOperation", "Matmul_RS", "Tensor::to_device"]
+    entries += ["AllGatherMinimalMatmulAsyncOp", "RMSAllGatherDeviceOperation", "LayerNormPostAllGatherDeviceOperation"]
+    ops = [name for name in entries if is_device_op(name)]
+    assert ops == [entries[1], *entries[2:4], *entries[5:]]
+    assert [op for op in ops if is_collective(op)] == [entries[3], *entries[5:7]]
 
 
 def test_a_simulator_in_the_environment_does_not_reach_the_mock(package, result, monkeypatch):

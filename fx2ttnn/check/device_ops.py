@@ -1,10 +1,20 @@
-"""Which of ttnn's device operations move data between chips."""
+"""Which entries of a trace are device operations, and which of those move data between chips."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-SUFFIX = "DeviceOperation"  # ttnn's graph capture names a device operation after its class
+# ttnn's graph capture names a device operation after its class: those of ttnn 0.81.1 end like this, or are one of the others.
+ENDINGS = ("Operation", "Op")
+OTHERS = {
+    "Fold",
+    "Matmul_RS",
+    "MinimalMatmulStridedReduceScatterAsync",
+    "Pool2D",
+    "RunningStatistics",
+    "StridedAllGatherAsync",
+    "StridedAllGatherMinimalMatmulAsync",
+}
 
 # Parts of class names, from the device operations that ttnn 0.81.1 has; the async, direct and fused variants share them.
 CROSSES_CHIPS = (
@@ -13,11 +23,13 @@ CROSSES_CHIPS = (
     "AllReduce",
     "AllToAll",
     "DistributedRmsnorm",
+    "Matmul_RS",
     "NeighborPad",
     "NpHalo",
     "PointToPoint",
     "RecvAsync",
     "RecvDirect",
+    "ReduceToRoot",
     "ReduceScatter",
     "RingDistributedSdpa",
     "RingJointSDPA",
@@ -26,6 +38,11 @@ CROSSES_CHIPS = (
     "SendDirect",
 )
 STAYS_ON_CHIP = ("PreAllGather", "PostAllGather")  # the halves of a norm before and after its all_gather
+
+
+def is_device_op(name: str) -> bool:
+    """Whether an entry of a trace is a device operation; the others are functions and tensors."""
+    return name.endswith(ENDINGS) or name in OTHERS
 
 
 def is_collective(device_op: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import ttnn
 
-from fx2ttnn.check.device_ops import SUFFIX
+from fx2ttnn.check.device_ops import is_device_op
 
 
 def captured(mode: Any, run: Callable[[], Any]) -> tuple[Any, Any]:
@@ -23,7 +23,7 @@ def captured(mode: Any, run: Callable[[], Any]) -> tuple[Any, Any]:
 
 def device_ops(trace: Any) -> list[str]:
     """Names of the device operations of a trace, in order."""
-    return [name for name in ttnn.graph.extract_calltrace(trace) if name.endswith(SUFFIX)]
+    return [name for name in ttnn.graph.extract_calltrace(trace) if is_device_op(name)]
 
 
 def peak_l1(trace: Any) -> int:

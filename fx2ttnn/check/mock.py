@@ -14,10 +14,10 @@ import os
 import re
 import struct
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fx2ttnn.targets import Target
+from fx2ttnn.targets import Target, Trays
 
 NULL_KERNEL = "null.elf"
 
@@ -45,18 +45,53 @@ def cluster_descriptor(target: Target) -> str:
     for c in chips:
         lines += [f"  {c}:", "    noc_translation: true", f"    harvest_mask: {target.tensix_harvesting}"]
         lines += [f"    {part}_harvesting_mask: {mask}" for part, mask in masks.items()]
-    lines += ["chip_to_bus_id: {}"]
-    # Every chip is a board of its own kind without a bus id: with the tray positions of a real Galaxy, ttnn asks for a
-    # grouping file that its wheel lacks. umd reads the board's type from the upper bits of its serial number.
-    lines += ["boards:"]
-    for c in chips:
-        serial = (target.board_serial << 36) + c
-        lines += [f"  - - board_id: {serial}", f"    - board_type: {target.board}", "    - chips:", f"      - {c}"]
+    # umd reads a board's type from the upper bits of its serial number. ttnn closes the rings of a Galaxy only, whose chips
+    # it knows by their buses; anywhere else it runs every ring as a line.
+    if target.trays is None:
+        lines += ["chip_to_bus_id: {}", "boards:"]
+        for c in chips:
+            lines += _board(target.board, (target.board_serial << 36) + c, [c])
+    else:
+        places = enumerate(_places(target.trays, rows, cols))
+        lines += ["chip_to_bus_id:", *(f"  {c}: {bus + place:#04x}" for c, (_, bus, place) in places), "boards:"]
+        lines += _board(target.trays.board, target.trays.board_serial << 36, chips)
     return "\n".join(lines) + "\n"
 
 
+def grouping(target: Target) -> str:
+    """Textproto of the meshes that ttnn may find on the trays of a Galaxy: here the whole one. ttnn's wheel has no such file."""
+    rows, cols = target.mesh_shape
+    places = enumerate(_places(target.trays, rows, cols) if target.trays else ())
+    chips = ",\n".join(
+        f"    {{ id: {c} location {{ asic_location: ASIC_LOCATION_{place} tray_id: TRAY_{tray} }} }}"
+        for c, (tray, _, place) in places
+    )
+    return f"""groupings {{
+  name: "{target.name}"
+  preset_type: MESH
+  instances: [
+{chips}
+  ]
+  row_major_mesh {{ dims: [{rows}, {cols}] }}
+}}
+"""
+
+
+def _board(kind: str, serial: int, chips: Sequence[int]) -> list[str]:
+    head = [f"  - - board_id: {serial}", f"    - board_type: {kind}", "    - chips:"]
+    return head + [f"      - {c}" for c in chips]
+
+
+def _places(trays: Trays, rows: int, cols: int) -> Iterator[tuple[int, int, int]]:
+    """Tray, its first bus and the place on it of each chip, row by row: places count from the corner of the mesh, down first."""
+    for row in range(rows):
+        for col in range(cols):
+            tray, bus = trays.quarters[2 * (2 * row // rows) + 2 * col // cols]
+            yield tray, bus, 1 + min(row, rows - 1 - row) + rows // 2 * min(col, cols - 1 - col)
+
+
 def mesh_graph(target: Target) -> str:
-    """Textproto mesh graph of `target`, without the tray pinnings that a mock descriptor cannot satisfy."""
+    """Textproto mesh graph of `target`."""
     rows, cols = target.mesh_shape
     kinds = ", ".join("RING" if target.torus and n > 2 else "LINE" for n in (rows, cols))
     return f"""mesh_descriptors {{
@@ -88,6 +123,7 @@ def mock_environment(target: Target, cache: Path | None = None) -> dict[str, str
     package = ttnn_package()
     version = compiler_version(package)
     texts = {"cluster.yaml": cluster_descriptor(target), "mesh_graph.textproto": mesh_graph(target)}
+    texts |= {"grouping.textproto": grouping(target)} if target.trays else {}
     compiler = _COMPILER.replace("@VERSION@", version).replace("@NULL_KERNEL@", NULL_KERNEL)
     key = hashlib.sha256("\0".join([str(package), compiler, *texts.values()]).encode()).hexdigest()[:16]
     root = (cache or cache_folder()) / "mock" / f"{target.name}-{key}"
@@ -98,7 +134,8 @@ def mock_environment(target: Target, cache: Path | None = None) -> dict[str, str
         _write_runtime_root(folder / "runtime_root", package, compiler)
 
     made(root, fill)
-    return {
+    trays = {"TT_METAL_PHYSICAL_GROUPING_DESCRIPTOR_PATH": str(root / "grouping.textproto")} if target.trays else {}
+    return trays | {
         "TT_METAL_MOCK_CLUSTER_DESC_PATH": str(root / "cluster.yaml"),
         "TT_MESH_GRAPH_DESC_PATH": str(root / "mesh_graph.textproto"),
         "TT_METAL_RUNTIME_ROOT": str(root / "runtime_root"),

@@ -34,7 +34,7 @@ def emulated_mesh(
     ring = target.torus if torus is None else torus
     if (shape, ring) != (target.mesh_shape, target.torus):
         name = f"{target.name}-{shape[0]}x{shape[1]}{'-torus' if ring else ''}"
-        target = dataclasses.replace(target, name=name, mesh_shape=shape, torus=ring)
+        target = dataclasses.replace(target, name=name, mesh_shape=shape, torus=ring, trays=None)
     with emulation(target, cache):
         import ttnn
 

@@ -34,6 +34,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Trays:
+    """How the chips of a Galaxy lie on its four trays, by which ttnn knows that its rings are closed.
+
+    `board`, `board_serial`: how each chip presents itself to umd; `quarters`: number and first bus of the tray in each quarter of the mesh, row by row.
+    """
+
+    board: str
+    board_serial: int
+    quarters: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Target:
     """A mesh of chips. Bandwidths in bytes/s, FLOP rates in FLOP/s, times in seconds, sizes in bytes, all per chip."""
 
@@ -65,6 +77,7 @@ class Target:
     max_batch: int
     costs: Costs
     limits: Limits
+    trays: Trays | None  # none where the chips are boards of their own
     exact_fidelity: str  # the most exact math fidelity whose products are right when they are summed in float32
 
     @property
@@ -107,8 +120,11 @@ def load(name: str) -> Target:
     machine = _read(_HERE / f"{name}.toml")
     chip = _read(shipped(_HERE / "chips", f"{machine.pop('chip')}.toml")[0])
     limits, costs = Limits(**chip.pop("limits")), Costs.model_validate(chip.pop("cost"))
+    trays = machine.pop("trays", None)
+    if trays is not None:
+        trays = Trays(**trays | {"quarters": tuple(map(tuple, trays["quarters"]))})
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**chip, **machine}.items()}
-    return Target(name=name, limits=limits, costs=costs, **fields)
+    return Target(name=name, limits=limits, costs=costs, trays=trays, **fields)
 
 
 def _read(path: Path) -> dict[str, Any]:
