@@ -112,7 +112,10 @@ class Pricer:
         yield DeviceOp("AllGather", self.kernels.generic("all_gather", self._whole(call), self._ring(call)))
 
     def _reduce_scatter(self, call: Call) -> Found:
-        yield DeviceOp("ReduceScatter", self.kernels.generic("reduce_scatter", self._whole(call), self._ring(call)))
+        ring, whole = self._ring(call), self._whole(call)
+        staged = ring.closed and whole <= self.target.costs.reduce_scatter.staged_bytes
+        name = "ReduceScatterMinimalDirect" if staged else "ReduceScatter"
+        yield DeviceOp(name, self.kernels.generic("reduce_scatter", whole, ring))
 
     def _all_reduce(self, call: Call) -> Found:
         if self._operands(call)[0].memory.kind != "interleaved":

@@ -87,7 +87,7 @@ class Interleaved(_Section):
 
 
 class TopK(_Section):
-    """Time of a column of 32 rows: on several cores where the width is a power of two from `least` on, else on one."""
+    """Time of a column of 32 rows: on several cores, `fixed` besides, where the width is a power of two from `least` on, else on one."""
 
     fixed: float
     column: float

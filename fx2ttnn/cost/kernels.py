@@ -165,9 +165,12 @@ class Kernels:
         """The largest of each of so many columns, 32 rows at a time."""
         figures = self.costs.topk
         several = columns >= figures.least and columns & (columns - 1) == 0
-        each, times = figures.column if several else figures.column_on_one_core, tiles(rows)
-        how = f"{times} x ({figures.fixed} + {columns} columns x {each})"
-        return Kernel({FIXED: times * figures.fixed, COMPUTE: times * columns * each}, how)
+        fixed, each = (
+            (figures.fixed, figures.column) if several else (self.costs.unmeasured, figures.column_on_one_core)
+        )
+        times = tiles(rows)
+        how = f"{times} x ({fixed} + {columns} columns x {each})"
+        return Kernel({FIXED: times * fixed, COMPUTE: times * columns * each}, how)
 
     @property
     def dram(self) -> float:
