@@ -144,6 +144,10 @@ def test_operations_with_a_persistent_buffer_are_the_plain_ones(axis):
         x, buffer_tensor=buffer, multi_device_global_semaphore=semaphores[0], num_links=1, **how
     )
     assert torch.allclose(each_chip(found).float(), each_chip(ttnn.all_reduce(x, cluster_axis=axis)).float(), atol=0.05)
+    gathers = {**how, "memory_config": buffer.memory_config(), "persistent_output_tensor": buffer}
+    ttnn.experimental.all_gather_async(x, 3, multi_device_global_semaphore=semaphores, **gathers)
+    gathered = ttnn.all_gather(x, 3, cluster_axis=axis, memory_config=buffer.memory_config())
+    assert torch.equal(each_chip(buffer), each_chip(gathered))
 
     config = ttnn.LayerNormShardedMultiCoreProgramConfig(
         compute_with_storage_grid_size=(8, 1), subblock_w=1, block_h=1, block_w=1, inplace=False

@@ -18,6 +18,7 @@ OUTPUTS = (
     "preallocated_output",
     "optional_tensor",
     "persistent_output_buffer",
+    "persistent_output_tensor",
     "out",
     "output_tensors",
 )

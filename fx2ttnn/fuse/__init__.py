@@ -28,10 +28,7 @@ def fuse(plan: Plan, rules: tuple[Rule, ...] | None = None) -> Plan:
     """
     rules = load_rules() if rules is None else rules
     chains = [rule for rule in rules if rule.chain and rule.mode in (plan.mode, "any")]
-    # What layers read that are equal to an earlier one, and so not in the plan's graph.
-    folded = {str(value) for op in plan.capture.graph.ops if op.name == "layer" for value in op.inputs}
-    kept = {value for value in plan.graph.specs if plan.origins.get(value, value) in folded}
-    facts, graph = Facts(plan), plan.graph
+    kept, facts, graph = plan.read_by_folded, Facts(plan), plan.graph
     for rule in sorted(chains, key=lambda rule: (-len(rule.chain), -rule.specificity)):
         for last in graph.ops:
             if found := _matched(rule, last, graph):

@@ -10,7 +10,7 @@ from fx2ttnn.ir import Op, Ref, refs
 from fx2ttnn.lower.facts import BLOCK_SIZE, Facts
 from fx2ttnn.lower.host import host_call
 from fx2ttnn.lower.lines import Line
-from fx2ttnn.lower.rules import Rule, RuleError, load_rules
+from fx2ttnn.lower.rules import RESOURCES, Rule, RuleError, load_rules
 from fx2ttnn.lower.values import Call, Construct, Enum, Lowered, Memory, Parameter, Tensor
 from fx2ttnn.lower.vocabulary import DRAM
 from fx2ttnn.names import identifier
@@ -269,7 +269,7 @@ class _Engine:
     def _resource(self, op: Op, name: str, line: Line, scope: dict[str, Any], rule: Rule) -> Tensor:
         """A persistent buffer, or what is no tensor, such as a semaphore: held like a parameter, by all that ask for the same."""
         key = f"{op.outputs[0]}@{name}"  # no name of a tensor that the other mode makes
-        if line.function == "persistent_buffer":
+        if RESOURCES[line.function]:
             tensor = self._said(key, line, scope, rule)
         else:
             tensor = Tensor(key, (), line.function, "", DRAM)

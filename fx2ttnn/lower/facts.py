@@ -30,6 +30,7 @@ class Facts:
             "max_seq_len": plan.capture.max_seq_len,
             "batch": plan.capture.batch,
             "users": plan.capture.users,
+            "read_soon": self.read_soon,
             "with_axes": _with_axes,
             "pages_per_user": -(-plan.capture.max_seq_len // BLOCK_SIZE),
             "rank": lambda x: len(plan.graph.specs[self.value_of(x)].shape),
@@ -79,6 +80,16 @@ class Facts:
             return evaluate(text, scope)
         except (ExpressionError, AttributeError, TypeError, KeyError, IndexError, ZeroDivisionError) as error:
             raise RuleError(f"{rule.where}: {text!r}: {error}") from error
+
+    def read_soon(self, result: Tensor) -> bool:
+        """Whether nothing reads a planned result behind the next operation of its kind: it may lie in one of two places that are taken in turn."""
+        ops = self.plan.graph.ops
+        made = next(place for place, op in enumerate(ops) if result.name in op.outputs)
+        readers = [place for place, op in enumerate(ops) if result.name in op.inputs]
+        kind = ops[made].name, self.plan.device_shape(result.name)
+        between = (op for op in ops[made + 1 : max(readers, default=made)] if op.name == kind[0])
+        others = sum(self.plan.device_shape(op.outputs[0]) == kind[1] for op in between)
+        return result.name not in (*self.plan.graph.outputs, *self.plan.read_by_folded) and others < 2
 
     def parts(self, x: Tensor, dim: int) -> int:
         """Number of chips that share device dim `dim` of `x`."""

@@ -24,7 +24,9 @@ TENSOR = frozenset(("shape", "dtype"))  # what a row says at least of a tensor t
 # Methods of the emitted Resources, and the mesh itself; what a row says at least of each.
 RESOURCES: Mapping[str, frozenset[str]] = {
     "global_semaphore": frozenset(),
+    "two_semaphores": frozenset(),
     "persistent_buffer": TENSOR,
+    "persistent_output": TENSOR,
     "mesh_device": frozenset(),
 }
 

@@ -58,6 +58,12 @@ class Plan:
         """Shape of one chip's part of `value`, as ttnn sees it."""
         return device_shape(self.graph.specs[value], self.placements[value], self.target.mesh_shape, self.orders[value])
 
+    @property
+    def read_by_folded(self) -> set[str]:
+        """Values that layers read which are equal to an earlier one, and so not in the plan's graph."""
+        folded = {str(value) for op in self.capture.graph.ops if op.name == "layer" for value in op.inputs}
+        return {value for value in self.graph.specs if self.origins.get(value, value) in folded}
+
     def fill(self, value: str) -> int:
         """Columns of zeros that the chips' parts of `value` hold together behind its last one: see `search.filled_up`."""
         spec, placement = self.graph.specs[value], self.placements[value]
