@@ -69,11 +69,10 @@ class Cost:
         shape = max(shapes, key=prod)
         size = prod(shape) * self.precision.bytes_of("activations")
         ring = ring_of(self.target, step.axis)
-        if step.name != "all_reduce":
-            return self._seconds([self.kernels.generic(step.name, size, ring)])
-        if self._in_one(shape, ring.chips):
-            return self._seconds([self.kernels.persistent("all_reduce", size, ring)])
-        return self._seconds([self.kernels.generic(kind, size, ring) for kind in ("reduce_scatter", "all_gather")])
+        if self._in_place(step, shape, ring.chips):
+            return self._seconds([self.kernels.persistent(step.name, size, ring)])
+        generic = ("reduce_scatter", "all_gather") if step.name == "all_reduce" else (step.name,)
+        return self._seconds([self.kernels.generic(kind, size, ring) for kind in generic])
 
     @property
     def unmeasured(self) -> float:
@@ -134,7 +133,12 @@ class Cost:
         """Over how many a hidden state of so many columns is sharded: the `home` of the rules, but for the rectangle."""
         return max(n for n in range(1, self.target.limits.home_cores + 1) if tiles(width) % n == 0)
 
-    def _in_one(self, shape: tuple[int, ...], chips: int) -> bool:
-        """Whether an all-reduce has its buffer in L1: the guard of `in_one` in lowering_rules/collectives.toml."""
+    def _in_place(self, step: Step, shape: tuple[int, ...], chips: int) -> bool:
+        """Whether a collective has a buffer of its own in L1: the guards of such rows in lowering_rules/collectives.toml."""
+        if self.prefill or step.name == "reduce_scatter":
+            return False
+        if len(shape) == 4:  # heads: one user to a core
+            return step.name == "all_gather" and step.dim == 0
         columns = -(-tiles(shape[-1]) // self._cores(shape[-1])) * TILE
-        return not self.prefill and columns * chips * TILE * 2 <= self.target.limits.buffer_bytes
+        parts = chips if step.name == "all_reduce" else 1
+        return step.dim in (None, 2) and columns * parts * TILE * 2 <= self.target.limits.buffer_bytes
