@@ -41,7 +41,7 @@ def test_an_emitted_call_names_operation_rule_reason_module_and_test(run):
         "linear_6",
         "model.layers.0.mlp.down_proj and 63 equal layers, decode",
         "tests/ops/test_linear.py::test_linear[model.layers.0.mlp.down_proj]",
-        "(P, P)",
+        "(P, S2)",
     ):
         assert words in out, out
 
