@@ -13,6 +13,7 @@ from fx2ttnn.emit.units import Body, Unit, attribute_of, relative
 from fx2ttnn.ir import Ref
 from fx2ttnn.lower.lengths import ByLength
 from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.rules import CONSTANT
 from fx2ttnn.lower.values import Call, Lowered, Tensor
 from fx2ttnn.names import identifier
 from fx2ttnn.ops import COLLECTIVES
@@ -202,7 +203,7 @@ class Writer:
         if isinstance(value, Ref):
             if value in self.program.parameters:
                 parameter = self.program.parameters[value]
-                turn = ".next()" if parameter.resource and parameter.transform != "mesh_device" else ""
+                turn = ".next()" if parameter.resource and parameter.transform not in CONSTANT else ""
                 return f"self.{attribute_of(value, unit, self.program.parameters)}{turn}"
             return names.of[value]
         if isinstance(value, tuple):

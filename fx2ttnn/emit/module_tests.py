@@ -95,11 +95,13 @@ def module_test_files(program: Program, root: Unit, writer: Writer, render: Call
 def _placed(root: Unit, program: Program) -> dict[str, dict[str, str]]:
     """Types of the tensors that each class holds, by attribute."""
     found: dict[str, dict[str, str]] = {}
+    parameters = program.parameters
+    types = {key: "bfloat16" if p.transform == "quarter_turn" else p.tensor.dtype for key, p in parameters.items()}
     for unit in root.tree():
-        held = [key for key in unit.parameters if not program.parameters[key].resource]
+        held = [k for k in unit.parameters if not parameters[k].resource or parameters[k].transform == "quarter_turn"]
         if held and "sample" not in unit.bodies:
-            names = {attribute_of(key, unit, program.parameters): key for key in held}
-            found[unit.class_name] = {name: program.parameters[key].tensor.dtype for name, key in names.items()}
+            names = {attribute_of(key, unit, parameters): key for key in held}
+            found[unit.class_name] = {name: types[key] for name, key in names.items()}
     return found
 
 

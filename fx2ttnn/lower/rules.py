@@ -28,7 +28,9 @@ RESOURCES: Mapping[str, frozenset[str]] = {
     "persistent_buffer": TENSOR,
     "persistent_output": TENSOR,
     "mesh_device": frozenset(),
+    "quarter_turn": frozenset(),
 }
+CONSTANT = frozenset(("mesh_device", "quarter_turn"))  # the others are taken in turn
 
 Mode = Literal["any", "decode", "prefill", "sample"]
 

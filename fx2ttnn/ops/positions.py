@@ -13,7 +13,7 @@ from fx2ttnn.ops.table import MOVEMENT, Strategy, operation, per_element
 
 @operation(
     "position_ids# [_ _] -> [...]",
-    "stem: str, table: graph, border: int, order: tuple?, factor: bool?, doubled: bool?, of_tokens: bool?",
+    "stem: str, table: graph, border: int, order: tuple?, factor: bool?, doubled: bool?, of_tokens: bool?, beside: bool?",
     kind=MOVEMENT,
     split=lambda graph, op: [Strategy((0,), (0,))],
 )
@@ -21,27 +21,30 @@ def position_table(run: Any, op: Op, args: list[Any]) -> Any:
     """Row `position` of a table that the graph `table` computes when the model is built.
 
     `border`: sequences of more tokens read other rows (0: there is no other kind); `stem`: its name. `order`, `factor`, `doubled`: what was
-    made of it; `of_tokens`: it is added to tokens, not to heads.
+    made of it; `of_tokens`: it is added to tokens, not to heads; `beside`: it turns heads whose neighbours rotate.
     """
     return run.table(op.attrs["table"], args[0])
 
 
 @operation(
     "x [B H S D], cos [_ _ _], sin [_ _ _] -> [B H S D]",
+    "beside: bool?",
     earlier="pairs: str, rotated: int, gives: str",
     split=lambda graph, op: [Strategy((1, "R", "R"), (1,)), Strategy((0, 0, 0), (0,))],
     flops=per_element(3),  # x cos + rotated x sin
     keeps_heads=True,
 )
 def rotary(run: Any, op: Op, args: list[Any]) -> Any:
-    """x cos + (-x2, x1) sin, for the halves x1, x2 of each head.
+    """x cos + (-x2, x1) sin, for the halves x1, x2 of each head, or `beside`: for neighbours.
 
     Before recognise.align_heads `pairs` says which other columns rotate together, `rotated` how many (negative: the last ones), and `gives`
     that results of neighbours stand as halves.
     """
-    if op.attrs:
+    if {*op.attrs} - {"beside"}:
         raise NotImplementedError(f"{op.module}: a rotary embedding of {dict(op.attrs)} is computed by no reference")
     x, cos, sin = args[0], args[1].unsqueeze(1), args[2].unsqueeze(1)
+    if "beside" in op.attrs:
+        return x * cos + torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2) * sin
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 

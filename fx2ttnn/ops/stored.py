@@ -2,7 +2,7 @@
 
 `rows`: (start, stop, groups), the rows start to stop of each of so many equal groups. `order` of the columns of a head: (columns, how many
 of the first of them rotate (of the last, if negative), which in pairs ("halves", "swapped halves" or "neighbours"), columns with those of
-zeros); where a weight holds some columns of each head only, they are (start, stop) behind these.
+zeros); with BESIDE behind the pairs, what rotates together comes to lie side by side, else half a head apart. Where a weight holds some columns of each head only, they are (start, stop) behind these.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 
 Rows = tuple[int, int, int]
 Order = tuple  # (head_dim, rotated, pairs, size[, (start, stop)])
+BESIDE = ", side by side"
 
 
 def selected(tensor: torch.Tensor, rows: Rows | None = None, order: Order | None = None) -> torch.Tensor:
@@ -30,8 +31,9 @@ def selected(tensor: torch.Tensor, rows: Rows | None = None, order: Order | None
 
 
 def columns(order: Order) -> list[int]:
-    """The columns of a head so that column i and the one half a head behind it rotate together; column `head_dim` is one of zeros."""
+    """The columns of a head so that column i and the one half a head behind it rotate together, or neighbours; column `head_dim` is one of zeros."""
     head_dim, _, pairs, size = order[:4]
+    pairs, beside = pairs.removesuffix(BESIDE), pairs.endswith(BESIDE)
     rotated = list(rotating(order))
     rest = [column for column in range(head_dim) if column not in rotated]
     half, middle = len(rotated) // 2, len(rest) // 2
@@ -39,7 +41,8 @@ def columns(order: Order) -> list[int]:
     if pairs == "swapped halves":
         first, second = second, first
     halves = [*first, *rest[:middle]], [*second, *rest[middle:]]
-    return [column for part in halves for column in (*part, *[head_dim] * (size // 2 - len(part)))]
+    filled = [[*part, *[head_dim] * (size // 2 - len(part))] for part in halves]
+    return [column for pair in (zip(*filled, strict=True) if beside else filled) for column in pair]
 
 
 def part_of(order: Order) -> tuple[int, int]:

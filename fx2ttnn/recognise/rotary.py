@@ -1,4 +1,5 @@
-"""Every rotary embedding becomes one that turns the two halves of a whole head, of a size that ttnn's operations take.
+"""Every rotary embedding becomes one that turns the two halves of a whole head, of a size that ttnn's operations take; behind a norm of
+each head one that turns neighbours, which ttnn computes together with the norm.
 
 Attention does not change when the columns of queries and keys change places alike. So where only some columns of a head rotate,
 or neighbours rotate instead of halves, the rows of the projections are put in another order when they are loaded: columns that
@@ -27,7 +28,7 @@ import torch
 from fx2ttnn.graph.trace import refused
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
 from fx2ttnn.ops import NORMS
-from fx2ttnn.ops.stored import Order, columns, part_of, rotating
+from fx2ttnn.ops.stored import BESIDE, Order, columns, part_of, rotating
 from fx2ttnn.recognise.alibi import wide_enough
 from fx2ttnn.recognise.tables import append
 
@@ -76,7 +77,7 @@ def align_heads(graph: Graph) -> Graph:
                         for value, fill in zip(op.args[1:], (1.0, 0.0), strict=True)
                     ),
                 )
-                attrs = {}
+                attrs = {"beside": True} if found.order[2].endswith(BESIDE) else {}
             if op.name == "concat_shared_rope":
                 name = "add"
             changed[op.outputs[0]] = _with_zeros(replace(op, name=name, args=args, attrs=attrs), order, graph, specs)
@@ -121,16 +122,17 @@ def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapp
             graph.specs[update.outputs[0]].shape[2],
             64 if any(op.name == "rotary" for op in query) else 32,
         )
-    order = (head_dim, rotated, pairs, size)
+    beside = BESIDE if all(map(_normed_and_turned, (query, [op for op, _ in key]))) else ""
+    order = (head_dim, rotated, pairs + beside, size)
     shared = any(held for _, held in key)
-    nothing = columns(order) == list(range(head_dim)) and value_dim == head_dim and not shared
+    nothing = columns(order) == list(range(head_dim)) and value_dim == head_dim and not shared and not beside
     if forms or nothing:
         refused(
             "align_heads", attention, "queries and keys rotate differently" if forms else "heads are aligned already"
         )
         return None
     chain = [*((op, order) for op in query), *((op, (*order, held) if held else order) for op, held in key)]
-    found = _Heads(order, chain, update, (head_dim, rotated, gives, size))
+    found = _Heads(order, chain, update, (head_dim, rotated, gives + beside, size))
     if size == head_dim == value_dim:
         return found
     readers = _readers(attention, users)
@@ -157,6 +159,11 @@ def _form(chain: list[Op], graph: Graph) -> tuple[int, str, str]:
     turning, pairs = graph.specs[rotary.outputs[0]].shape[-1], rotary.attrs.get("pairs", "halves")
     rotated = -turning if chain[0].name == "concat_shared_rope" else rotary.attrs.get("rotated", turning)
     return rotated, pairs, rotary.attrs.get("gives", pairs)
+
+
+def _normed_and_turned(chain: list[Op]) -> bool:
+    """Whether the last that is done to heads is an RMS norm of each and their rotation. `chain`: from the head on backwards."""
+    return [op.name for op in chain[:2]] == ["rotary", "rms_norm"] and len(chain[1].args) > 1
 
 
 def _key(
@@ -263,8 +270,9 @@ def _table(
         table = append(table, pick, whole, index)
         table = table.with_ops(table.ops, spec_of_index)
         out = f"{value}_aligned_{len(made)}"
+        beside = {"beside": True} if order[2].endswith(BESIDE) else {}
         specs[out] = whole
-        made[key] = replace(op, outputs=(out,), attrs={**op.attrs, "table": table, "order": order})
+        made[key] = replace(op, outputs=(out,), attrs={**op.attrs, "table": table, "order": order, **beside})
     return Ref(made[key].outputs[0])
 
 

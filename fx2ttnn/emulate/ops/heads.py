@@ -114,12 +114,37 @@ def rotary_llama(
     is_decode_mode: bool = False,
 ) -> torch.Tensor:
     """Pairs of neighbours rotate, by a product of each 32 columns with the 32x32 `trans_mat`."""
-    if input_tensor.shape[-1] % 32:
-        raise EmulationError("ttnn.experimental.rotary_embedding_llama: the head dim is no multiple of 32")
-    matrix = trans_mat[:, :, :1, :1, :32, :32].unsqueeze(-3)
-    rotated = (input_tensor.unflatten(-1, (-1, 32)) @ matrix).flatten(-2)
     rows = 1 if is_decode_mode else input_tensor.shape[-2]
-    return input_tensor * cos_cache[..., :rows, :] + rotated * sin_cache[..., :rows, :]
+    return input_tensor * cos_cache[..., :rows, :] + _turned(input_tensor, trans_mat) * sin_cache[..., :rows, :]
+
+
+@emulates("ttnn.experimental.dit_fused_distributed_rmsnorm")
+def norm_and_rotary(
+    input_tensor: torch.Tensor,
+    cluster_axis: int | None,
+    mesh_device: Any,
+    multi_device_global_semaphore: list[Any],
+    *,
+    epsilon: float = 1e-5,
+    num_heads_per_device: int = 1,
+    weight: torch.Tensor,
+    transformation_mat: torch.Tensor,
+    rope_cos: torch.Tensor,
+    rope_sin: torch.Tensor,
+) -> torch.Tensor:
+    """An RMS norm of each row, and its rotation by a row of cos and sin each. dit_rmsnorm_fused_compute.cpp of ttnn rounds its result only."""
+    if cluster_axis is not None or num_heads_per_device > 1:
+        raise EmulationError("ttnn.experimental.dit_fused_distributed_rmsnorm: of whole rows that a chip holds only")
+    scale = torch.rsqrt(input_tensor.square().mean(-1, keepdim=True) + epsilon)
+    normed = input_tensor * scale * weight[..., :1, :]
+    return normed * rope_cos + _turned(normed, transformation_mat) * rope_sin
+
+
+def _turned(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Each 32 columns times the 32x32 `matrix`."""
+    if x.shape[-1] % 32:
+        raise EmulationError("a rotary embedding of neighbours: the head dim is no multiple of 32")
+    return (x.unflatten(-1, (-1, 32)) @ matrix[:, :, :1, :1, :32, :32].unsqueeze(-3)).flatten(-2)
 
 
 def _rotate_half(x: torch.Tensor) -> torch.Tensor:
