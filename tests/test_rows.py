@@ -1,9 +1,13 @@
 """Every row of the rule tables is taken by some model: what a row that none takes would emit, no test has seen."""
 
-from tiny import CONFIGS, compiled
+from tiny import CONFIGS, compiled, folder_of
 
+import fx2ttnn.plan as planning
+from fx2ttnn import pipeline
+from fx2ttnn.ir import Placement
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.rules import load_rules
+from fx2ttnn.plan.cost import Cost
 
 WIDE, SMALL = CONFIGS["qwen3_galaxy"], {k: v for k, v in CONFIGS["llama"].items() if k != "head_dim"}
 # Besides those of tiny.py. Their vocabularies are no power of two, wider than topk splits over cores, or do not divide.
@@ -23,14 +27,28 @@ MODELS = {
         "num_key_value_heads": 64,
     },
     "norms_behind": {**WIDE, "model_type": "olmo2", "num_hidden_layers": 4},
+    "widest": {**WIDE, "model_type": "llama", "hidden_size": 32768, "intermediate_size": 32768, "num_hidden_layers": 2},
+    "widest_layer_norms": {
+        **WIDE,
+        "model_type": "starcoder2",
+        "sliding_window": None,
+        "hidden_size": 32768,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 2,
+    },
 }
 # A few models that take all rows between them.
 COMPILES = {
     "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe opt llama4_wide"
     " apertus ernie4_5_moe",
     "n300": "most_tokens",
-    "galaxy": "layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text",
+    "galaxy": "layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text llama_mha widest widest_layer_norms",
 }
+
+
+def stages(model: str, target: str) -> pipeline.Compiled:
+    """Compiled anew."""
+    return pipeline.compile_model(pipeline.Options(str(folder_of(model)), target, max_seq_len=2048))
 
 
 def taken(program: Program) -> set[str]:
@@ -47,6 +65,18 @@ def test_every_row_is_taken_by_a_model(monkeypatch):
         monkeypatch.setitem(CONFIGS, name, fields)
     made = [compiled(model, target) for target, models in COMPILES.items() for model in models.split()]
     made.append(compiled("laguna", "n150", precision="accuracy"))
+    # What the planner takes for no model here: a hidden state split over both axes, and heads of which a chip keeps some.
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, "residual_placements", lambda target: [Placement((2, 2))])
+        made.append(stages("widest_layer_norms", "galaxy"))
+    with monkeypatch.context() as patch:
+        priced = Cost.step
+
+        def free(self, step, *at):
+            return 0.0 if step.name == "mesh_partition" else priced(self, step, *at)
+
+        patch.setattr(Cost, "step", free)
+        made.append(stages("qwen3_galaxy", "galaxy"))
     assert all(result.complete for result in made)
     known = set().union(*(taken(result.program) for result in made))
     untaken = [f"{rule.where} {rule.op} {rule.name}" for rule in load_rules() if rule.where not in known]
