@@ -29,6 +29,7 @@ def main(package: Path, model: Path, many: int) -> None:
             max_num_seqs=options["--max-num-seqs"] if many else 2,
             data_parallel_size=options.get("--data-parallel-size", 1),
             block_size=options["--block-size"],
+            hf_overrides=options["--hf-overrides"],
             additional_config=options["--additional-config"],
         )
     )

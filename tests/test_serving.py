@@ -163,6 +163,7 @@ def test_serve_sh(tmp_path: Path) -> None:
     assert arguments[:4] == ["serve", "a model", "--port", "1"]
     given = dict(zip(arguments[4::2], arguments[5::2], strict=True))
     assert given["--block-size"] == "64" and given["--max-num-seqs"] == "32"
+    assert json.loads(given["--hf-overrides"]) == {"architectures": ["TTQwen3ForCausalLM"]}
     assert json.loads(given["--additional-config"]) == {"tt": {"trace_region_size": 64 << 20}}
 
 
