@@ -172,7 +172,8 @@ def test_serve_sh(tmp_path: Path) -> None:
     given = dict(zip(arguments[4::2], arguments[5::2], strict=True))
     assert given["--block-size"] == "64" and given["--max-num-seqs"] == "32"
     assert json.loads(given["--hf-overrides"]) == {"architectures": ["TTQwen3ForCausalLM"]}
-    assert json.loads(given["--additional-config"]) == {"tt": {"trace_region_size": 64 << 20}}
+    tt = {"trace_region_size": 64 << 20, "sample_on_device_mode": "all"}
+    assert json.loads(given["--additional-config"]) == {"tt": tt}
 
 
 def test_thin_bundle(tmp_path: Path) -> None:

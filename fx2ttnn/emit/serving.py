@@ -24,7 +24,7 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
     plan, capture = program.plan, program.plan.capture
     target, pages = plan.target, paging(program)
     lanes = -(-capture.users // pages["users"])  # groups that have users
-    tt: dict[str, Any] = {"trace_region_size": TRACE_REGION_BYTES}
+    tt: dict[str, Any] = {"trace_region_size": TRACE_REGION_BYTES, "sample_on_device_mode": "all"}
     if program.host_operations():
         tt["trace_mode"] = "none"
     if target.chips > 1:
