@@ -53,16 +53,21 @@ def served(target, many, tmp_path, config=None):
 
 def assert_hugging_faces(found, prompts):
     """Of every prompt each token is Hugging Face's best, or as good within rounding; most are the best."""
-    rows = [row for name, row in found.items() if name != "prompts given"]
+    rows = [row for name, row in found.items() if name not in ("calls", "seeds")]
     assert len(rows) == prompts and all(row["near"] for row in rows), found
     assert sum(row["best"] for row in rows) > 0.6 * sum(row["tokens"] for row in rows)
 
 
 @pytest.mark.parametrize(("target", "many"), [("n150", 8), ("galaxy", 32)])
 def test_greedy_tokens_are_hugging_faces(target, many, tmp_path):
-    """Prompts of 3 to 200 tokens that join and leave, on the Galaxy in four lanes; two begin with pages that the cache holds already."""
+    """Prompts of 3 to 200 tokens that join and leave, on the Galaxy in four lanes; two begin with pages that the cache holds already.
+
+    Steps go on with tokens that the mesh has drawn. A seed writes the same text alone and in company, drawn by the mesh and on the host.
+    """
     found = served(target, many, tmp_path)
     assert_hugging_faces(found, many + 2)
+    assert found["calls"]["resident"] > 0
+    assert found["seeds"] == {"same": [True, True], "different": True}
     if target == "n150":  # on the Galaxy a lane has a cache of its own, and another one may be free
         assert (found["cached"]["cached"], found["a part cached"]["cached"]) == (128, 64)
 
@@ -75,5 +80,5 @@ def test_an_architecture_that_vllm_does_not_know(tmp_path):
 def test_a_preempted_request_ends_with_the_undisturbed_text(tmp_path):
     """Of two one has no page left for its next token: it is given to the model once more, as a prompt of all it has."""
     found = served("n150", 0, tmp_path)
-    assert found["prompts given"]["count"] > 2
+    assert found["calls"]["prompts"] > 2
     assert_hugging_faces(found, 2)
