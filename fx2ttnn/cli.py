@@ -115,9 +115,11 @@ def compile_command(
         if compiled.complete:
             pipeline.write_package(compiled, folder)
             if serve:
+                from fx2ttnn.models.locate import locate
                 from fx2ttnn.serve import write_bundle
 
-                bundle = write_bundle(folder, serve)
+                hub_id = locate(model).built_in or (None if Path(model).exists() else model)
+                bundle = write_bundle(folder, serve, weights=hub_id)
         else:
             from fx2ttnn.report.data import write as write_data
 

@@ -169,7 +169,7 @@ MUTATIONS = {
         "top_p), float(temperature)",
         SAMPLING,
     ),
-    "one seed for all rows": ("decode_loop", "begin_chance", "seed + rows", "seed + 0 * rows", SAMPLING),
+    "one seed for all positions": ("decode_loop", "draw_seed", "{seed} {position}", "{seed}", SAMPLING),
     "top_p ignored": ("decode_loop", "sampling_settings", "float(top_p)", "1.0", SAMPLING),
     "token ids of one chip": (
         "sampling",

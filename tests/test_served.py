@@ -23,6 +23,7 @@ NARROW = {
     "vocab_size": 2048,
 }
 MODELS = {"n150": CONFIGS["llama"], "galaxy": {**CONFIGS["qwen3_galaxy"], **NARROW}}
+UNKNOWN = CONFIGS["nanochat"]  # to vLLM, which has no class of its own for it
 missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
 
 
@@ -32,9 +33,9 @@ pytestmark = [
 ]
 
 
-def served(target, many, tmp_path):
+def served(target, many, tmp_path, config=None):
     """What tests/serve_engine.py found, by name."""
-    model = write_config(tmp_path / "model", MODELS[target])
+    model = write_config(tmp_path / "model", config or MODELS[target])
     random_model(AutoConfig.from_pretrained(model)).save_pretrained(model)
     compiled = pipeline.compile_model(pipeline.Options(str(model), target, precision="accuracy"))
     pipeline.write_package(compiled, tmp_path / "package")
@@ -52,22 +53,32 @@ def served(target, many, tmp_path):
 
 def assert_hugging_faces(found, prompts):
     """Of every prompt each token is Hugging Face's best, or as good within rounding; most are the best."""
-    rows = [row for name, row in found.items() if name != "prompts given"]
+    rows = [row for name, row in found.items() if name not in ("calls", "seeds")]
     assert len(rows) == prompts and all(row["near"] for row in rows), found
     assert sum(row["best"] for row in rows) > 0.6 * sum(row["tokens"] for row in rows)
 
 
 @pytest.mark.parametrize(("target", "many"), [("n150", 8), ("galaxy", 32)])
 def test_greedy_tokens_are_hugging_faces(target, many, tmp_path):
-    """Prompts of 3 to 200 tokens that join and leave, on the Galaxy in four lanes; two begin with pages that the cache holds already."""
+    """Prompts of 3 to 200 tokens that join and leave, on the Galaxy in four lanes; two begin with pages that the cache holds already.
+
+    Steps go on with tokens that the mesh has drawn. A seed writes the same text alone and in company, drawn by the mesh and on the host.
+    """
     found = served(target, many, tmp_path)
     assert_hugging_faces(found, many + 2)
+    assert found["calls"]["resident"] > 0
+    assert found["seeds"] == {"same": [True, True], "different": True}
     if target == "n150":  # on the Galaxy a lane has a cache of its own, and another one may be free
         assert (found["cached"]["cached"], found["a part cached"]["cached"]) == (128, 64)
+
+
+def test_an_architecture_that_vllm_does_not_know(tmp_path):
+    """It is asked for by the name under which the plugin has registered the bundle."""
+    assert_hugging_faces(served("n150", 4, tmp_path, UNKNOWN), 6)
 
 
 def test_a_preempted_request_ends_with_the_undisturbed_text(tmp_path):
     """Of two one has no page left for its next token: it is given to the model once more, as a prompt of all it has."""
     found = served("n150", 0, tmp_path)
-    assert found["prompts given"]["count"] > 2
+    assert found["calls"]["prompts"] > 2
     assert_hugging_faces(found, 2)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import tiny
+import yaml
 from suites import assert_passes, compiled, run_suite
 from test_cli import refused
 
@@ -131,7 +132,7 @@ def test_bundle(tmp_path: Path) -> None:
     """What the plugin looks for below EXTRA_MODELS_DIR: metadata, and the package under the name that they import it by."""
     bundle = write_bundle(tiny.package("qwen3"), tmp_path)
     assert bundle == tmp_path / "package"
-    assert {path.name for path in bundle.iterdir()} == {"vllm_metadata.json", "package", "serve.sh"}
+    assert {"vllm_metadata.json", "package", "serve.sh"} <= {path.name for path in bundle.iterdir()}
     metadata = json.loads((bundle / "vllm_metadata.json").read_text())
     assert metadata == {"arch": "Qwen3ForCausalLM", "main_class": "package.vllm_adapter:ServedModel"}
     assert (bundle / "package" / "vllm_adapter.py").is_file()
@@ -147,23 +148,67 @@ def test_bundle_that_links(tmp_path: Path) -> None:
     assert (package / "model.py").is_file()
 
 
+def started(script: Path, programs: Path) -> list[str]:
+    """What a bundle's script gives `vllm`, which is put into the folder `programs`: its environment, then its arguments."""
+    vllm = programs / "vllm"
+    vllm.parent.mkdir(parents=True)
+    vllm.write_text(
+        '#!/bin/sh\necho "$EXTRA_MODELS_DIR|$PYTHONPATH|$MESH_DEVICE"\nfor part in "$@"; do echo "$part"; done\n'
+    )
+    vllm.chmod(0o755)
+    environment = {"PATH": f"{vllm.parent}:/usr/bin:/bin"}
+    said = subprocess.run([script, "a model", "--port", "1"], env=environment, capture_output=True, text=True, cwd="/")
+    return said.stdout.splitlines()
+
+
 def test_serve_sh(tmp_path: Path) -> None:
     """A shell takes it; `vllm` gets the model, what was asked for and the package's options, and finds the bundle."""
     bundle = write_bundle(tiny.package("qwen3"), tmp_path / "with a space")
     launch = bundle / "serve.sh"
     assert subprocess.run(["sh", "-n", launch]).returncode == 0
-    vllm = tmp_path / "bin" / "vllm"
-    vllm.parent.mkdir()
-    vllm.write_text('#!/bin/sh\necho "$EXTRA_MODELS_DIR|$MESH_DEVICE"\nfor part in "$@"; do echo "$part"; done\n')
-    vllm.chmod(0o755)
-    environment = {"PATH": f"{vllm.parent}:/usr/bin:/bin"}
-    said = subprocess.run([launch, "a model", "--port", "1"], env=environment, capture_output=True, text=True, cwd="/")
-    first, *arguments = said.stdout.splitlines()
-    assert first == f"{bundle.parent}|(1, 1)"
+    first, *arguments = started(launch, tmp_path / "bin")
+    assert first == f"{bundle.parent}||(1, 1)"
     assert arguments[:4] == ["serve", "a model", "--port", "1"]
     given = dict(zip(arguments[4::2], arguments[5::2], strict=True))
     assert given["--block-size"] == "64" and given["--max-num-seqs"] == "32"
-    assert json.loads(given["--additional-config"]) == {"tt": {"trace_region_size": 64 << 20}}
+    assert json.loads(given["--hf-overrides"]) == {"architectures": ["TTQwen3ForCausalLM"]}
+    tt = {"trace_region_size": 64 << 20, "sample_on_device_mode": "all"}
+    assert json.loads(given["--additional-config"]) == {"tt": tt}
+
+
+def test_thin_bundle(tmp_path: Path) -> None:
+    """What tt-model takes: a manifest of schema 6, requirements without vLLM, no wheel; it runs from wherever it lies."""
+    bundle = write_bundle(tiny.package("qwen3"), tmp_path / "first", weights="owner/model")
+    bundle = bundle.rename(tmp_path / "pulled")
+    manifest = json.loads((bundle / "tt_kernel_manifest.json").read_text())
+    assert (manifest["schema_version"], manifest["arch"], manifest["device_count"]) == ("6", "wormhole_b0", 1)
+    assert manifest["weights"] == {"repo": "owner/model"}
+    assert manifest["resources"]["block_size"] == 64 and manifest["resources"]["max_num_seqs"] == 32
+    assert "--hf-overrides" in manifest["resources"]["extra_args"]
+    requirements = (bundle / manifest["deps"]["requirements"]).read_text().splitlines()
+    assert requirements[0].startswith("ttnn==") and not any(line.startswith("vllm") for line in requirements)
+    assert (bundle / manifest["deps"]["vllm"]["overrides"]).is_file()
+    assert not list(bundle.rglob("*.whl"))
+    module, _, name = manifest["entrypoint"]["class"].partition(":")
+    assert name == "ServedModel" and (bundle / f"{module.replace('.', '/')}.py").is_file()
+    metadata = json.loads((bundle / "vllm_models" / "package" / "vllm_metadata.json").read_text())
+    assert metadata == {"arch": manifest["entrypoint"]["arch_name"], "main_class": manifest["entrypoint"]["class"]}
+    assert subprocess.run(["sh", "-n", bundle / "install.sh"]).returncode == 0
+    first, *arguments = started(bundle / "run.sh", bundle / ".venv" / "bin")
+    assert first == f"{bundle}/vllm_models|{bundle}|(1, 1)"
+    assert arguments[:2] == ["serve", "a model"]
+
+
+def test_entry_of_tt_inference_server(tmp_path: Path) -> None:
+    """An element of its catalogue, for the machine and with the options of the package."""
+    bundle = write_bundle(tiny.package("qwen3"), tmp_path, weights="owner/model")
+    (entry,) = yaml.safe_load((bundle / "tt_inference_server.yaml").read_text())
+    assert entry["weights"] == ["owner/model"] and entry["inference_engine"] == "VLLM"
+    (device,) = entry["device_model_specs"]
+    assert (device["device"], device["max_concurrency"]) == ("N150", 32)
+    assert device["vllm_args"]["block_size"] == 64
+    assert json.loads(device["vllm_args"]["hf_overrides"]) == {"architectures": ["TTQwen3ForCausalLM"]}
+    assert device["override_tt_config"]["trace_region_size"] == 64 << 20
 
 
 def test_a_foreign_folder_stays(tmp_path: Path) -> None:

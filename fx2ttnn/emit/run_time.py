@@ -12,7 +12,7 @@ from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
 from fx2ttnn.recognise.tables import border_of
 
-PLAIN = ("backend.py", "pages.py", "tokenizer.py", "demo_decode.py", "text_demo.py")
+PLAIN = ("backend.py", "pages.py", "tokenizer.py", "demo_decode.py", "text_demo.py", "vllm_sampling.py")
 
 
 def run_time_files(
@@ -24,7 +24,8 @@ def run_time_files(
         return {}
     decode = program.decode
     border = border_of(program.plan.capture.graph)
-    names = {stem: _inputs(program, stem) for stem in ("input_ids", "position_ids", "current_pos")}
+    stems = ("input_ids", "position_ids", "current_pos", "page_table", "cache_rows")
+    names = {stem: _inputs(program, stem) for stem in stems}
     drawn = sampling.tensors[sampling.outputs[0]]
     for name in names["input_ids"]:
         if decode.tensors[name].mesh_dims != drawn.mesh_dims:
@@ -39,6 +40,7 @@ def run_time_files(
         tokens=names["input_ids"],
         position_ids=names["position_ids"],
         current_pos=names["current_pos"],
+        pages=names["page_table"] + names["cache_rows"],
         tokens_dims=drawn.mesh_dims,
         host_operations=program.host_operations(),
         settings_dims=sampling.tensors["k"].mesh_dims,

@@ -18,11 +18,13 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
 
     A package whose users are divided over groups of chips wants one lane of the plugin for each. The plugin has lanes for what it takes
     for the Galaxy's own generator, which it knows by TT_QWEN3_TEXT_VER; its built-in models are left out then.
+    vLLM looks for a model's architecture before the plugin has put TT in front of its name, which is how the plugin registers a bundle: so it is asked for by
+    that name. Then vLLM need not know the architecture, and of one that it knows its own class, which may want images, is not asked.
     """
     plan, capture = program.plan, program.plan.capture
     target, pages = plan.target, paging(program)
     lanes = -(-capture.users // pages["users"])  # groups that have users
-    tt: dict[str, Any] = {"trace_region_size": TRACE_REGION_BYTES}
+    tt: dict[str, Any] = {"trace_region_size": TRACE_REGION_BYTES, "sample_on_device_mode": "all"}
     if program.host_operations():
         tt["trace_mode"] = "none"
     if target.chips > 1:
@@ -31,7 +33,9 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
     if lanes > 1:
         environment["TT_QWEN3_TEXT_VER"] = "qwen3_32b_galaxy"
     border = border_of(capture.graph)  # longer texts would have to be read anew, which vLLM does not do
+    arch = (capture.config.get("architectures") or [class_name])[0]
     options = {
+        "--hf-overrides": {"architectures": [f"TT{arch}"]},
         "--block-size": BLOCK_SIZE,
         "--max-model-len": min(capture.max_seq_len, border or capture.max_seq_len),
         "--max-num-seqs": capture.users - (lanes - 1) * pages["users"],  # of each lane
@@ -40,7 +44,7 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
     if lanes > 1:
         options["--data-parallel-size"] = lanes
     return {
-        "arch": (capture.config.get("architectures") or [class_name])[0],
+        "arch": arch,
         "class": f"vllm_adapter:{SERVED}",
         "environment": environment,
         "options": options,
