@@ -63,16 +63,17 @@ def selected(tensor, rows=None, order=None):
 
 
 def column_order(head_dim, rotated, pairs, size):
-    """Columns of a head so that those which rotate together, `pairs` of halves, swapped halves or neighbours, lie half a head apart.
+    """Columns of a head so that those which rotate together, `pairs` of halves, swapped halves or neighbours, lie half a head apart, or side by side.
 
     The first `rotated` columns rotate, or if that is negative so many of the last. Each half is filled up to half of `size` with column `head_dim`, the one behind the last.
     """
     parts = torch.arange(head_dim).tensor_split([rotated])
     turning, rest = parts if rotated > 0 else parts[::-1]
-    turning = (turning[0::2], turning[1::2]) if pairs == "neighbours" else turning.tensor_split(2)
-    turning = turning[::-1] if pairs == "swapped halves" else turning
+    turning = (turning[0::2], turning[1::2]) if pairs.startswith("neighbours") else turning.tensor_split(2)
+    turning = turning[::-1] if pairs.startswith("swapped halves") else turning
     halves = [torch.cat(half) for half in zip(turning, rest.tensor_split(2))]
-    return torch.cat([torch.nn.functional.pad(half, (0, size // 2 - len(half)), value=head_dim) for half in halves])
+    halves = [torch.nn.functional.pad(half, (0, size // 2 - len(half)), value=head_dim) for half in halves]
+    return torch.stack(halves, 1).flatten() if pairs.endswith("side by side") else torch.cat(halves)
 
 
 def as_matrix(tensor, side):

@@ -90,11 +90,7 @@ CASES = [
         used=["lm_head"],
         args=[
             Input(
-                (1, 1, 32, 5120),
-                ttnn.bfloat16,
-                ttnn.TILE_LAYOUT,
-                cfg.NORM_GATHERED_HIDDEN_STATES_MEMORY,
-                (False, False),
+                (1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.NORM_NORM_HIDDEN_STATES_MEMORY, (False, False)
             ),
             Input((1, 1, 5120, 4748), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.LM_HEAD_WEIGHT_MEMORY, (True, True)),
         ],
