@@ -153,6 +153,23 @@ def test_rotary_llama_is_hf_rotary_of_interleaved_columns():
     near(one(out), hf_rotary(x.float(), cos, sin)[..., swap])
 
 
+def test_norm_and_rotary_in_one_are_both_in_turn():
+    """A head to a row: the reshapes before and behind count the rows that fill a user's tile, which hold anything."""
+    q, weight = torch.randn(1, 8, 4, D).bfloat16(), torch.randn(D).bfloat16()
+    cos, sin = angles(torch.tensor([3.0, 7, 100, 0, 5, 6, 31, 2]))
+    swap = torch.stack([torch.arange(D // 2), torch.arange(D // 2) + D // 2], dim=-1).flatten()
+    matrix = torch.kron(torch.eye(16), torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))[None, None]
+    x = ttnn.reshape(put(q[..., swap], memory_config=rows(8)), [1, 1, 8 * 32, D], [1, 1, 8 * 32, D])
+    tables = (put(t[:, None].repeat(1, 32, 1).flatten(0, 1)[None, None][..., swap]) for t in (cos, sin))
+    out = ttnn.experimental.dit_fused_distributed_rmsnorm(
+        x, None, device, [], epsilon=1e-6, weight=put(weight[None, None, None][..., swap]), memory_config=rows(8),
+        transformation_mat=put(matrix), **dict(zip(("rope_cos", "rope_sin"), tables, strict=True)),
+    )  # fmt: skip
+    normed = torch.nn.functional.rms_norm(q.float(), (D,), weight.float(), 1e-6)
+    expected = hf_rotary(normed, cos[:, None], sin[:, None])[..., swap]
+    near(one(ttnn.reshape(out, [1, 8, 4, D], [1, 8, 32, D])), expected)
+
+
 # Caches and attention -----------------------------------------------------------------------------------------------
 
 

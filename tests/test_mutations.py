@@ -51,8 +51,8 @@ MUTATIONS = {
         PREFILL_ATTENTION,
     ),
     "epsilon of q_norm": (
-        *("attention", "Qwen3Attention.decode_forward", "query,\n            epsilon=cfg.NORM_EPS"),
-        *("query,\n            epsilon=1e-05", ATTENTION),
+        *("attention", "Qwen3Attention.decode_forward", "epsilon=cfg.NORM_EPS,\n            weight=self.q_norm"),
+        *("epsilon=1e-05,\n            weight=self.q_norm", ATTENTION),
     ),
     "epsilon of a layer's norm": ("norm", "Qwen3RMSNorm.decode_forward", "epsilon=cfg.NORM_EPS", "epsilon=1e-05", NORM),
     "window 90 of 96": (
@@ -92,12 +92,22 @@ MUTATIONS = {
         *("attention", "Qwen3Attention.prefill_forward", "paged_fill_cache(value_cache, value,"),
         *("paged_fill_cache(key_cache, key,", PREFILL_ATTENTION),
     ),
+    "cos and sin swapped, prefill": (
+        "attention",
+        "Qwen3Attention.prefill_forward",
+        "query, cos, sin",
+        "query, sin, cos",
+        PREFILL_ATTENTION,
+    ),
     "cos and sin swapped": (
         "attention",
         "Qwen3Attention.decode_forward",
-        "query, cos, sin",
-        "query, sin, cos",
+        "rope_cos=cos,\n            rope_sin=sin,\n            memory_config=cfg.ATTENTION_QUERY",
+        "rope_cos=sin,\n            rope_sin=cos,\n            memory_config=cfg.ATTENTION_QUERY",
         ATTENTION,
+    ),
+    "neighbours turned the other way": (
+        *("resources", "Resources.quarter_turn", "[[0.0, 1.0], [-1.0, 0.0]]", "[[0.0, -1.0], [1.0, 0.0]]", ATTENTION),
     ),
     "gate and up swapped": ("mlp", "Qwen3MLP.__init__", '"gate_proj.weight"', '"up_proj.weight"', MLP),
     "no all_reduce": (

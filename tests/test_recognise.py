@@ -11,7 +11,7 @@ from fx2ttnn.errors import CaptureError
 from fx2ttnn.graph import interpret
 from fx2ttnn.graph.dead_code import without_dead_code
 from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
-from fx2ttnn.ops.stored import columns
+from fx2ttnn.ops.stored import BESIDE, columns
 from fx2ttnn.recognise.experts import place_experts
 from fx2ttnn.recognise.heads import fuse_projections
 from fx2ttnn.recognise.heads_first import heads_first
@@ -455,6 +455,20 @@ def test_columns_that_rotate_together_lie_half_a_head_apart(order):
         )
 
 
+def test_columns_that_rotate_together_lie_side_by_side():
+    halves, beside = columns((8, 8, "halves", 8)), columns((8, 8, "halves" + BESIDE, 8))
+    assert (halves, beside) == ([*range(8)], [0, 4, 1, 5, 2, 6, 3, 7])
+    assert columns((6, 4, "neighbours" + BESIDE, 8)) == [0, 1, 2, 3, 4, 5, 6, 6]
+
+
+def test_only_heads_behind_a_norm_of_each_turn_neighbours():
+    """What norms and rotates in one operation wants them so; both modes read the same table and caches."""
+    normed, plain = (compiled(model).recognised.graph.ops for model in ("qwen3", "llama"))
+    assert [op.attrs for op in normed if op.name == "rotary"] == [{"beside": True}] * 2
+    assert [op.attrs for op in plain if op.name == "rotary"] == [{}] * 2
+    assert {op.attrs["orders"][0][2] for op in normed if op.name == "update_cache"} == {"halves" + BESIDE}
+
+
 def test_projections_of_partly_rotated_heads():
     """Queries and keys change their order, values do not; keys are cached in the new order."""
     ops = compiled("phi").recognised.graph.ops
@@ -470,11 +484,11 @@ def test_heads_of_no_whole_tiles_get_zeros():
     """Heads of 112 columns are 128 from the projections to the caches and the output projection; the means count 16 zeros more."""
     graph = compiled("qwen3_112").recognised.graph
     found = {op.name: op for op in graph.ops}
-    order = (112, 112, "halves", 128)
+    order, plain = (112, 112, "halves, side by side", 128), (112, 112, "halves", 128)
     (output,) = [op for op in graph.ops if "input_order" in op.attrs]
-    assert output.attrs["input_order"] == order
+    assert output.attrs["input_order"] == plain
     assert graph.specs[output.args[1]].shape == (256, 8 * 128)
-    assert found["update_cache"].attrs["orders"] == (order, order)
+    assert found["update_cache"].attrs["orders"] == (order, plain)
     assert [graph.specs[cache].shape[-1] for cache in found["update_cache"].outputs] == [128, 128]
     assert {op.attrs["eps"] for op in graph.ops if op.name == "rms_norm" and "order" in op.attrs} == {1e-6 * 112 / 128}
     assert found["attention"].attrs["scaling"] == 112**-0.5

@@ -39,6 +39,26 @@ def test_the_mock_has_the_cores_and_banks_of_the_target(name):
     assert target.l1_usable_bytes < int(line.split()[-1]) < target.l1_bytes
 
 
+RINGS = """
+import ttnn
+ttnn.set_fabric_config(ttnn.FabricConfig.{fabric})
+device = ttnn.open_mesh_device(ttnn.MeshShape({rows}, {columns}))
+x = ttnn.zeros([1, 1, 32, 32], device=device)
+print("found", *(ttnn.get_usable_topology(x, ttnn.Topology.Ring, axis).name for axis in (0, 1)))
+"""
+
+
+@pytest.mark.parametrize("name", ["galaxy", "galaxy_blackhole", "t3k_2x4"])
+def test_ttnn_closes_the_rings_of_a_galaxy(name):
+    """Anywhere else it silently runs a ring as a line, with other operations than on the machine."""
+    target = targets.load(name)
+    code = RINGS.format(fabric=target.fabric, rows=target.mesh_shape[0], columns=target.mesh_shape[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **mock_environment(target)}
+    )
+    assert f"found {'Ring Ring' if target.trays else 'Linear Linear'}" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", targets.names())
 def test_a_chip_has_channels_for_all_its_neighbours(name):
     target = targets.load(name)

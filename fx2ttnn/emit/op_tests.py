@@ -69,8 +69,8 @@ def _input(tensor: Tensor, call: Call, lowered: Lowered, configs: Configs) -> st
         if not tensor.shape:
             return f"Resource({tensor.dtype!r})"
         memory = configs.memory(lowered, tensor.name)
-        made = lowered.parameters[tensor.name].transform
-        return f"Resource({made!r}, ({tensor.shape}, ttnn.{tensor.dtype}, {memory}))"
+        method = lowered.parameters[tensor.name].transform
+        return f"Resource({method!r}, ({tensor.shape}, ttnn.{tensor.dtype}, {memory}))"
     differs = tuple(a != "R" for a in tensor.axes)
     kind, high = _values(tensor, call, lowered)
     extra = "".join(f", {k}={v!r}" for k, v in (("values", kind), ("high", high)) if v)

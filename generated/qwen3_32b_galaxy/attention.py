@@ -10,8 +10,8 @@ class Qwen3Attention:
     """model.layers.N.self_attn.
 
     qkv_proj: [1280, 1280] bfloat8_b, outputs split over mesh axis 0, inputs split over mesh axis 1
-    q_norm: [4, 32] bfloat16
-    k_norm: [4, 32] bfloat16
+    q_norm: [128] bfloat16
+    k_norm: [128] bfloat16
     o_proj: [1024, 1280] bfloat8_b, inputs split over mesh axis 0, outputs split over mesh axis 1
     """
 
@@ -19,20 +19,26 @@ class Qwen3Attention:
         self.qkv_proj = weights.linear(
             ["q_proj.weight", "k_proj.weight", "v_proj.weight"],
             parts=8,
+            orders=[[128, 128, "halves, side by side", 128], [128, 128, "halves, side by side", 128], None],
             mesh_dims=(3, 2),
             dtype=ttnn.bfloat8_b,
             memory_config=cfg.QKV_PROJ_WEIGHT_MEMORY,
         )
-        self.q_norm = weights.norm("q_norm.weight")
-        self.k_norm = weights.norm("k_norm.weight")
+        self.q_norm = weights.norm_in_tiles("q_norm.weight", order=[128, 128, "halves, side by side", 128])
+        self.k_norm = weights.norm_in_tiles("k_norm.weight", order=[128, 128, "halves, side by side", 128])
         self.o_proj = weights.linear(
             "o_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.O_PROJ_WEIGHT_MEMORY
         )
         self.first_user = weights.first_user(batch=32, mesh_dims=(None, 0))
+        self.turn = weights.resources.quarter_turn()
         self.semaphore = weights.resources.global_semaphore()
         self.mesh_device = mesh_device
         self.buffer = weights.resources.persistent_buffer(
             [1, 1, 32, 5120], ttnn.bfloat16, memory_config=cfg.ATTENTION_BUFFER_MEMORY
+        )
+        self.semaphores = weights.resources.two_semaphores()
+        self.gathered = weights.resources.persistent_output(
+            [1, 32, 8, 128], ttnn.bfloat16, memory_config=cfg.ATTENTION_GATHERED_MEMORY
         )
         self.buffer_2 = weights.resources.persistent_buffer(
             [1, 1, 32, 10240], ttnn.bfloat16, memory_config=cfg.ATTENTION_BUFFER_2_MEMORY
@@ -42,8 +48,8 @@ class Qwen3Attention:
         """One token for every user.
 
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
-        cos: [1, 8, 1, 128] bfloat16, dim 1 split over mesh axis 1
-        sin: [1, 8, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        cos: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
+        sin: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
         key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         current_pos: [8] int32, dim 0 split over mesh axis 1
@@ -69,28 +75,40 @@ class Qwen3Attention:
             slice_size=8,
             memory_config=cfg.ATTENTION_QKV_REDUCED_MEMORY,
             final_memory_config=cfg.ATTENTION_QKV_FINAL_MEMORY,
-            topology=ttnn.Topology.Linear,
+            topology=ttnn.Topology.Ring,
             num_links=4,
             dtype=ttnn.bfloat16,
         )  # [1, 1, 32, 1280], [1, 8, 8, 128], [1, 8, 1, 128], [1, 8, 1, 128]
-        query = ttnn.to_memory_config(query, ttnn.L1_MEMORY_CONFIG)  # [1, 8, 8, 128]
-        query = ttnn.rms_norm(
+        query = ttnn.reshape(query, [1, 1, 256, 128], [1, 1, 256, 128])  # [1, 1, 256, 128]
+        query = ttnn.experimental.dit_fused_distributed_rmsnorm(
             query,
+            None,
+            self.mesh_device,
+            [],
             epsilon=cfg.NORM_EPS,
             weight=self.q_norm,
+            transformation_mat=self.turn,
+            rope_cos=cos,
+            rope_sin=sin,
             memory_config=cfg.ATTENTION_QUERY_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
-        )  # [1, 8, 8, 128]
-        key = ttnn.to_memory_config(key, ttnn.L1_MEMORY_CONFIG)  # [1, 8, 1, 128]
-        key = ttnn.rms_norm(
+        )  # [1, 1, 256, 128]
+        query = ttnn.reshape(query, [1, 8, 8, 128], [1, 8, 32, 128])  # [1, 8, 8, 128]
+        key = ttnn.reshape(key, [1, 1, 256, 128], [1, 1, 256, 128])  # [1, 1, 256, 128]
+        key = ttnn.experimental.dit_fused_distributed_rmsnorm(
             key,
+            None,
+            self.mesh_device,
+            [],
             epsilon=cfg.NORM_EPS,
             weight=self.k_norm,
+            transformation_mat=self.turn,
+            rope_cos=cos,
+            rope_sin=sin,
             memory_config=cfg.ATTENTION_KEY_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
-        )  # [1, 8, 1, 128]
-        query = ttnn.experimental.rotary_embedding_hf(query, cos, sin, is_decode_mode=True)  # [1, 8, 8, 128]
-        key = ttnn.experimental.rotary_embedding_hf(key, cos, sin, is_decode_mode=True)  # [1, 8, 1, 128]
+        )  # [1, 1, 256, 128]
+        key = ttnn.reshape(key, [1, 8, 1, 128], [1, 8, 32, 128])  # [1, 8, 1, 128]
         ttnn.experimental.paged_fused_update_cache(
             key_cache, key, value_cache, value, update_idxs_tensor=current_pos, page_table=page_table
         )
@@ -105,8 +123,16 @@ class Qwen3Attention:
             program_config=cfg.ATTENTION_DECODE_PROGRAM,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, 8, 128]
-        attn_output = ccl.all_gather(
-            attn_output, 1, cluster_axis=1, memory_config=cfg.ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY
+        attn_output = ttnn.experimental.all_gather_async(
+            attn_output,
+            1,
+            cluster_axis=1,
+            mesh_device=self.mesh_device,
+            topology=ttnn.Topology.Ring,
+            multi_device_global_semaphore=self.semaphores.next(),
+            persistent_output_tensor=self.gathered.next(),
+            memory_config=cfg.ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY,
+            num_links=4,
         )  # [1, 32, 8, 128]
         attn_output = ttnn.experimental.nlp_concat_heads_decode(
             attn_output, num_heads=cfg.NUM_HEADS
@@ -176,11 +202,11 @@ class Qwen3Attention:
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, seq_len, 128]
-        query = ttnn.experimental.rotary_embedding_hf(
-            query, cos, sin, is_decode_mode=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        query = ttnn.experimental.rotary_embedding_llama(
+            query, cos, sin, self.turn, memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # [1, 8, seq_len, 128]
-        key = ttnn.experimental.rotary_embedding_hf(
-            key, cos, sin, is_decode_mode=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        key = ttnn.experimental.rotary_embedding_llama(
+            key, cos, sin, self.turn, memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # [1, 1, seq_len, 128]
         key = ttnn.typecast(key, ttnn.bfloat8_b, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 128]
         ttnn.experimental.paged_fill_cache(key_cache, key, chunk_page_table, batch_idx=0)

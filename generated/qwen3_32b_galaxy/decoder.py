@@ -21,8 +21,8 @@ class Qwen3DecoderLayer:
         """One token for every user.
 
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
-        cos: [1, 8, 1, 128] bfloat16, dim 1 split over mesh axis 1
-        sin: [1, 8, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        cos: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
+        sin: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
         key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         current_pos: [8] int32, dim 0 split over mesh axis 1

@@ -11,7 +11,7 @@ class Qwen3MLP:
 
     gate_proj: [5120, 800] bfloat8_b, outputs split over mesh axes 0 and 1
     up_proj: [5120, 800] bfloat8_b, outputs split over mesh axes 0 and 1
-    down_proj: [800, 5120] bfloat8_b, inputs split over mesh axes 0 and 1
+    down_proj: [3200, 1280] bfloat8_b, inputs split over mesh axis 0, outputs split over mesh axis 1
     """
 
     def __init__(self, mesh_device, weights):
@@ -22,10 +22,14 @@ class Qwen3MLP:
             "up_proj.weight", mesh_dims=(3, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.UP_PROJ_WEIGHT_MEMORY
         )
         self.down_proj = weights.linear(
-            "down_proj.weight", mesh_dims=(2, 2), dtype=ttnn.bfloat8_b, memory_config=cfg.DOWN_PROJ_WEIGHT_MEMORY
+            "down_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DOWN_PROJ_WEIGHT_MEMORY
+        )
+        self.semaphores = weights.resources.two_semaphores()
+        self.mesh_device = mesh_device
+        self.gathered = weights.resources.persistent_output(
+            [1, 1, 32, 3200], ttnn.bfloat16, memory_config=cfg.MLP_GATHERED_MEMORY
         )
         self.semaphore = weights.resources.global_semaphore()
-        self.mesh_device = mesh_device
         self.buffer = weights.resources.persistent_buffer(
             [1, 1, 32, 10240], ttnn.bfloat16, memory_config=cfg.MLP_BUFFER_MEMORY
         )
@@ -54,6 +58,17 @@ class Qwen3MLP:
         hidden_states = ttnn.multiply(
             gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=cfg.MLP_HIDDEN_STATES_MEMORY
         )  # [1, 1, 32, 800]
+        hidden_states = ttnn.experimental.all_gather_async(
+            hidden_states,
+            3,
+            cluster_axis=1,
+            mesh_device=self.mesh_device,
+            topology=ttnn.Topology.Ring,
+            multi_device_global_semaphore=self.semaphores.next(),
+            persistent_output_tensor=self.gathered.next(),
+            memory_config=cfg.MLP_HIDDEN_STATES_GATHERED_MEMORY,
+            num_links=4,
+        )  # [1, 1, 32, 3200]
         down = ttnn.linear(
             hidden_states,
             self.down_proj,
@@ -61,9 +76,6 @@ class Qwen3MLP:
             program_config=cfg.DOWN_PROJ_DECODE_PROGRAM,
             memory_config=cfg.MLP_DOWN_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
-        )  # [1, 1, 32, 5120]
-        down = ccl.reduce_scatter(
-            down, 3, cluster_axis=1, memory_config=cfg.MLP_DOWN_SCATTERED_MEMORY
         )  # [1, 1, 32, 1280]
         down = ttnn.experimental.all_reduce_async(
             down,
@@ -102,6 +114,9 @@ class Qwen3MLP:
         hidden_states = ttnn.multiply(
             gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # [1, 1, seq_len, 800]
+        hidden_states = ccl.all_gather(
+            hidden_states, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, seq_len, 3200]
         down = ttnn.linear(
             hidden_states,
             self.down_proj,
@@ -109,9 +124,6 @@ class Qwen3MLP:
             program_config=cfg.DOWN_PROJ_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
-        )  # [1, 1, seq_len, 5120]
-        down = ccl.reduce_scatter(
-            down, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # [1, 1, seq_len, 1280]
         down = ccl.all_reduce(down, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         return down

@@ -18,7 +18,7 @@ from .inputs import (
 )
 from .lm_head import LmHead
 from .mesh import from_mesh, on_host, to_mesh
-from .norm import Qwen3RMSNormGathered
+from .norm import Qwen3RMSNormNorm
 from .rotary_emb import Qwen3RotaryEmbedding
 
 LAYER_CLASSES = [Qwen3DecoderLayer] * 64
@@ -32,7 +32,7 @@ class Qwen3ForCausalLM:
         self.pages = cfg.PAGES_PER_GROUP
         self.rotary_emb = Qwen3RotaryEmbedding(mesh_device, weights.at("model.rotary_emb"))
         self.embed_tokens = EmbedTokens(mesh_device, weights.at("model.embed_tokens"))
-        self.norm = Qwen3RMSNormGathered(mesh_device, weights.at("model.norm"))
+        self.norm = Qwen3RMSNormNorm(mesh_device, weights.at("model.norm"))
         self.lm_head = LmHead(mesh_device, weights.at("lm_head"))
         self.layers = [
             layer_class(mesh_device, weights.at(f"model.layers.{index}"))
@@ -127,7 +127,7 @@ class Qwen3ForCausalLM:
 
     def decode_forward(self, position_ids, input_ids, current_pos, page_table, kv_cache):
         """One token for each user: device tensors of `prepare_decode_inputs` -> logits on the mesh."""
-        cos, sin = self.rotary_emb.decode_forward(position_ids)  # [1, 8, 1, 128], [1, 8, 1, 128]
+        cos, sin = self.rotary_emb.decode_forward(position_ids)  # [1, 1, 256, 128], [1, 1, 256, 128]
         hidden_states = self.embed_tokens.decode_forward(input_ids)  # [1, 1, 32, 1280]
         for layer, cache in zip(self.layers, kv_cache):
             hidden_states = layer.decode_forward(hidden_states, cos, sin, cache[0], cache[1], current_pos, page_table)

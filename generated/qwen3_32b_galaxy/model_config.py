@@ -46,10 +46,6 @@ def sharded(kind, buffer, shard, rectangles):
 RESIDUAL_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (4, 3))]
 )  # 32 x 1280
-ROTARY_EMB_COS_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
-)  # 256 x 128
-ROTARY_EMB_SIN_MEMORY = ROTARY_EMB_COS_MEMORY
 EMBED_TOKENS_HIDDEN_STATES_MEMORY = RESIDUAL_MEMORY
 NORM_STATS_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (0, 0))]
@@ -70,6 +66,9 @@ O_PROJ_WEIGHT_MEMORY = sharded(
 ATTENTION_BUFFER_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 256), [((0, 0), (4, 3))]
 )  # 32 x 5120
+ATTENTION_GATHERED_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 3))]
+)  # 1024 x 128
 ATTENTION_BUFFER_2_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 512), [((0, 0), (4, 3))]
 )  # 32 x 10240
@@ -86,15 +85,17 @@ ATTENTION_QKV_REDUCED_MEMORY = RESIDUAL_MEMORY
 ATTENTION_QKV_FINAL_MEMORY = sharded(
     ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 2))]
 )  # 768 x 128
-ATTENTION_QUERY_MEMORY = ROTARY_EMB_COS_MEMORY
-ATTENTION_KEY_MEMORY = ROTARY_EMB_COS_MEMORY
-ATTENTION_ATTN_OUTPUT_MEMORY = ROTARY_EMB_COS_MEMORY
+ATTENTION_QUERY_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
+)  # 256 x 128
+ATTENTION_KEY_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 1), (7, 1))]
+)  # 256 x 128
+ATTENTION_ATTN_OUTPUT_MEMORY = ATTENTION_QUERY_MEMORY
 ATTENTION_DECODE_PROGRAM = ttnn.SDPAProgramConfig(
     compute_with_storage_grid_size=(8, 9), q_chunk_size=0, k_chunk_size=0, exp_approx_mode=False
 )  # [1, 8, 8, 128] -> [1, 8, 8, 128]
-ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 3))]
-)  # 1024 x 128
+ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY = ATTENTION_GATHERED_MEMORY
 O_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
     in0_block_w=4, per_core_M=1, per_core_N=5
 )  # [1, 1, 32, 1024] -> [1, 1, 32, 1280]
@@ -139,20 +140,24 @@ ATTENTION_PREFILL_PROGRAM = {
     ),
 }  # [1, 8, seq_len, 128] -> [1, 8, seq_len, 128]
 O_PROJ_PREFILL_PROGRAM = QKV_PROJ_PREFILL_PROGRAM
-NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY = sharded(
+NORM_GATHERED_GATHERED_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 3))]
 )  # 32 x 5120
+NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY = NORM_GATHERED_GATHERED_MEMORY
 NORM_GATHERED_DECODE_PROGRAM = ttnn.LayerNormShardedMultiCoreProgramConfig(
     compute_with_storage_grid_size=(8, 4), subblock_w=1, block_h=1, block_w=5, inplace=False
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 5120]
-NORM_GATHERED_HIDDEN_STATES_MEMORY = NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY
+NORM_GATHERED_HIDDEN_STATES_MEMORY = NORM_GATHERED_GATHERED_MEMORY
 GATE_PROJ_WEIGHT_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 96), [((0, 0), (11, 0))]
 )  # 5120 x 1152
 UP_PROJ_WEIGHT_MEMORY = GATE_PROJ_WEIGHT_MEMORY
 DOWN_PROJ_WEIGHT_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (800, 448), [((0, 0), (11, 0))]
-)  # 800 x 5376
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (3200, 128), [((0, 0), (11, 0))]
+)  # 3200 x 1536
+MLP_GATHERED_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (4, 4))]
+)  # 32 x 3200
 MLP_BUFFER_MEMORY = ATTENTION_BUFFER_2_MEMORY
 GATE_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
     in0_block_w=5, per_core_M=1, per_core_N=1
@@ -163,13 +168,11 @@ MLP_GATE_MEMORY = sharded(
 UP_PROJ_DECODE_PROGRAM = GATE_PROJ_DECODE_PROGRAM
 MLP_UP_MEMORY = MLP_GATE_MEMORY
 MLP_HIDDEN_STATES_MEMORY = MLP_GATE_MEMORY
+MLP_HIDDEN_STATES_GATHERED_MEMORY = MLP_GATHERED_MEMORY
 DOWN_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
-    in0_block_w=1, per_core_M=1, per_core_N=7
-)  # [1, 1, 32, 800] -> [1, 1, 32, 5120]
-MLP_DOWN_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 224), [((0, 0), (7, 1)), ((0, 2), (6, 2))]
-)  # 32 x 5152
-MLP_DOWN_SCATTERED_MEMORY = RESIDUAL_MEMORY
+    in0_block_w=4, per_core_M=1, per_core_N=2
+)  # [1, 1, 32, 3200] -> [1, 1, 32, 1280]
+MLP_DOWN_MEMORY = ATTENTION_QKV_MEMORY
 MLP_DOWN_REDUCED_MEMORY = RESIDUAL_MEMORY
 GATE_PROJ_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
@@ -205,11 +208,11 @@ DOWN_PROJ_PREFILL_PROGRAM = {
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=5,
         out_subblock_h=1,
-        out_subblock_w=4,
+        out_subblock_w=1,
         out_block_h=1,
-        out_block_w=20,
+        out_block_w=5,
         per_core_M=1,
-        per_core_N=20,
+        per_core_N=5,
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=True,
@@ -217,17 +220,20 @@ DOWN_PROJ_PREFILL_PROGRAM = {
     2048: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=5,
-        out_subblock_h=1,
-        out_subblock_w=4,
-        out_block_h=4,
-        out_block_w=20,
+        out_subblock_h=4,
+        out_subblock_w=1,
+        out_block_h=8,
+        out_block_w=5,
         per_core_M=8,
-        per_core_N=20,
+        per_core_N=5,
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=True,
     ),
-}  # [1, 1, seq_len, 800] -> [1, 1, seq_len, 5120]
+}  # [1, 1, seq_len, 3200] -> [1, 1, seq_len, 1280]
+NORM_NORM_HIDDEN_STATES_GATHERED_MEMORY = NORM_GATHERED_GATHERED_MEMORY
+NORM_NORM_DECODE_PROGRAM = NORM_GATHERED_DECODE_PROGRAM
+NORM_NORM_HIDDEN_STATES_MEMORY = NORM_GATHERED_GATHERED_MEMORY
 LM_HEAD_WEIGHT_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 416), [((0, 0), (11, 0))]
 )  # 5120 x 4992
@@ -251,10 +257,8 @@ LM_HEAD_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
     fuse_batch=True,
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 4748]
 SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
-ATTENTION_QKV_REDUCED_MEMORY_2 = ROTARY_EMB_COS_MEMORY
-ATTENTION_QKV_REDUCED_MEMORY_3 = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 1), (7, 1))]
-)  # 256 x 128
+ATTENTION_QKV_REDUCED_MEMORY_2 = ATTENTION_QUERY_MEMORY
+ATTENTION_QKV_REDUCED_MEMORY_3 = ATTENTION_KEY_MEMORY
 ATTENTION_QKV_REDUCED_MEMORY_4 = sharded(
     ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 2), (7, 2))]
 )  # 256 x 128

@@ -74,14 +74,27 @@ class Qwen3RMSNormGathered:
     def __init__(self, mesh_device, weights):
         self.weight_in_tiles = weights.norm_in_tiles("weight")
         self.weight = weights.norm("weight")
+        self.semaphores = weights.resources.two_semaphores()
+        self.mesh_device = mesh_device
+        self.gathered = weights.resources.persistent_output(
+            [1, 1, 32, 5120], ttnn.bfloat16, memory_config=cfg.NORM_GATHERED_GATHERED_MEMORY
+        )
 
     def decode_forward(self, hidden_states):
         """One token for every user.
 
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
         """
-        hidden_states = ccl.all_gather(
-            hidden_states, 3, cluster_axis=1, memory_config=cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY
+        hidden_states = ttnn.experimental.all_gather_async(
+            hidden_states,
+            3,
+            cluster_axis=1,
+            mesh_device=self.mesh_device,
+            topology=ttnn.Topology.Ring,
+            multi_device_global_semaphore=self.semaphores.next(),
+            persistent_output_tensor=self.gathered.next(),
+            memory_config=cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY,
+            num_links=4,
         )  # [1, 1, 32, 5120]
         hidden_states = ttnn.rms_norm(
             hidden_states,
@@ -108,4 +121,51 @@ class Qwen3RMSNormGathered:
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 1, seq_len, 5120]
+        return hidden_states
+
+
+class Qwen3RMSNormNorm:
+    """model.norm.
+
+    weight_in_tiles: [5120] bfloat16
+    weight: [160, 32] bfloat16
+    """
+
+    def __init__(self, mesh_device, weights):
+        self.weight_in_tiles = weights.norm_in_tiles("weight")
+        self.weight = weights.norm("weight")
+
+    def decode_forward(self, hidden_states):
+        """One token for every user.
+
+        hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
+        """
+        hidden_states = ccl.all_gather(
+            hidden_states, 3, cluster_axis=1, memory_config=cfg.NORM_NORM_HIDDEN_STATES_GATHERED_MEMORY
+        )  # [1, 1, 32, 5120]
+        hidden_states = ttnn.rms_norm(
+            hidden_states,
+            epsilon=cfg.NORM_EPS,
+            weight=self.weight,
+            program_config=cfg.NORM_NORM_DECODE_PROGRAM,
+            memory_config=cfg.NORM_NORM_HIDDEN_STATES_MEMORY,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 1, 32, 5120]
+        return hidden_states
+
+    def prefill_forward(self, hidden_states):
+        """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
+        """
+        hidden_states = ccl.all_gather(
+            hidden_states, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 32, 5120]
+        hidden_states = ttnn.rms_norm(
+            hidden_states,
+            epsilon=cfg.NORM_EPS,
+            weight=self.weight_in_tiles,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 1, 32, 5120]
         return hidden_states

@@ -1,4 +1,4 @@
-"""Semaphores and persistent buffers of ttnn's asynchronous operations: made once, shared by all modules that ask for the same."""
+"""What ttnn's operations need beside tensors of the model: made once, shared by all modules that ask for the same."""
 
 import itertools
 
@@ -26,22 +26,40 @@ class Resources:
 
     def global_semaphore(self):
         """A semaphore on all cores: those that hold a tensor, and those that ttnn takes beside them to send and receive."""
-        grid = self.mesh_device.compute_with_storage_grid_size()
-        cores = ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(grid.x - 1, grid.y - 1))])
+        return self._two("semaphore", self._semaphore)
 
-        def make():  # in the region that the mesh is opened with for semaphores: elsewhere its zero may overwrite what a queued program still reads
-            return ttnn.create_global_semaphore(self.mesh_device, cores, 0, ttnn.BufferType.L1_SMALL)
-
-        return self._two("semaphore", make)
+    def two_semaphores(self):
+        """As above one for each direction, for an operation that sends both ways."""
+        return self._two("semaphores", lambda: [self._semaphore(), self._semaphore()])
 
     def persistent_buffer(self, shape, dtype, memory_config):
         """A tensor of zeros, `shape` on each chip, in which an operation keeps what its neighbours send."""
+        return self._tensor("buffer", shape, dtype, memory_config)
+
+    def persistent_output(self, shape, dtype, memory_config):
+        """A tensor that is an operation's result, where its neighbours may write at any time: the next but one such operation overwrites it."""
+        return self._tensor("output", shape, dtype, memory_config)
+
+    def quarter_turn(self):
+        """A tile by which a row is multiplied to turn each two neighbours: (a, b) becomes (-b, a)."""
+        if "turn" not in self.made:
+            turn = torch.kron(torch.eye(ttnn.TILE_SIZE // 2), torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
+            self.made["turn"] = to_mesh(self.mesh_device, turn[None, None], (None, None), ttnn.bfloat16)
+        return self.made["turn"]
+
+    def _semaphore(self):
+        grid = self.mesh_device.compute_with_storage_grid_size()
+        cores = ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(grid.x - 1, grid.y - 1))])
+        # In the region that the mesh is opened with for semaphores: elsewhere its zero may overwrite what a queued program still reads.
+        return ttnn.create_global_semaphore(self.mesh_device, cores, 0, ttnn.BufferType.L1_SMALL)
+
+    def _tensor(self, kind, shape, dtype, memory_config):
         zeros = torch.zeros(shape)
 
         def make():
             return ttnn.to_memory_config(to_mesh(self.mesh_device, zeros, (None, None), dtype), memory_config)
 
-        return self._two(("buffer", tuple(shape), dtype, str(memory_config)), make)
+        return self._two((kind, tuple(shape), dtype, str(memory_config)), make)
 
     def _two(self, key, make):
         if key not in self.made:

@@ -63,16 +63,17 @@ def selected(tensor, rows=None, order=None):
 
 
 def column_order(head_dim, rotated, pairs, size):
-    """Columns of a head so that those which rotate together, `pairs` of halves, swapped halves or neighbours, lie half a head apart.
+    """Columns of a head so that those which rotate together, `pairs` of halves, swapped halves or neighbours, lie half a head apart, or side by side.
 
     The first `rotated` columns rotate, or if that is negative so many of the last. Each half is filled up to half of `size` with column `head_dim`, the one behind the last.
     """
     parts = torch.arange(head_dim).tensor_split([rotated])
     turning, rest = parts if rotated > 0 else parts[::-1]
-    turning = (turning[0::2], turning[1::2]) if pairs == "neighbours" else turning.tensor_split(2)
-    turning = turning[::-1] if pairs == "swapped halves" else turning
+    turning = (turning[0::2], turning[1::2]) if pairs.startswith("neighbours") else turning.tensor_split(2)
+    turning = turning[::-1] if pairs.startswith("swapped halves") else turning
     halves = [torch.cat(half) for half in zip(turning, rest.tensor_split(2))]
-    return torch.cat([torch.nn.functional.pad(half, (0, size // 2 - len(half)), value=head_dim) for half in halves])
+    halves = [torch.nn.functional.pad(half, (0, size // 2 - len(half)), value=head_dim) for half in halves]
+    return torch.stack(halves, 1).flatten() if pairs.endswith("side by side") else torch.cat(halves)
 
 
 def as_matrix(tensor, side):
@@ -243,10 +244,14 @@ class Weights:
             first, mesh_dims = first.reshape(cfg.MESH_SHAPE), (0, 1)
         return to_mesh(self.mesh_device, first, mesh_dims, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
 
-    def first_token(self, width, mesh_dims):
-        """The first token id of each chip's part of the vocabulary, `width` ids, as a tile [1, 1, 32, 32]."""
-        parts = torch.tensor([size for size, dim in zip(cfg.MESH_SHAPE, mesh_dims) if dim is not None]).prod().item()
-        first = torch.arange(0, parts * width, width, dtype=torch.int32).repeat_interleave(ttnn.TILE_SIZE)
+    def first_token(self, width, mesh_dims=(None, None), parts=1, part=0):
+        """The first token id of each chip's share of the vocabulary, `width` ids, or of each of its `parts`, of `part` ids: a tile for each.
+
+        [1, 1, 32, 32 * parts] on each chip.
+        """
+        chips = torch.tensor([size for size, dim in zip(cfg.MESH_SHAPE, mesh_dims) if dim is not None]).prod().int()
+        first = torch.arange(0, chips * width, width, dtype=torch.int32).unsqueeze(1) + part * torch.arange(parts)
+        first = first.int().flatten().repeat_interleave(ttnn.TILE_SIZE)
         return to_mesh(self.mesh_device, first.repeat(1, 1, ttnn.TILE_SIZE, 1), mesh_dims, ttnn.uint32)
 
     def fill_of_vocabulary(self, width, mesh_dims):

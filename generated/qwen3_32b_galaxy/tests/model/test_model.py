@@ -23,6 +23,7 @@ PLACED = {
         "qkv_proj": ttnn.bfloat8_b,
         "q_norm": ttnn.bfloat16,
         "k_norm": ttnn.bfloat16,
+        "turn": ttnn.bfloat16,
         "o_proj": ttnn.bfloat8_b,
         "first_user": ttnn.int32,
     },
@@ -34,6 +35,10 @@ PLACED = {
         "gate_proj": ttnn.bfloat8_b,
         "up_proj": ttnn.bfloat8_b,
         "down_proj": ttnn.bfloat8_b,
+    },
+    "Qwen3RMSNormNorm": {
+        "weight_in_tiles": ttnn.bfloat16,
+        "weight": ttnn.bfloat16,
     },
     "LmHead": {
         "weight": ttnn.bfloat8_b,

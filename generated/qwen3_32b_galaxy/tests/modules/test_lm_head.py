@@ -19,7 +19,7 @@ def test_lm_head_decode(mesh_device, reference):
             decode_hidden(step.before["lm_head"]),
             (None, None),
             ttnn.bfloat16,
-            memory_config=cfg.NORM_GATHERED_HIDDEN_STATES_MEMORY,
+            memory_config=cfg.NORM_NORM_HIDDEN_STATES_MEMORY,
         )
         output = module.decode_forward(hidden_states)
         assert output.dtype == ttnn.bfloat16

@@ -5,7 +5,7 @@ import ttnn
 from ... import model_config as cfg
 from ...inputs import decode_hidden, prefill_hidden
 from ...mesh import from_mesh, to_mesh
-from ...norm import Qwen3RMSNorm, Qwen3RMSNormGathered
+from ...norm import Qwen3RMSNorm, Qwen3RMSNormGathered, Qwen3RMSNormNorm
 from ..pcc import assert_pcc
 
 
@@ -89,5 +89,41 @@ def test_qwen3_rmsnorm_gathered_prefill(mesh_device, reference):
         assert_pcc(
             from_mesh(mesh_device, output, (None, None))[:, :, : prompt.count],
             reference.output("model.layers.0.post_attention_layernorm", given),
+            cfg.PCC,
+        )
+
+
+def test_qwen3_rmsnorm_norm_decode(mesh_device, reference):
+    """model.norm"""
+    weights = reference.weights(mesh_device)
+    module = Qwen3RMSNormNorm(mesh_device, weights.at("model.norm"))
+    for step in reference.steps:
+        given = reference.with_small_rows(step.before["model.norm"], 1e-06)
+        hidden_states = to_mesh(
+            mesh_device, decode_hidden(given), (None, 3), ttnn.bfloat16, memory_config=cfg.RESIDUAL_MEMORY
+        )
+        output = module.decode_forward(hidden_states)
+        assert output.dtype == ttnn.bfloat16
+        assert_pcc(
+            from_mesh(mesh_device, output, (None, None))[:, :, : cfg.BATCH],
+            reference.output("model.norm", given),
+            cfg.PCC,
+        )
+
+
+def test_qwen3_rmsnorm_norm_prefill(mesh_device, reference):
+    """model.norm"""
+    weights = reference.weights(mesh_device)
+    module = Qwen3RMSNormNorm(mesh_device, weights.at("model.norm"))
+    for prompt in reference.prompts:
+        given = reference.with_small_rows(prompt.before["model.norm"], 1e-06)
+        hidden_states = to_mesh(
+            mesh_device, prompt.last_tile(given), (None, 3), ttnn.bfloat16, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )
+        output = module.prefill_forward(hidden_states)
+        assert output.dtype == ttnn.bfloat16
+        assert_pcc(
+            from_mesh(mesh_device, output, (None, None))[:, :, : prompt.rows],
+            prompt.last_tile(reference.output("model.norm", given))[:, :, : prompt.rows],
             cfg.PCC,
         )

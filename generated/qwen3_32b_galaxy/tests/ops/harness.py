@@ -10,7 +10,7 @@ import ttnn
 
 from ... import model_config as cfg
 from ...mesh import from_mesh, to_mesh
-from ...resources import Resources
+from ...resources import Resources, Turns
 from ..pcc import assert_pcc
 
 # How a call is run, not what it computes.
@@ -88,15 +88,11 @@ def check(mesh_device, operation, reference, case):
 
 def _materialise(mesh_device, value):
     """(what the operation gets, what the reference gets: the numbers after rounding to the tensor's type)"""
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         return tuple(map(list, zip(*(_materialise(mesh_device, item) for item in value))))
     if isinstance(value, Resource):
-        made = (
-            mesh_device
-            if value.kind == "mesh_device"
-            else getattr(Resources(mesh_device), value.kind)(*value.args).next()
-        )
-        return made, None
+        made = mesh_device if value.kind == "mesh_device" else getattr(Resources(mesh_device), value.kind)(*value.args)
+        return made.next() if isinstance(made, Turns) else made, None
     if not isinstance(value, Input):
         return value, value
     count = tuple(n if differs else 1 for n, differs in zip(CHIPS, value.differs))

@@ -3,7 +3,10 @@ a size of 1 in front means: the same on all chips of that axis. NaN marks elemen
 Inputs come as bfloat16 or what their type was rounded to; the arithmetic is float32.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 
 from ... import model_config as cfg
 
@@ -28,8 +31,13 @@ def embedding(ids, weight):
     return found.reshape(*chips, -1, ids.shape[-1], weight.shape[-1])
 
 
-def reshape(x, shape):
-    return x.reshape(*x.shape[:2], *shape)
+def reshape(x, shape, padded=None):
+    if padded is None:
+        return x.reshape(*x.shape[:2], *shape)
+    *outer, rows, columns = padded  # as they lie in tiles, of which the rows that fill them hold anything
+    missing = math.prod((*outer, rows)) // math.prod(x.shape[2:-2]) - x.shape[-2]
+    filled = F.pad(x.float(), (0, 0, 0, missing), value=torch.nan)
+    return filled.reshape(*x.shape[:2], *padded)[..., : shape[-2], :]
 
 
 def transpose(x, dim1, dim2):
@@ -209,6 +217,10 @@ def all_gather(x, dim, cluster_axis):
     return torch.cat(_along(x, cluster_axis).split(1, cluster_axis), 2 + dim)
 
 
+def all_gather_async(x, dim, cluster_axis):
+    return all_gather(x, dim, cluster_axis)
+
+
 def mesh_partition(x, dim, cluster_axis):
     return torch.cat(x.chunk(cfg.MESH_SHAPE[cluster_axis], 2 + dim), cluster_axis)
 
@@ -235,6 +247,20 @@ def rotary_embedding_hf(x, cos, sin, is_decode_mode):
     x, cos, sin = x.float(), cos.float(), sin.float()
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def rotary_embedding_llama(x, cos, sin, turn):
+    rows = x.shape[-2]
+    return _rotated_neighbours(x.float(), cos[..., :rows, :].float(), sin[..., :rows, :].float())
+
+
+def dit_fused_distributed_rmsnorm(x, cluster_axis, mesh_device, semaphores, epsilon, weight, rope_cos, rope_sin):
+    assert cluster_axis is None
+    return _rotated_neighbours(rms_norm(x, epsilon, weight), rope_cos.float(), rope_sin.float())
+
+
+def _rotated_neighbours(x, cos, sin):
+    return x * cos + torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2) * sin
 
 
 def nlp_create_qkv_heads(qkv, num_heads, num_kv_heads, transpose_k_heads):

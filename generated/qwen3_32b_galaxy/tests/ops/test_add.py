@@ -49,7 +49,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:58
+    # sampling.toml:82
     Case(
         name="sampler",
         used=["sampler"],

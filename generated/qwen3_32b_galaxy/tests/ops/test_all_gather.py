@@ -8,28 +8,14 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # collectives.toml:34
-    Case(
-        name="model.layers.0.self_attn",
-        used=["model.layers.0.self_attn"],
-        args=[
-            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_ATTN_OUTPUT_MEMORY, (True, True)),
-            1,
-        ],
-        kwargs={
-            "cluster_axis": 1,
-            "memory_config": cfg.ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY,
-        },
-        pcc=0.999,
-    ),
     # collectives.toml:27
     Case(
-        name="model.layers.0.post_attention_layernorm",
-        used=["model.layers.0.post_attention_layernorm", "model.norm"],
+        name="model.norm",
+        used=["model.norm"],
         args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.RESIDUAL_MEMORY, (False, True)), 3],
         kwargs={
             "cluster_axis": 1,
-            "memory_config": cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY,
+            "memory_config": cfg.NORM_NORM_HIDDEN_STATES_GATHERED_MEMORY,
         },
         pcc=0.999,
     ),
@@ -46,7 +32,7 @@ CASES = [
     ),
     # collectives.toml:27
     Case(
-        name="model.layers.0.post_attention_layernorm'",
+        name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm"],
         args=[Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
         kwargs={
@@ -57,7 +43,18 @@ CASES = [
     ),
     # collectives.toml:27
     Case(
-        name="model.norm",
+        name="model.layers.0.mlp.down_proj",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[Input((1, 1, 128, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:27
+    Case(
+        name="model.norm'",
         used=["model.norm"],
         args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
         kwargs={
@@ -79,7 +76,7 @@ CASES = [
     ),
     # collectives.toml:27
     Case(
-        name="model.layers.0.post_attention_layernorm''",
+        name="model.layers.0.post_attention_layernorm'",
         used=["model.layers.0.post_attention_layernorm"],
         args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
         kwargs={
@@ -88,7 +85,18 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:69
+    # collectives.toml:27
+    Case(
+        name="model.layers.0.mlp.down_proj'",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[Input((1, 1, 2048, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # sampling.toml:101
     Case(
         name="sampler",
         used=["sampler"],
@@ -99,7 +107,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:69
+    # sampling.toml:101
     Case(
         name="sampler'",
         used=["sampler"],
@@ -121,7 +129,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:69
+    # sampling.toml:101
     Case(
         name="sampler''",
         used=["sampler"],
@@ -132,7 +140,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # sampling.toml:69
+    # sampling.toml:101
     Case(
         name="sampler'''",
         used=["sampler"],

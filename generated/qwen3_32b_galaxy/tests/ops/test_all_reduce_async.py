@@ -30,7 +30,7 @@ CASES = [
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_DOWN_SCATTERED_MEMORY, (True, True))],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_DOWN_MEMORY, (True, True))],
         kwargs={
             "buffer_tensor": Resource("persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.MLP_BUFFER_MEMORY)),
             "cluster_axis": 0,

@@ -28,7 +28,7 @@ CASES = [
             "slice_size": 8,
             "memory_config": cfg.ATTENTION_QKV_REDUCED_MEMORY,
             "final_memory_config": cfg.ATTENTION_QKV_FINAL_MEMORY,
-            "topology": ttnn.Topology.Linear,
+            "topology": ttnn.Topology.Ring,
             "num_links": 4,
             "dtype": ttnn.bfloat16,
         },

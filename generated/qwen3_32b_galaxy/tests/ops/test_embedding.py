@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:12
+    # embedding.toml:22
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
@@ -52,7 +52,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:22
+    # embedding.toml:35
     Case(
         name="model.rotary_emb'",
         used=["model.rotary_emb"],
@@ -96,7 +96,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:22
+    # embedding.toml:35
     Case(
         name="model.rotary_emb''",
         used=["model.rotary_emb"],

@@ -73,8 +73,10 @@ CASES = [
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
         args=[
-            Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_HIDDEN_STATES_MEMORY, (True, True)),
-            Input((1, 1, 800, 5120), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.DOWN_PROJ_WEIGHT_MEMORY, (True, True)),
+            Input(
+                (1, 1, 32, 3200), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_HIDDEN_STATES_GATHERED_MEMORY, (True, False)
+            ),
+            Input((1, 1, 3200, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.DOWN_PROJ_WEIGHT_MEMORY, (True, True)),
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
@@ -90,11 +92,7 @@ CASES = [
         used=["lm_head"],
         args=[
             Input(
-                (1, 1, 32, 5120),
-                ttnn.bfloat16,
-                ttnn.TILE_LAYOUT,
-                cfg.NORM_GATHERED_HIDDEN_STATES_MEMORY,
-                (False, False),
+                (1, 1, 32, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.NORM_NORM_HIDDEN_STATES_MEMORY, (False, False)
             ),
             Input((1, 1, 5120, 4748), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.LM_HEAD_WEIGHT_MEMORY, (True, True)),
         ],
@@ -159,8 +157,8 @@ CASES = [
         name="model.layers.0.mlp.down_proj'",
         used=["model.layers.0.mlp.down_proj"],
         args=[
-            Input((1, 1, 128, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
-            Input((1, 1, 800, 5120), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.DOWN_PROJ_WEIGHT_MEMORY, (True, True)),
+            Input((1, 1, 128, 3200), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
+            Input((1, 1, 3200, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.DOWN_PROJ_WEIGHT_MEMORY, (True, True)),
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
@@ -239,8 +237,8 @@ CASES = [
         name="model.layers.0.mlp.down_proj''",
         used=["model.layers.0.mlp.down_proj"],
         args=[
-            Input((1, 1, 2048, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
-            Input((1, 1, 800, 5120), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.DOWN_PROJ_WEIGHT_MEMORY, (True, True)),
+            Input((1, 1, 2048, 3200), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
+            Input((1, 1, 3200, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.DOWN_PROJ_WEIGHT_MEMORY, (True, True)),
         ],
         kwargs={
             "dtype": ttnn.bfloat16,

@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # sampling.toml:21
+    # sampling.toml:18
     Case(
         name="sampler",
         used=["sampler"],

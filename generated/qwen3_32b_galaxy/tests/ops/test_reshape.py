@@ -8,13 +8,26 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:12
+    # embedding.toml:22
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
         args=[
             Input((1, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
             [1, 8, 1, 128],
+        ],
+        kwargs={
+            "memory_config": ttnn.L1_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:22
+    Case(
+        name="model.rotary_emb'",
+        used=["model.rotary_emb"],
+        args=[
+            Input((1, 8, 32, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
+            [1, 1, 256, 128],
         ],
         kwargs={
             "memory_config": ttnn.L1_MEMORY_CONFIG,
@@ -34,9 +47,57 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:22
+    # attention.toml:65
     Case(
-        name="model.rotary_emb'",
+        name="model.layers.0.self_attn.q_norm",
+        used=["model.layers.0.self_attn.q_norm"],
+        args=[
+            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_2, (True, True)),
+            [1, 1, 256, 128],
+            [1, 1, 256, 128],
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+    # attention.toml:65
+    Case(
+        name="model.layers.0.self_attn.q_norm'",
+        used=["model.layers.0.self_attn.q_norm"],
+        args=[
+            Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QUERY_MEMORY, (True, True)),
+            [1, 8, 8, 128],
+            [1, 8, 32, 128],
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+    # attention.toml:65
+    Case(
+        name="model.layers.0.self_attn.k_norm",
+        used=["model.layers.0.self_attn.k_norm"],
+        args=[
+            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_3, (True, True)),
+            [1, 1, 256, 128],
+            [1, 1, 256, 128],
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+    # attention.toml:65
+    Case(
+        name="model.layers.0.self_attn.k_norm'",
+        used=["model.layers.0.self_attn.k_norm"],
+        args=[
+            Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_KEY_MEMORY, (True, True)),
+            [1, 8, 1, 128],
+            [1, 8, 32, 128],
+        ],
+        kwargs={},
+        pcc=0.999,
+    ),
+    # embedding.toml:35
+    Case(
+        name="model.rotary_emb''",
         used=["model.rotary_emb"],
         args=[
             Input((1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
@@ -60,9 +121,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:22
+    # embedding.toml:35
     Case(
-        name="model.rotary_emb''",
+        name="model.rotary_emb'''",
         used=["model.rotary_emb"],
         args=[
             Input((1, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),

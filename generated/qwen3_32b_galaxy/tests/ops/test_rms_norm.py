@@ -8,54 +8,6 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # norm.toml:54
-    Case(
-        name="model.layers.0.self_attn.q_norm",
-        used=["model.layers.0.self_attn.q_norm"],
-        args=[
-            Input(
-                (1, 8, 8, 128),
-                ttnn.bfloat16,
-                ttnn.TILE_LAYOUT,
-                ttnn.L1_MEMORY_CONFIG,
-                (True, True),
-                values="small_rows",
-            )
-        ],
-        kwargs={
-            "epsilon": cfg.NORM_EPS,
-            "weight": Input(
-                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
-            ),
-            "memory_config": cfg.ATTENTION_QUERY_MEMORY,
-            "compute_kernel_config": cfg.COMPUTE_HIFI3,
-        },
-        pcc=0.999,
-    ),
-    # norm.toml:54
-    Case(
-        name="model.layers.0.self_attn.k_norm",
-        used=["model.layers.0.self_attn.k_norm"],
-        args=[
-            Input(
-                (1, 8, 1, 128),
-                ttnn.bfloat16,
-                ttnn.TILE_LAYOUT,
-                ttnn.L1_MEMORY_CONFIG,
-                (True, True),
-                values="small_rows",
-            )
-        ],
-        kwargs={
-            "epsilon": cfg.NORM_EPS,
-            "weight": Input(
-                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
-            ),
-            "memory_config": cfg.ATTENTION_KEY_MEMORY,
-            "compute_kernel_config": cfg.COMPUTE_HIFI3,
-        },
-        pcc=0.999,
-    ),
     # norm.toml:45
     Case(
         name="model.layers.0.post_attention_layernorm",
@@ -83,7 +35,7 @@ CASES = [
     ),
     # norm.toml:54
     Case(
-        name="model.layers.0.self_attn.q_norm'",
+        name="model.layers.0.self_attn.q_norm",
         used=["model.layers.0.self_attn.q_norm"],
         args=[
             Input(
@@ -97,9 +49,7 @@ CASES = [
         ],
         kwargs={
             "epsilon": cfg.NORM_EPS,
-            "weight": Input(
-                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
-            ),
+            "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
@@ -107,7 +57,7 @@ CASES = [
     ),
     # norm.toml:54
     Case(
-        name="model.layers.0.self_attn.k_norm'",
+        name="model.layers.0.self_attn.k_norm",
         used=["model.layers.0.self_attn.k_norm"],
         args=[
             Input(
@@ -121,9 +71,7 @@ CASES = [
         ],
         kwargs={
             "epsilon": cfg.NORM_EPS,
-            "weight": Input(
-                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
-            ),
+            "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
@@ -175,7 +123,7 @@ CASES = [
     ),
     # norm.toml:54
     Case(
-        name="model.layers.0.self_attn.q_norm''",
+        name="model.layers.0.self_attn.q_norm'",
         used=["model.layers.0.self_attn.q_norm"],
         args=[
             Input(
@@ -189,9 +137,7 @@ CASES = [
         ],
         kwargs={
             "epsilon": cfg.NORM_EPS,
-            "weight": Input(
-                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
-            ),
+            "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
@@ -199,7 +145,7 @@ CASES = [
     ),
     # norm.toml:54
     Case(
-        name="model.layers.0.self_attn.k_norm''",
+        name="model.layers.0.self_attn.k_norm'",
         used=["model.layers.0.self_attn.k_norm"],
         args=[
             Input(
@@ -213,9 +159,7 @@ CASES = [
         ],
         kwargs={
             "epsilon": cfg.NORM_EPS,
-            "weight": Input(
-                (1, 1, 4, 32), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
-            ),
+            "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # sampling.toml:74
+    # sampling.toml:106
     Case(
         name="sampler",
         used=["sampler"],

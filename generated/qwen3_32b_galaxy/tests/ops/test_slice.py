@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:31
+    # embedding.toml:44
     Case(
         name="last_tile",
         used=[""],
@@ -39,7 +39,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:31
+    # embedding.toml:44
     Case(
         name="last_tile'",
         used=[""],

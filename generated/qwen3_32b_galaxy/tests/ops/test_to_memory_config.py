@@ -8,39 +8,6 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:12
-    Case(
-        name="model.rotary_emb",
-        used=["model.rotary_emb"],
-        args=[
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
-            cfg.ROTARY_EMB_COS_MEMORY,
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # elementwise.toml:17
-    Case(
-        name="model.layers.0.self_attn.q_norm query",
-        used=["model.layers.0.self_attn.q_norm"],
-        args=[
-            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_2, (True, True)),
-            ttnn.L1_MEMORY_CONFIG,
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # elementwise.toml:17
-    Case(
-        name="model.layers.0.self_attn.k_norm key",
-        used=["model.layers.0.self_attn.k_norm"],
-        args=[
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_3, (True, True)),
-            ttnn.L1_MEMORY_CONFIG,
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
     # elementwise.toml:17
     Case(
         name="sampler logits",

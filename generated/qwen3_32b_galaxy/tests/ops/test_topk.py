@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # sampling.toml:29
+    # sampling.toml:37
     Case(
         name="sampler",
         used=["sampler"],
