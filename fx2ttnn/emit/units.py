@@ -103,6 +103,7 @@ def build(program: Program) -> Unit:
     inner = {call.op.module for call in program.decode.calls if call.op.name == ROUTER}
     root = Unit("")
     units: dict[str, Unit] = {"": root}
+    users: dict[str, Unit] = {}  # of resources: the unit whose call takes them
     for mode, lowered in program.modes.items():
         own = {id(call): unit_path(call.op.module, ancestors, inner) for call in lowered.calls}
         readers: dict[str, list[Call]] = {}
@@ -114,17 +115,18 @@ def build(program: Program) -> Unit:
             if call.op.name in MOVES and (path not in units or mode not in units[path].bodies):
                 path = _holds_all(path, call, readers, own)
             steps = _steps(path)
-            body = _body(root, mode, lowered)
+            body, holder = _body(root, mode, lowered), root
             for step in list(steps)[1:]:
                 unit = units.setdefault(step, Unit(step))
                 if unit not in body.items:
                     body.items.append(unit)
                 elif _runs_again(unit, call, body, mode):
                     break
-                body = _body(unit, mode, lowered)
+                body, holder = _body(unit, mode, lowered), unit
             body.items.append(call)
+            users |= {value: holder for value in call.inputs if _is_resource(value, lowered)}
     for key, owner in program.owners.items():
-        units[unit_path(owner, ancestors, inner)].parameters.append(key)
+        (users.get(key) or units[unit_path(owner, ancestors, inner)]).parameters.append(key)
     for unit in units.values():
         for mode, body in unit.bodies.items():
             _boundary(body, mode)
@@ -151,9 +153,14 @@ def _runs_again(unit: Unit, call: Call, body: Body, mode: str) -> bool:
     """
     later = Body(body.lowered, body.items[body.items.index(unit) + 1 :])
     again = not set(call.inputs).isdisjoint(out for made in later.all_calls(mode) for out in made.outputs)
-    if again and any(value in body.lowered.parameters for value in call.inputs):
+    weights = (v for v in call.inputs if v in body.lowered.parameters and not _is_resource(v, body.lowered))
+    if again and any(weights):
         raise UserError(f"{unit.path} has weights and runs more than once in a step, which fx2ttnn cannot emit")
     return again
+
+
+def _is_resource(value: str, lowered: Lowered) -> bool:
+    return value in lowered.parameters and lowered.parameters[value].resource
 
 
 def _steps(path: str) -> dict[str, None]:
