@@ -70,7 +70,7 @@ def test_accepted(result):
     names = [m.class_name for m in result.modules]
     assert names.index("Qwen3Attention") < names.index("Qwen3DecoderLayer") < names.index("Qwen3ForCausalLM")
     for module in result.modules:
-        assert module.device_ops and all(op.endswith("DeviceOperation") for op in module.device_ops)
+        assert module.device_ops and all(map(is_device_op, module.device_ops))
         assert 0 < module.peak_l1_bytes <= result.l1_usable_bytes
     assert "SdpaDecodeDeviceOperation" in _module(result, "Qwen3Attention").device_ops
 
@@ -118,7 +118,7 @@ def test_dram_equals_a_calculation_by_hand(result):
     def rows(count, size):  # `count` pages of `size` bytes, interleaved
         return ceil(count / banks) * size * banks
 
-    norm, head_norm = rows(HIDDEN // tile, row), rows(HEAD_DIM // tile, row)
+    norm, head_norm = rows(HIDDEN // tile, row), rows(HEAD_DIM // tile, 2 * tile * tile)
     attention = sharded(HIDDEN, 3 * HEADS * HEAD_DIM) + sharded(HEADS * HEAD_DIM, HIDDEN) + 2 * head_norm
     mlp = 2 * sharded(HIDDEN, INTERMEDIATE) + sharded(INTERMEDIATE, HIDDEN)
     layer = attention + mlp + 2 * norm

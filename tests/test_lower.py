@@ -341,7 +341,7 @@ def test_resources_are_held_like_parameters_and_shared_by_what_they_are(rules_wi
     lowered = lower(
         compiled("qwen3").plan, rules_with(row.replace("ttnn.add(x, y,", "ttnn.add(x, y, output_tensor=buffer,"))
     )
-    held = [p for p in lowered.parameters.values() if p.resource]
+    held = [p for p in lowered.parameters.values() if p.resource and p.attribute != "turn"]  # of its attention
     assert {(p.attribute, p.transform) for p in held} == {
         ("semaphore", "global_semaphore"),
         ("buffer", "persistent_buffer"),
@@ -351,7 +351,7 @@ def test_resources_are_held_like_parameters_and_shared_by_what_they_are(rules_wi
     calls = calls_of(lowered, "add")
     assert all(lowered.parameters[call.kwargs["output_tensor"]].resource for call in calls)
     with pytest.raises(
-        RuleError, match=r"zy\.toml:2: no resource lock; there are global_semaphore, mesh_device, persistent_buffer"
+        RuleError, match=r"zy\.toml:2: no resource lock; there are global_semaphore, mesh_device, persistent_buffer,"
     ):
         rules_with(row.replace("global_semaphore()", "lock()"), "zy.toml")
 
@@ -408,7 +408,7 @@ def test_among_equally_special_rows_the_first_wins(rules_with):
     assert all(call.rule == "aa.toml:2" for call in first)
 
 
-@pytest.mark.parametrize(("model", "target"), [("qwen3", "n150"), ("qwen2", "n300"), ("qwen3_galaxy", "galaxy")])
+@pytest.mark.parametrize(("model", "target"), [("qwen3", "n150"), ("qwen2", "n300"), ("gemma2", "t3k")])
 def test_a_value_is_moved_only_where_layouts_differ_and_once_to_each(model, target):
     lowered = compiled(model, target).lowered
     moved = set()
