@@ -1,10 +1,12 @@
 """The decode step and the choice of the next tokens, with all that they need on the mesh: captured once, replayed for every token."""
 
+import hashlib
+
 import torch
 import ttnn
 
 from . import model_config as cfg
-from .mesh import from_mesh, on_host, to_mesh
+from .mesh import from_mesh, on_host
 
 MAX_TOP_K = 32  # ttnn.sampling takes no more
 GREEDY = (1, 1.0, 1.0)  # k, p, 1 / temperature: the best token
@@ -19,7 +21,7 @@ def sampling_settings(temperature=0.0, top_k=None, top_p=None):
         raise ValueError(f"top_k {top_k} is outside 1 to {MAX_TOP_K}; 0, -1 or None: the {MAX_TOP_K} best")
     if not 0 <= top_p <= 1:
         raise ValueError(f"top_p {top_p} is outside 0 to 1")
-    return GREEDY if temperature == 0 else (top_k, float(top_p), 1 / temperature)
+    return GREEDY if temperature == 0 or top_k == 1 else (top_k, float(top_p), 1 / temperature)
 
 
 def host_settings(mesh_device, settings):
@@ -36,14 +38,26 @@ def host_settings(mesh_device, settings):
     }
 
 
-def begin_chance(mesh_device, seed):
-    """Begin the random numbers of every row anew: each core that draws for one gets a seed of its own."""
-    rows = torch.arange(cfg.ROWS, dtype=torch.int64)
-    seeds, users = (
-        to_mesh(mesh_device, tensor.to(torch.int32), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT)
-        for tensor in ((seed + rows) % (1 << 31), rows)
-    )
-    ttnn.manual_seed(seeds, user_ids=users, sub_core_grids=cfg.SAMPLE_CORES)
+def draw_seed(seed, position):
+    """Where the random numbers begin that draw the token at a position of a text: the same whatever row the text has, and whoever is beside it."""
+    digest = hashlib.blake2b(f"{seed} {position}".encode(), digest_size=4).digest()
+    return 1 + int.from_bytes(digest, "little") % ((1 << 31) - 1)
+
+
+def host_chance(mesh_device, seeds):
+    """Arguments of `begin_chance` on the host: the `draw_seed` of up to ROWS users, and the rows that they are for."""
+    columns = {"seeds": [*seeds, *[1] * (cfg.ROWS - len(seeds))], "user_ids": list(range(cfg.ROWS))}
+    return {
+        name: on_host(
+            mesh_device, torch.tensor(column, dtype=torch.int32), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
+        )
+        for name, column in columns.items()
+    }
+
+
+def begin_chance(seeds, user_ids):
+    """Begin the random numbers of every row anew: each core that draws for one gets that row's seed."""
+    ttnn.manual_seed(seeds, user_ids=user_ids, sub_core_grids=cfg.SAMPLE_CORES)
 
 
 class DecodeLoop:
@@ -60,6 +74,7 @@ class DecodeLoop:
         self.inputs = self.kv_cache = self.logits = None
         self.settings = self._put(host_settings(self.mesh_device, []))
         self.prompt_settings = self._put(host_settings(self.mesh_device, []))
+        self.chance = self._put(host_chance(self.mesh_device, []))
         self._compiled, self._traces = set(), {}
 
     def load(self, tokens, positions, page_table, kv_cache):
@@ -80,29 +95,40 @@ class DecodeLoop:
         host = self.model.host_decode_inputs(tokens, users, users.unsqueeze(1).expand(-1, cfg.PAGES_PER_USER))
         self._write({name: host[name] for name in ["input_ids"]}, self.inputs)
 
+    def load_pages(self, page_table):
+        """Put the pages [users, pages] in place of those that the users had; tokens and positions stay."""
+        users = torch.zeros(cfg.BATCH, dtype=torch.int32)
+        host = self.model.host_decode_inputs(users, users, page_table)
+        self._write({name: host[name] for name in ["page_table"]}, self.inputs)
+
     def load_settings(self, settings):
         """How the next tokens are chosen: `sampling_settings` of each user, [users]."""
         self._write(host_settings(self.mesh_device, settings), self.settings)
 
-    def seed(self, seed):
-        """Begin the random numbers of every user."""
-        self._before_compiling("seed")
-        begin_chance(self.mesh_device, seed)
+    def load_seeds(self, seeds):
+        """What the next draw of each user depends on, [users]: `draw_seed`. Users that take the best token need none."""
+        self._write(host_chance(self.mesh_device, seeds), self.chance)
 
     def step(self):
         """Logits of the tokens that are loaded, on the mesh; every user's position goes on by one."""
         self.logits = self._run("step", self._step)
         return self.logits
 
-    def sample(self):
-        """Choose the next tokens from the last step's logits: they become the input of the next. Returns them on the host, [users]."""
-        return self._read(self._run("sample", self._sample))[: cfg.BATCH]
+    def draw(self):
+        """Choose the next tokens from the last step's logits: they become the input of the next. Returns them on the mesh; see `read`."""
+        return self._run("sample", self._sample)
 
-    def sample_prompt(self, logits, row, settings):
-        """The token after a prompt: chosen from one row of a prefill's logits."""
+    def draw_prompt(self, logits, settings, seed):
+        """The token after a prompt, chosen from any row of a prefill's logits: those of all rows, on the mesh."""
         self._before_compiling("prompt")
         self._write(host_settings(self.mesh_device, [settings] * cfg.ROWS), self.prompt_settings)
-        return self._read(self.sampler.sample_forward(logits, **self.prompt_settings))[row].item()
+        self.load_seeds([seed] * cfg.ROWS)
+        begin_chance(**self.chance)
+        return self.sampler.sample_forward(logits, **self.prompt_settings)
+
+    def read(self, tokens):
+        """Tokens that were chosen, on the host."""
+        return from_mesh(self.mesh_device, tokens, (None, None)).flatten().to(torch.int64)
 
     def release(self):
         """Drop the traces; the next step captures them anew."""
@@ -117,6 +143,7 @@ class DecodeLoop:
         return logits
 
     def _sample(self):
+        begin_chance(**self.chance)
         tokens = self.sampler.sample_forward(self.logits, **self.settings)
         ttnn.copy(tokens, self.inputs["input_ids"])
         return tokens
@@ -149,6 +176,3 @@ class DecodeLoop:
         """Into the tensors that the traces read."""
         for name, tensor in host.items():
             ttnn.copy_host_to_device_tensor(tensor, device[name])
-
-    def _read(self, tokens):
-        return from_mesh(self.mesh_device, tokens, (None, None)).flatten().to(torch.int64)

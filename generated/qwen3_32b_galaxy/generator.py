@@ -8,7 +8,7 @@ import torch
 import ttnn
 
 from . import model_config as cfg
-from .decode_loop import DecodeLoop, sampling_settings
+from .decode_loop import GREEDY, DecodeLoop, draw_seed, sampling_settings
 from .inputs import check_pages, own_pages
 from .model import Qwen3ForCausalLM
 from .pages import PagePool
@@ -51,6 +51,7 @@ class Request:
     prompt: list
     room: int
     settings: tuple
+    seed: int
     generated: list = field(default_factory=list)
     logits: list = field(default_factory=list)
     last: int = 0  # the token that is fed next
@@ -59,6 +60,11 @@ class Request:
     def position(self):
         """Where the next token that is fed stands."""
         return len(self.prompt) + len(self.generated) - 1
+
+    @property
+    def draw_seed(self):
+        """What the draw of the next token depends on."""
+        return draw_seed(self.seed, self.position + 1)
 
 
 class Generator:
@@ -86,8 +92,47 @@ class Generator:
         """Forget all users. What the cache holds stays, and is never read."""
         self.pool, self.users = PagePool(), {}
 
+    def warm_up_prompts(self, kv_cache):
+        """Compile what runs prompts of any length and draws the token behind them."""
+        pages = torch.zeros(1, cfg.PAGES_PER_USER, dtype=torch.int32)
+        for length in cfg.PREFILL_LENGTHS:
+            tokens = torch.zeros(1, min(length, cfg.MAX_SEQ_LEN), dtype=torch.int32)
+            ((logits, _),) = self.run_prompts(
+                tokens, page_table=pages, kv_cache=kv_cache, prompt_lens=[tokens.shape[1]]
+            )
+            self.loop.read(self.loop.draw_prompt(logits, GREEDY, 1))
+
+    def warm_up_steps(self, kv_cache):
+        """Compile a step and the draw behind it; where they are compiled already, capture them, unless the loop runs without traces."""
+        idle = torch.full((cfg.BATCH,), -1, dtype=torch.int32)
+        self.loop.load(
+            torch.zeros_like(idle), idle, torch.zeros(cfg.BATCH, cfg.PAGES_PER_USER, dtype=torch.int32), kv_cache
+        )
+        self.loop.step()
+        self.loop.read(self.loop.draw())
+
+    def warm_up(self, kv_cache=None):
+        """Compile all and capture the traces: nothing is compiled, captured or allocated for longer than a call from then on."""
+        kv_cache = self.kv_cache if kv_cache is None else kv_cache
+        self.warm_up_prompts(kv_cache)
+        self.warm_up_steps(kv_cache)
+        self.warm_up_steps(kv_cache)
+
     def prefill_forward(self, tokens, *, page_table, kv_cache, prompt_lens, start_pos=None, empty_slots=None):
-        """Logits of every prompt's last token, [prompts, 1, VOCAB_SIZE].
+        """Logits of every prompt's last token, [prompts, 1, VOCAB_SIZE], of prompts as `run_prompts` takes them."""
+        found = self.run_prompts(
+            tokens,
+            page_table=page_table,
+            kv_cache=kv_cache,
+            prompt_lens=prompt_lens,
+            start_pos=start_pos,
+            empty_slots=empty_slots,
+        )
+        # Read when all have been submitted: the host is not waited for between prompts.
+        return torch.stack([self.model.read_rows(logits)[last] for logits, last in found]).unsqueeze(1)
+
+    def run_prompts(self, tokens, *, page_table, kv_cache, prompt_lens, start_pos=None, empty_slots=None):
+        """Every prompt's logits on the mesh, and the row in them of its last token.
 
         `tokens` [prompts, longest], of which `prompt_lens` count: 1 to MAX_SEQ_LEN. `empty_slots` are the users that the prompts become,
         else the first ones. The cache holds a prompt's first `start_pos` tokens already: any number, also all. They are given all the
@@ -121,8 +166,7 @@ class Generator:
             table = torch.zeros(cfg.BATCH, len(pages), dtype=torch.int32)
             table[user] = pages
             found.append(self._prefill(torch.as_tensor(row[:length]), user, table, kv_cache, start))
-        # Read when all have been submitted: the host is not waited for between prompts.
-        return torch.stack([self.model.read_rows(logits)[last] for logits, last in found]).unsqueeze(1)
+        return found
 
     def decode_forward(self, tokens, start_pos, *, page_table, kv_cache, read_from_device=True):
         """One step: `tokens` [users] or [users, 1] at `start_pos` [users], -1 for an idle user -> logits [users, 1, VOCAB_SIZE].
@@ -173,18 +217,20 @@ class Generator:
         the tokenizer encodes as `encode` does.
 
         A text ends behind a stop token (default: those of the checkpoint), after `max_new_tokens`, or where the cache of MAX_SEQ_LEN
-        tokens is full. `temperature` 0 takes the best token; `temperature`, `top_k`, `top_p` may be lists, one entry for each prompt.
-        `top_k` is 1 to 32; 0, -1 and None draw from the 32 best.
+        tokens is full. `temperature` 0 takes the best token; `temperature`, `top_k`, `top_p`, `seed` may be lists, one entry for each prompt.
+        `top_k` is 1 to 32; 0, -1 and None draw from the 32 best. What is drawn depends on a prompt's own seed alone, and on no other prompt;
+        of one `seed` for all, prompt n has `seed` + n.
         `next_input` has the tokens that are fed in place of those drawn, as a list for each prompt or a function of
         (prompt, step, token drawn); then stop tokens do not end a text. `return_logits`: also the logits [tokens, VOCAB_SIZE] from
         which each prompt's tokens were drawn. `on_token(prompt, token)` is called for every token as it comes.
         """
         prompts, single = self._token_ids(prompt_token_ids)
-        requests = self._requests(prompts, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
+        if not hasattr(seed, "__len__"):
+            first = random.randrange(1 << 31) if seed is None else seed
+            seed = [first + number for number in range(len(prompts))]
+        requests = self._requests(prompts, max_new_tokens, seed, temperature=temperature, top_k=top_k, top_p=top_p)
         if next_input is not None and not callable(next_input):
             next_input = _for_each("next_input", [next_input] if single else next_input, len(prompts))
-        if any(settings[0] > 1 for settings in (r.settings for r in requests)):
-            self.loop.seed(random.randrange(1 << 31) if seed is None else seed)
         run = _Run(
             feed=_feeder(next_input),
             stop_tokens=frozenset()
@@ -223,13 +269,14 @@ class Generator:
                 raise ValueError(f"prompt {number} is neither a text nor a list of token ids: {error}") from error
         return found, single
 
-    def _requests(self, prompts, max_new_tokens, **sampling):
+    def _requests(self, prompts, max_new_tokens, seeds, **sampling):
+        seeds = _for_each("seed", seeds, len(prompts))
         columns = [_for_each(name, value, len(prompts)) for name, value in sampling.items()]
         requests = []
-        for number, (prompt, *values) in enumerate(zip(prompts, *columns)):
+        for number, (prompt, seed, *values) in enumerate(zip(prompts, seeds, *columns)):
             _check_prompt(number, prompt)
             room = min(max_new_tokens, cfg.MAX_SEQ_LEN - len(prompt) + 1)  # the last token drawn is never fed
-            requests.append(Request(number, prompt, room, sampling_settings(*values)))
+            requests.append(Request(number, prompt, room, sampling_settings(*values), seed))
         return requests
 
     def _run(self, waiting, run):
@@ -256,7 +303,8 @@ class Generator:
         logits, row = self._prefill(prompt, user, self.pool.table, self.kv_cache)
         if run.keep_logits:
             request.logits.append(self.model.read_rows(logits)[row])
-        self._take(user, self.loop.sample_prompt(logits, row, request.settings), run)
+        drawn = self.loop.draw_prompt(logits, request.settings, request.draw_seed)
+        self._take(user, self.loop.read(drawn)[row].item(), run)
 
     def _load(self):
         """Put the users' tokens, positions, pages and sampling on the mesh: after one has joined or left."""
@@ -271,7 +319,9 @@ class Generator:
         """One token for every user."""
         logits = self.loop.step()
         rows = self.model.read_logits(logits) if run.keep_logits else None
-        drawn = self.loop.sample().tolist()
+        if any(request.settings != GREEDY for request in self.users.values()):
+            self.loop.load_seeds([self.users[user].draw_seed if user in self.users else 1 for user in range(cfg.BATCH)])
+        drawn = self.loop.read(self.loop.draw()).tolist()
         for user, request in list(self.users.items()):
             if run.keep_logits:
                 request.logits.append(rows[user])

@@ -94,9 +94,10 @@ def test_next_input(generator, reference):
 
 
 def test_sampling(generator, prompts):
-    """The same seed writes the same text."""
+    """The same seed writes the same text, also alone; of one seed for all, prompt n has seed + n."""
     texts = [generator.generate(prompts, NEW_TOKENS, temperature=1.0, seed=seed) for seed in (3, 3, 4)]
     assert texts[0] == texts[1] != texts[2]
+    assert generator.generate(prompts[-1], NEW_TOKENS, temperature=1.0, seed=2 + len(prompts)) == texts[0][-1]
 
 
 def test_decode_alone(generator, prompts, written):

@@ -4,7 +4,7 @@ import torch
 import ttnn
 
 from ... import model_config as cfg
-from ...decode_loop import GREEDY, begin_chance, host_settings, sampling_settings
+from ...decode_loop import GREEDY, begin_chance, draw_seed, host_chance, host_settings, sampling_settings
 from ...mesh import from_mesh, to_mesh
 from ...sampling import Sampler
 from ...weights import Weights
@@ -35,12 +35,11 @@ def test_top_p(mesh_device):
 
 
 def test_seed(mesh_device):
-    """The same seed draws the same tokens, another one others, and drawing goes on without a seed."""
+    """The same seed draws the same tokens, another one others."""
     logits, settings = _logits(), [sampling_settings(1.0)] * cfg.ROWS
     first, again, other = (_draw(mesh_device, logits, settings, seed) for seed in (5, 5, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    assert not torch.equal(other, _draw(mesh_device, logits, settings))
     assert first.unique().numel() > 1
 
 
@@ -56,10 +55,13 @@ def test_temperature(mesh_device):
 
 
 def test_rows_draw_for_themselves(mesh_device):
-    """Rows with equal logits draw different tokens: each has a seed of its own."""
+    """Of rows with equal logits those with the same seed draw the same token, wherever they are, and those with others others."""
     logits = torch.full((cfg.ROWS, cfg.VOCAB_SIZE), -50.0).bfloat16()
     logits[:, :16] = -10
-    assert _draw(mesh_device, logits, [sampling_settings(1.0)] * cfg.ROWS, seed=1).unique().numel() > 1
+    seeds = [draw_seed(7, row % 8) for row in range(cfg.ROWS)]
+    drawn = _draw(mesh_device, logits, [sampling_settings(1.0)] * cfg.ROWS, seeds=seeds).unflatten(0, (-1, 8))
+    assert torch.equal(drawn, drawn[:1].expand_as(drawn))
+    assert drawn.unique().numel() > 1
 
 
 def _logits():
@@ -67,13 +69,13 @@ def _logits():
     return torch.randn(cfg.ROWS, cfg.VOCAB_SIZE).bfloat16() - 50
 
 
-def _draw(mesh_device, logits, settings, seed=None):
-    """The tokens that the mesh draws, [ROWS]."""
+def _draw(mesh_device, logits, settings, seed=0, seeds=None):
+    """The tokens that the mesh draws, [ROWS]: each row by `seed` and its number, or by its own of `seeds`."""
     sampler = Sampler(mesh_device, Weights(mesh_device, {}).at("sampler"))
     placed = to_mesh(mesh_device, logits[None, None], (3, 3), ttnn.bfloat16, memory_config=cfg.LM_HEAD_MEMORY)
     given = {name: ttnn.to_device(tensor, mesh_device) for name, tensor in host_settings(mesh_device, settings).items()}
-    if seed is not None:
-        begin_chance(mesh_device, seed)
+    chance = host_chance(mesh_device, seeds or [draw_seed(seed, row) for row in range(cfg.ROWS)])
+    begin_chance(**{name: ttnn.to_device(tensor, mesh_device) for name, tensor in chance.items()})
     return from_mesh(mesh_device, sampler.sample_forward(placed, **given), (None, None)).flatten().to(torch.int64)
 
 

@@ -9,14 +9,18 @@ Of what went wrong between other models and servers, these cases are tried:
 - rows that move between steps: `test_rows_move` (vllm-tt-plugin #33)
 - a step that is read twice, or late: `test_read_again_and_late` (vllm-tt-plugin #58)
 - programs compiled or traces captured behind the warm-up: every test, see `plugin` (tt-metal #56215, #54441)
+- a step that goes on with the mesh's own tokens, whatever the host gives: `test_resident` (vllm-tt-plugin #21, tt-metal #47359)
+- seeds by slot or by call: `test_seeds` (tt-metal #45532, #37397, #50685; vllm #479)
+- what the mesh cannot draw: `test_drawn_on_the_host`
+- a prompt in parts of any length: `test_prompt_in_parts` (vllm-tt-plugin #74)
 - more than the package has: `test_sizes`
 
-Left out is what the adapter does not declare: steps ahead of the host, sampling on the chips with its seeds and penalties. That a
-step is no prefill (vllm-tt-plugin #66) only the plugin itself can show.
+That a step is no prefill (vllm-tt-plugin #66) only the plugin itself can show.
 """
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +31,7 @@ from ... import model_config as cfg
 from ...generator import Generator
 from ...mesh import from_mesh
 from ...vllm_adapter import LANES, LONGEST, SLOTS, ServedModel
+from ...vllm_sampling import Draw
 from ..pcc import assert_pcc
 
 STEPS = 3  # behind each prompt
@@ -37,6 +42,7 @@ USED = sorted(
 )  # slots for prompts: in several lanes, two in one
 WIDTH = -(-LONGEST // cfg.PAGE_SIZE)  # columns of the page table
 LENGTHS = [min(count, LONGEST - STEPS) for count in (2 * cfg.PAGE_SIZE + 1, 5, cfg.PAGE_SIZE - 1, cfg.PAGE_SIZE + 6)]
+MEMORIES = (ttnn.BufferType.DRAM, ttnn.BufferType.L1)
 PAGES = 24  # of a lane; page 0 is never given to a request
 
 
@@ -58,8 +64,8 @@ class Plugin:
         starts = {slot: len(self.pages[slot]) * cfg.PAGE_SIZE for slot in texts}
         return self.prefill(texts, starts)
 
-    def prefill(self, texts, starts):
-        """Logits behind texts, by slot, of which the cache holds the first tokens."""
+    def prefill(self, texts, starts, draws=None):
+        """Logits behind texts, by slot, of which the cache holds the first tokens; with `draws` by slot the tokens drawn from them."""
         for slot, text in texts.items():
             self._reserve(slot, len(text))
         tokens = torch.zeros(len(texts), max(map(len, texts.values())), dtype=torch.int32)
@@ -73,7 +79,11 @@ class Plugin:
             prompt_lens=np.array([len(text) for text in texts.values()]),
             start_pos=np.array([starts[slot] for slot in texts]),
             empty_slots=list(texts),
+            **({"sampling_params": _parameters([draws[slot] for slot in texts])} if draws else {}),
         )
+        if draws:
+            assert logits.shape == (len(texts),)
+            return dict(zip(texts, logits.tolist()))
         assert logits.shape == (len(texts), 1, cfg.VOCAB_SIZE)
         return dict(zip(texts, logits[:, 0]))
 
@@ -95,6 +105,49 @@ class Plugin:
             read_from_device=False,
             **more,
         )
+
+    def submit_drawn(self, tokens, draws, contract=True, steady=False, **more):
+        """A step that draws for slots. In a steady one the tokens are those that the mesh has drawn, which the host may not know."""
+        if steady:
+            before = {slot: self.table[slot].clone() for slot in tokens}
+            for slot in tokens:
+                self._reserve(slot, self.counts[slot] + 1)
+                self.counts[slot] -= 1
+            grown = any(not torch.equal(before[slot], self.table[slot]) for slot in tokens)
+        else:
+            grown = False
+        commands = {"reset_batch": not steady}
+        if contract:
+            commands = {
+                "reload_inputs": not steady,
+                "reload_page_table": grown,
+                "reload_sampling_params": not steady,
+                "reset_sampling_state": not steady,
+            }
+        given = [draws.get(slot, Draw()) for slot in range(SLOT_COUNT)]
+        return self.submit(tokens, sampling_params=_parameters(given), **commands, **more)
+
+    def write(self, texts, draws, count, contract=True, wrong=False):
+        """The `count` tokens drawn behind texts, by slot: the first behind the prompts, then by steps that go on with what the mesh has drawn.
+
+        With `wrong` the host gives tokens that are not those.
+        """
+        self.pages |= {slot: [] for slot in texts if slot not in self.pages}
+        found = {slot: [token] for slot, token in self.prefill(texts, dict.fromkeys(texts, 0), draws).items()}
+        for step in range(count - 1):
+            given = {slot: 1 if wrong and step else tokens[-1] for slot, tokens in found.items()}
+            output = self.submit_drawn(given, draws, contract, steady=step > 0)
+            for slot, token in self.read_tokens(output, texts).items():
+                found[slot].append(token)
+        return found
+
+    def read_tokens(self, output, slots):
+        """The tokens that a step has drawn, by slot."""
+        if not isinstance(output, torch.Tensor):
+            assert output.volume() <= 2 * cfg.ROWS, "more than the tokens is read"
+            output = self.served.process_decode_output_host(output, is_tokens=True)
+        assert output.shape == (SLOT_COUNT,)
+        return {slot: output[slot].item() for slot in slots}
 
     def step(self, tokens, **more):
         """Logits behind the next tokens of slots, by slot."""
@@ -160,7 +213,7 @@ def served(mesh_device, reference):
 
 @pytest.fixture
 def plugin(served):
-    """A plugin without requests. Behind the test there is no program, trace or input on the mesh that was not there before."""
+    """A plugin without requests. Behind the test there is no program, trace, input or allocation on the mesh that was not there before."""
     adapter, kv_cache = served
     loop = adapter.generator.loop
 
@@ -173,7 +226,7 @@ def plugin(served):
         )
 
     before = held()
-    assert set(before[1]) == {"step"}
+    assert set(before[1]) == {"step", "sample"}
     yield Plugin(adapter, kv_cache)
     assert held() == before
 
@@ -188,6 +241,12 @@ def texts(reference):
 @pytest.fixture(scope="module")
 def prompts(texts):
     return {slot: text[:-STEPS] for slot, text in texts.items()}
+
+
+@pytest.fixture(scope="module")
+def short(prompts):
+    """Those of a page at most, where there are any."""
+    return {slot: prompt for slot, prompt in prompts.items() if len(prompt) <= cfg.PAGE_SIZE} or prompts
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +347,166 @@ def test_read_again_and_late(plugin, texts, prompts, alone):
     _assert_same(plugin.read(host, [slot]), alone, 2)
 
 
+@pytest.mark.parametrize("contract", [False, True])
+def test_resident(plugin, served, short, contract):
+    """Steps that go on with the mesh's own tokens write what steps with the host's write, also over a page's end, whatever tokens the host gives."""
+    draws = {slot: Draw() for slot in short}
+    found = plugin.write(short, draws, STEPS, contract, wrong=True)
+    again = Plugin(*served)
+    again.pages |= {slot: [] for slot in short}
+    expected = {slot: [token] for slot, token in again.prefill(short, dict.fromkeys(short, 0), draws).items()}
+    for _ in range(STEPS - 1):
+        output = again.submit_drawn({slot: tokens[-1] for slot, tokens in expected.items()}, draws, contract)
+        for slot, token in again.read_tokens(output, short).items():
+            expected[slot].append(token)
+    assert found == expected
+
+
+def test_best_tokens(plugin, prompts, alone):
+    """The token drawn behind a prompt, and by a step, is one with the highest logit."""
+    draws = {slot: Draw() for slot in prompts}
+    plugin.pages |= {slot: [] for slot in prompts}
+    for slot, token in plugin.prefill(prompts, dict.fromkeys(prompts, 0), draws).items():
+        assert alone[slot][0][token] == alone[slot][0].max()
+
+
+def test_drawn_tokens_read_late(plugin, short):
+    """Tokens on their way to the host stay when the next step runs."""
+    draws = {slot: Draw() for slot in short}
+    expected = plugin.write(short, draws, STEPS + 1)
+    for slot in short:
+        plugin.leave(slot)
+    plugin.pages |= {slot: [] for slot in short}
+    first = plugin.prefill(short, dict.fromkeys(short, 0), draws)
+    outputs = []
+    for step in range(STEPS):
+        output = plugin.submit_drawn(first, draws, steady=step > 0)
+        outputs.append(plugin.served.read_decode_output(output, async_read=True))
+    for step, (host, events) in enumerate(outputs):
+        for event in events:
+            ttnn.event_synchronize(event)
+        assert plugin.read_tokens(host, short) == {slot: tokens[step + 1] for slot, tokens in expected.items()}
+
+
+@pytest.mark.parametrize("top_k", [32, cfg.VOCAB_SIZE])
+def test_seeds(plugin, served, short, top_k):
+    """The same seed writes the same text: alone, in company, in another slot, whether the mesh draws it or the host; another seed or none another."""
+    prompt, first, last = next(iter(short.values())), USED[0], USED[-1]
+    alone = plugin.write({first: prompt}, {first: Draw(temperature=50.0, top_k=top_k, seed=7)}, STEPS)[first]
+    draws = {slot: Draw(temperature=50.0, top_k=top_k, seed=number or None) for number, slot in enumerate(short)}
+    draws[last] = Draw(temperature=50.0, top_k=top_k, seed=7)
+    found = Plugin(*served).write(dict.fromkeys(draws, prompt), draws, STEPS, contract=False)
+    assert found[last] == alone
+    assert len({tuple(text) for text in found.values()}) == len(found)
+
+
+def test_preempted_with_a_seed(plugin, served, short):
+    """A request that comes back as a prompt of its text so far draws the tokens that it would have drawn."""
+    prompt, draw = next(iter(short.values())), Draw(temperature=5.0, top_k=8, seed=3)
+    text = Plugin(*served).write({USED[0]: prompt}, {USED[0]: draw}, STEPS)[USED[0]]
+    assert plugin.write({USED[-1]: prompt + text[:1]}, {USED[-1]: draw}, 1)[USED[-1]] == text[1:2]
+
+
+def test_rows_move_with_their_draws(plugin, served, short):
+    """Where slots change, what a request draws by goes with it, once; that idle slots change, nobody sees."""
+    slot, other, draw = 0, STRIDE - 1, Draw(temperature=5.0, top_k=8, seed=3)
+    prompt = next(iter(short.values()))
+    expected = Plugin(*served).write({slot: prompt}, {slot: draw}, 3)[slot]
+    found = plugin.write({slot: prompt}, {slot: draw}, 2)[slot]
+    remap = torch.arange(SLOT_COUNT)
+    remap[[slot, other]] = remap[[other, slot]]
+    if other > 1:
+        idle = torch.arange(SLOT_COUNT)
+        idle[[1, other]] = idle[[other, 1]]
+        plugin.served._move(idle, False)
+    if other != slot:
+        with pytest.raises(ValueError, match="reload_inputs"):
+            plugin.served._move(remap, False)
+    plugin.move(slot, other)
+    commands = {
+        "reload_inputs": True,
+        "reload_page_table": False,
+        "reload_sampling_params": False,
+        "reset_sampling_state": False,
+    }
+    parameters = _parameters([Draw()] * SLOT_COUNT)  # not to be loaded
+    output = plugin.submit({other: found[-1]}, slot_remap=remap, sampling_params=parameters, **commands)
+    assert plugin.read_tokens(output, [other])[other] == expected[-1]
+
+
+def test_drawn_on_the_host(plugin, served, prompts, alone):
+    """What the mesh cannot draw is drawn from the logits, as vLLM would; who takes the best token beside it still does."""
+    first, last = USED[0], USED[-1]
+    draws = {slot: Draw() for slot in prompts} | {first: Draw(repetition_penalty=1e4)}
+    assert not draws[first].on_mesh
+    found = plugin.write(prompts, draws, STEPS)
+    assert not set(found[first]) & set(prompts[first])
+    if last != first:
+        assert found[last] == Plugin(*served).write({last: prompts[last]}, {last: draws[last]}, STEPS)[last]
+    logits = alone[first][0]
+    best = logits.argmax().item()
+    position = len(prompts[first])
+    assert Draw(temperature=1.0, top_k=1).choose(logits, position) == best
+    assert Draw(temperature=1.0, top_k=cfg.VOCAB_SIZE, top_p=0.0).choose(logits, position) == best
+    assert Draw(presence_penalty=1e4).choose(logits, position, output=[best, -1]) != best
+    assert Draw(frequency_penalty=1e4).choose(logits, position, prompt=[best, -1]) == best
+    assert Draw(repetition_penalty=1e4).choose(logits.abs() + 1, position, prompt=[best, -1]) != best
+
+
+def test_log_probs(plugin, prompts):
+    """With a token its log-probability, where it is asked for."""
+    slot = USED[0]
+    draws = {slot: Draw(log_prob=True)}
+    plugin.pages[slot] = []
+    tokens = torch.tensor([prompts[slot]], dtype=torch.int32)
+    plugin._reserve(slot, tokens.shape[1])
+    drawn, log_prob = plugin.served.prefill_forward(
+        tokens=tokens,
+        page_table=plugin.table[[slot]],
+        kv_cache=plugin.kv_cache,
+        prompt_lens=np.array([tokens.shape[1]]),
+        start_pos=np.array([0]),
+        empty_slots=[slot],
+        sampling_params=_parameters([draws[slot]]),
+    )
+    assert drawn.shape == log_prob.shape == (1,) and log_prob[0] < 0
+    drawn, log_prob = plugin.submit_drawn({slot: drawn[0].item()}, draws)
+    assert drawn.shape == log_prob.shape == (SLOT_COUNT,) and log_prob[slot] < 0
+
+
+def test_host_and_mesh_by_turns(plugin, prompts, alone, texts):
+    """A step whose tokens the host draws, then one by the mesh, which loads all anew though slots have not changed."""
+    slot = USED[0]
+    plugin.join({slot: prompts[slot]})
+    _assert_same(plugin.step({slot: texts[slot][-3]}), alone, 1)
+    commands = {
+        "reload_inputs": False,
+        "reload_page_table": False,
+        "reload_sampling_params": False,
+        "reset_sampling_state": False,
+    }
+    with pytest.raises(ValueError, match="reload_inputs is False"):
+        plugin.submit({slot: texts[slot][-2]}, sampling_params=_parameters([Draw()] * SLOT_COUNT), **commands)
+    plugin.counts[slot] -= 1
+    output = plugin.submit(
+        {slot: texts[slot][-2]}, sampling_params=_parameters([Draw()] * SLOT_COUNT), reset_batch=False
+    )
+    token = plugin.read_tokens(output, [slot])[slot]
+    assert alone[slot][2][token] == alone[slot][2].max()
+
+
+def test_prompt_in_parts(plugin, prompts, alone, texts):
+    """A prompt that comes in parts, which begin and end anywhere, leaves the same as a whole one."""
+    slot = USED[0]
+    prompt = prompts[slot]
+    for cut in (cfg.PAGE_SIZE - 3, len(prompt) - 1):
+        plugin.pages[slot] = []
+        plugin.prefill({slot: prompt[:cut]}, {slot: 0})
+        _assert_same(plugin.prefill({slot: prompt}, {slot: cut}), alone, 0)
+        _assert_same(plugin.step({slot: texts[slot][-3]}), alone, 1)
+        plugin.leave(slot)
+
+
 def test_sizes(served):
     """The package serves what vllm.json asks for; more of anything is a ValueError that says what to ask for."""
     adapter, _ = served
@@ -309,6 +528,13 @@ def test_sizes(served):
         adapter.allocate_kv_cache(
             (PAGES, cfg.NUM_KV_HEADS, 2 * wanted["--block-size"], 64), torch.bfloat16, cfg.NUM_LAYERS
         )
+
+
+def _parameters(draws):
+    """Sampling parameters as the plugin gives them: a list for each field."""
+    names = ("temperature", "top_k", "top_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed")
+    columns = {name: [getattr(draw, name) for draw in draws] for name in names}
+    return SimpleNamespace(**columns, enable_log_probs=[draw.log_prob for draw in draws])
 
 
 def _assert_same(found, alone, behind, others=(), of=None):
