@@ -28,7 +28,7 @@ LANES = {
     **{"hidden_size": 1024, "intermediate_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8},
     "max_position_embeddings": 1024,
 }
-ON_LANES = ("prompts_at_once", "only_own_pages_are_written", "sizes")
+ON_LANES = ("prompts_at_once", "only_own_pages_are_written", "resident[True]", "sizes")
 
 
 def module_of(package: Path, name: str) -> ModuleType:

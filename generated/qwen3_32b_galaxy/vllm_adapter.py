@@ -113,23 +113,19 @@ class ServedModel:
         }
         if sampling_params is None:
             return self.generator.prefill_forward(tokens, **prompts)
-        loop, read = self.generator.loop, self.generator.model.read_rows
-        draws = [Draw.of(sampling_params, row) for row in range(len(prompt_lens))]
-        found = [
-            (draw, int(length), logits, last, loop.draw_prompt(logits, draw.settings, draw.seed_of(int(length))))
-            for draw, length, (logits, last) in zip(draws, prompt_lens, self.generator.run_prompts(tokens, **prompts))
-        ]
-        drawn = torch.tensor(
-            [
-                loop.read(chosen)[last].item()
-                if draw.on_mesh
-                else draw.choose(read(logits)[last], length, torch.as_tensor(tokens)[row, :length])
-                for row, (draw, length, logits, last, chosen) in enumerate(found)
-            ]
-        )
-        if not any(draw.log_prob for draw in draws):
-            return drawn
-        return drawn, log_probs(torch.stack([read(logits)[last] for _, _, logits, last, _ in found]), drawn)
+        loop, lengths = self.generator.loop, [int(length) for length in prompt_lens]
+        draws = [Draw.of(sampling_params, row) for row in range(len(lengths))]
+        found = self.generator.run_prompts(tokens, **prompts)
+        seeds = [draw.seed_of(length) for draw, length in zip(draws, lengths)]
+        chosen = [loop.draw_prompt(logits, draw.settings, seed) for (logits, _), draw, seed in zip(found, draws, seeds)]
+        drawn = torch.tensor([loop.read(row_tokens)[last] for row_tokens, (_, last) in zip(chosen, found)])
+        wanted = any(draw.log_prob for draw in draws)
+        if wanted or not all(draw.on_mesh for draw in draws):
+            rows = torch.stack([self.generator.model.read_rows(logits)[last] for logits, last in found])
+            for row, (draw, length) in enumerate(zip(draws, lengths)):
+                if not draw.on_mesh:
+                    drawn[row] = draw.choose(rows[row], length, torch.as_tensor(tokens)[row, :length])
+        return (drawn, log_probs(rows, drawn)) if wanted else drawn
 
     def decode_forward(
         self,

@@ -244,6 +244,12 @@ def prompts(texts):
 
 
 @pytest.fixture(scope="module")
+def short(prompts):
+    """Those of a page at most, where there are any."""
+    return {slot: prompt for slot, prompt in prompts.items() if len(prompt) <= cfg.PAGE_SIZE} or prompts
+
+
+@pytest.fixture(scope="module")
 def alone(served, texts, prompts):
     """Logits behind each prompt and each further token of its text, run alone in slot 0 with a clean page table."""
     found = {}
@@ -342,16 +348,16 @@ def test_read_again_and_late(plugin, texts, prompts, alone):
 
 
 @pytest.mark.parametrize("contract", [False, True])
-def test_resident(plugin, served, prompts, contract):
+def test_resident(plugin, served, short, contract):
     """Steps that go on with the mesh's own tokens write what steps with the host's write, also over a page's end, whatever tokens the host gives."""
-    draws = {slot: Draw() for slot in prompts}
-    found = plugin.write(prompts, draws, STEPS, contract, wrong=True)
+    draws = {slot: Draw() for slot in short}
+    found = plugin.write(short, draws, STEPS, contract, wrong=True)
     again = Plugin(*served)
-    again.pages |= {slot: [] for slot in prompts}
-    expected = {slot: [token] for slot, token in again.prefill(prompts, dict.fromkeys(prompts, 0), draws).items()}
+    again.pages |= {slot: [] for slot in short}
+    expected = {slot: [token] for slot, token in again.prefill(short, dict.fromkeys(short, 0), draws).items()}
     for _ in range(STEPS - 1):
         output = again.submit_drawn({slot: tokens[-1] for slot, tokens in expected.items()}, draws, contract)
-        for slot, token in again.read_tokens(output, prompts).items():
+        for slot, token in again.read_tokens(output, short).items():
             expected[slot].append(token)
     assert found == expected
 
@@ -364,14 +370,14 @@ def test_best_tokens(plugin, prompts, alone):
         assert alone[slot][0][token] == alone[slot][0].max()
 
 
-def test_drawn_tokens_read_late(plugin, prompts):
+def test_drawn_tokens_read_late(plugin, short):
     """Tokens on their way to the host stay when the next step runs."""
-    draws = {slot: Draw() for slot in prompts}
-    expected = plugin.write(prompts, draws, STEPS + 1)
-    for slot in prompts:
+    draws = {slot: Draw() for slot in short}
+    expected = plugin.write(short, draws, STEPS + 1)
+    for slot in short:
         plugin.leave(slot)
-    plugin.pages |= {slot: [] for slot in prompts}
-    first = plugin.prefill(prompts, dict.fromkeys(prompts, 0), draws)
+    plugin.pages |= {slot: [] for slot in short}
+    first = plugin.prefill(short, dict.fromkeys(short, 0), draws)
     outputs = []
     for step in range(STEPS):
         output = plugin.submit_drawn(first, draws, steady=step > 0)
@@ -379,38 +385,34 @@ def test_drawn_tokens_read_late(plugin, prompts):
     for step, (host, events) in enumerate(outputs):
         for event in events:
             ttnn.event_synchronize(event)
-        assert plugin.read_tokens(host, prompts) == {slot: tokens[step + 1] for slot, tokens in expected.items()}
+        assert plugin.read_tokens(host, short) == {slot: tokens[step + 1] for slot, tokens in expected.items()}
 
 
-@pytest.mark.parametrize("top_k", [8, cfg.VOCAB_SIZE])
-def test_seeds(plugin, served, prompts, top_k):
-    """The same seed writes the same text: alone, in company, in another slot, whether the mesh draws it or the host."""
-    prompt = prompts[USED[-1]]
-    draw = Draw(temperature=5.0, top_k=top_k, seed=7)
-    company = {slot: Draw(temperature=5.0, top_k=top_k, seed=slot) for slot in prompts}
-    first, last = USED[0], USED[-1]
-    alone = plugin.write({first: prompt}, {first: draw}, STEPS)[first]
-    assert Plugin(*served).write({first: prompt}, {first: draw}, STEPS)[first] == alone
-    found = Plugin(*served).write({**prompts, last: prompt}, {**company, last: draw}, STEPS, contract=False)
+@pytest.mark.parametrize("top_k", [32, cfg.VOCAB_SIZE])
+def test_seeds(plugin, served, short, top_k):
+    """The same seed writes the same text: alone, in company, in another slot, whether the mesh draws it or the host; another seed or none another."""
+    prompt, first, last = next(iter(short.values())), USED[0], USED[-1]
+    alone = plugin.write({first: prompt}, {first: Draw(temperature=50.0, top_k=top_k, seed=7)}, STEPS)[first]
+    draws = {slot: Draw(temperature=50.0, top_k=top_k, seed=number or None) for number, slot in enumerate(short)}
+    draws[last] = Draw(temperature=50.0, top_k=top_k, seed=7)
+    found = Plugin(*served).write(dict.fromkeys(draws, prompt), draws, STEPS, contract=False)
     assert found[last] == alone
-    others = [Draw(temperature=5.0, top_k=top_k, seed=seed) for seed in (8, None, None)]
-    texts = [Plugin(*served).write({first: prompt}, {first: other}, STEPS)[first] for other in others]
-    assert len({tuple(text) for text in (alone, *texts)}) > 2
+    assert len({tuple(text) for text in found.values()}) == len(found)
 
 
-def test_preempted_with_a_seed(plugin, served, prompts):
+def test_preempted_with_a_seed(plugin, served, short):
     """A request that comes back as a prompt of its text so far draws the tokens that it would have drawn."""
-    slot, draw = USED[0], Draw(temperature=5.0, top_k=8, seed=3)
-    text = Plugin(*served).write({slot: prompts[slot]}, {slot: draw}, STEPS)[slot]
-    again = plugin.write({USED[-1]: prompts[slot] + text[:1]}, {USED[-1]: draw}, STEPS - 1)
-    assert again[USED[-1]][0] == text[1]
+    prompt, draw = next(iter(short.values())), Draw(temperature=5.0, top_k=8, seed=3)
+    text = Plugin(*served).write({USED[0]: prompt}, {USED[0]: draw}, STEPS)[USED[0]]
+    assert plugin.write({USED[-1]: prompt + text[:1]}, {USED[-1]: draw}, 1)[USED[-1]] == text[1:2]
 
 
-def test_rows_move_with_their_draws(plugin, served, prompts):
+def test_rows_move_with_their_draws(plugin, served, short):
     """Where slots change, what a request draws by goes with it, once; that idle slots change, nobody sees."""
     slot, other, draw = 0, STRIDE - 1, Draw(temperature=5.0, top_k=8, seed=3)
-    expected = Plugin(*served).write({slot: prompts[USED[0]]}, {slot: draw}, 3)[slot]
-    found = plugin.write({slot: prompts[USED[0]]}, {slot: draw}, 2)[slot]
+    prompt = next(iter(short.values()))
+    expected = Plugin(*served).write({slot: prompt}, {slot: draw}, 3)[slot]
+    found = plugin.write({slot: prompt}, {slot: draw}, 2)[slot]
     remap = torch.arange(SLOT_COUNT)
     remap[[slot, other]] = remap[[other, slot]]
     if other > 1:
@@ -435,12 +437,10 @@ def test_rows_move_with_their_draws(plugin, served, prompts):
 def test_drawn_on_the_host(plugin, served, prompts, alone):
     """What the mesh cannot draw is drawn from the logits, as vLLM would; who takes the best token beside it still does."""
     first, last = USED[0], USED[-1]
-    draws = {slot: Draw() for slot in prompts} | {first: Draw(repetition_penalty=1e4, log_prob=False)}
+    draws = {slot: Draw() for slot in prompts} | {first: Draw(repetition_penalty=1e4)}
     assert not draws[first].on_mesh
     found = plugin.write(prompts, draws, STEPS)
-    assert (
-        len({*prompts[first], *found[first]}) == len({*prompts[first]}) + STEPS or found[first][0] not in prompts[first]
-    )
+    assert not set(found[first]) & set(prompts[first])
     if last != first:
         assert found[last] == Plugin(*served).write({last: prompts[last]}, {last: draws[last]}, STEPS)[last]
     logits = alone[first][0]
@@ -499,7 +499,7 @@ def test_prompt_in_parts(plugin, prompts, alone, texts):
     """A prompt that comes in parts, which begin and end anywhere, leaves the same as a whole one."""
     slot = USED[0]
     prompt = prompts[slot]
-    for cut in (1, cfg.PAGE_SIZE - 3, cfg.PAGE_SIZE, len(prompt) - 1):
+    for cut in (cfg.PAGE_SIZE - 3, len(prompt) - 1):
         plugin.pages[slot] = []
         plugin.prefill({slot: prompt[:cut]}, {slot: 0})
         _assert_same(plugin.prefill({slot: prompt}, {slot: cut}), alone, 0)
