@@ -100,6 +100,14 @@ def test_sampling(generator, prompts):
     assert generator.generate(prompts[-1], NEW_TOKENS, temperature=1.0, seed=2 + len(prompts)) == texts[0][-1]
 
 
+def test_warm_up(generator, prompts):
+    """Behind it nothing is compiled or captured, whatever is generated."""
+    generator.warm_up()
+    programs, traces = generator.mesh_device.num_program_cache_entries(), dict(generator.loop._traces)
+    generator.generate(prompts, NEW_TOKENS, temperature=1.0, seed=1)
+    assert (generator.mesh_device.num_program_cache_entries(), generator.loop._traces) == (programs, traces)
+
+
 def test_decode_alone(generator, prompts, written):
     """A prompt whose tokens went through the decode step one at a time leaves the same logits behind."""
     generator.reset()
