@@ -26,6 +26,7 @@ def run_time_files(
     border = border_of(program.plan.capture.graph)
     stems = ("input_ids", "position_ids", "current_pos", "page_table", "cache_rows")
     names = {stem: _inputs(program, stem) for stem in stems}
+    fixed_pages = bool(names["cache_rows"])  # attention reads the whole cache as rows, in a shape of so many
     drawn = sampling.tensors[sampling.outputs[0]]
     for name in names["input_ids"]:
         if decode.tensors[name].mesh_dims != drawn.mesh_dims:
@@ -48,6 +49,7 @@ def run_time_files(
     files["vllm_adapter.py"] = render(
         "vllm_adapter.py.j2",
         name=SERVED,
+        fixed_pages=fixed_pages,
         border=border,
         host_operations=program.host_operations(),
     )
@@ -55,7 +57,7 @@ def run_time_files(
     files["generator.py"] = render("generator.py.j2", class_name=root.class_name, border=border)
     files["tests/serving/__init__.py"] = ""
     files["tests/serving/test_vllm_adapter.py"] = render(
-        "vllm_test.py.j2", name=SERVED, host_operations=program.host_operations()
+        "vllm_test.py.j2", name=SERVED, host_operations=program.host_operations(), fixed_pages=fixed_pages
     )
     files["tt/generator.py"] = render("readiness.py.j2", border=border)
     files["tests/serving/test_readiness.py"] = render("readiness_test.py.j2")

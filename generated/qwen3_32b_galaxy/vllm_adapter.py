@@ -42,9 +42,8 @@ class ServedModel:
         "max_device_top_k": MAX_TOP_K,
         "supports_device_penalties": False,
     }
-    decode_input_update_contract = (
-        1  # the plugin says at each step what is to be loaded; see `_commands` for one that does not
-    )
+    # The plugin says at each step what is to be loaded; see `_commands` for one that does not.
+    decode_input_update_contract = 1
 
     @classmethod
     def get_max_tokens_all_users(cls, *, max_model_len, max_num_seqs, tt_data_parallel=1, **kwargs):

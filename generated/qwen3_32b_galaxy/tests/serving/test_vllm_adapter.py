@@ -516,7 +516,8 @@ def test_sizes(served):
         "max_num_seqs": wanted["--max-num-seqs"],
         "tt_data_parallel": wanted.get("--data-parallel-size", 1),
     }
-    assert adapter.get_max_tokens_all_users(**size, num_devices=1) == size["max_num_seqs"] * size["max_model_len"]
+    tokens = size["max_model_len"]
+    assert adapter.get_max_tokens_all_users(**size, num_devices=1) == size["max_num_seqs"] * tokens
     for name, option in (
         ("max_model_len", "--max-model-len"),
         ("max_num_seqs", "--max-num-seqs"),
