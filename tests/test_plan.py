@@ -19,6 +19,7 @@ from fx2ttnn.graph import interpret
 from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
 from fx2ttnn.names import layer_of
 from fx2ttnn.ops import COLLECTIVES, TABLE, Strategy
+from fx2ttnn.ops.stored import columns, selected
 from fx2ttnn.ops.table import whole as runs_whole
 from fx2ttnn.plan.collectives import steps_between
 from fx2ttnn.plan.device_shape import device_order, split_count
@@ -339,6 +340,7 @@ def reference(model, weights, ids, positions, history):
 def simulate(plan, weights, inputs, history):
     """Every value of the planned graph on every chip."""
     mesh = plan.target.mesh_shape
+    weights, history = as_stored(plan, weights, history)
     chips = {}
     for value, name in plan.graph.parameters.items():
         if value in plan.placements:
@@ -360,6 +362,21 @@ def simulate(plan, weights, inputs, history):
             for out, result in zip(op.outputs, _outputs(_on_chip(plan, op, at, chips, inputs, history)), strict=True):
                 chips.setdefault(out, {})[at] = result
     return chips
+
+
+def as_stored(plan, weights, history):
+    """Weights with the columns of their heads in the order in which the plan has them, and the keys of a history likewise."""
+    stored, (keys, values) = dict(weights), history
+    for op in plan.graph.ops:
+        orders = op.attrs.get("orders") or (op.attrs.get("order"),)
+        operands = op.args[1] if len(op.args) > 1 and isinstance(op.args[1], tuple) else op.args[1:2]
+        if op.name in ("linear", "rms_norm") and any(orders):
+            for value, order in zip(operands, orders, strict=True):
+                name = plan.graph.parameters[value]
+                stored[name] = selected(weights[name], None, order)
+            if op.name == "linear":
+                keys = keys[..., columns(orders[1])]
+    return stored, (keys, values)
 
 
 def _on_chip(plan, op, at, chips, inputs, history):
@@ -405,6 +422,8 @@ def _on_chip(plan, op, at, chips, inputs, history):
             return (scores.softmax(-1) @ v).transpose(1, 2)
         case "last_tile":
             return args[0][:, -32:]
+        case "rotary":
+            return TABLE["rotary"].compute(None, op, args)
         case "position_table":
             return interpret.run(op.attrs["table"], {"position_ids": args[0]}, {})[0]
         case _:

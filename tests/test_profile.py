@@ -136,7 +136,7 @@ def test_known_parameter_counts(name, parameters):
 
 def test_totals_of_qwen3_32b():
     capture = recognised("qwen3-32b")
-    totals = profile(capture, targets.load("galaxy"), "accuracy").totals
+    totals = profile(capture, targets.load("galaxy"), PRECISIONS["accuracy"]).totals
     assert totals.layers == 64
     assert totals.device_bytes == totals.checkpoint_bytes == 2 * 32_762_123_264
     assert totals.cache_bytes_per_token == 64 * 2 * 8 * 128 * 2

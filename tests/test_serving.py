@@ -95,7 +95,12 @@ def test_readiness_check_builds_the_generator(tmp_path: Path) -> None:
 # -- how it is started -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch", "lanes", "users"), [(32, 4, 8), (20, 3, 4)])
+def test_the_example_has_four_lanes_of_eight_users() -> None:
+    options = json.loads((Path(__file__).parents[1] / "generated/qwen3_32b_galaxy/vllm.json").read_text())["options"]
+    assert (options["--data-parallel-size"], options["--max-num-seqs"]) == (4, 8)
+
+
+@pytest.mark.parametrize(("batch", "lanes", "users"), [(32, 8, 4), (20, 5, 4)])
 def test_lanes_are_the_groups_of_chips_with_users(tmp_path: Path, batch: int, lanes: int, users: int) -> None:
     """Every lane has as many slots, and each slot is a user of the package."""
     fields = {**LANES, "max_position_embeddings": 8192}
@@ -106,7 +111,7 @@ def test_lanes_are_the_groups_of_chips_with_users(tmp_path: Path, batch: int, la
     assert found.get("--data-parallel-size", 1) == lanes
     assert found["--max-num-seqs"] == users
     adapter = module_of(package, "vllm_adapter")
-    assert adapter.cfg.USER_GROUPS == 4
+    assert adapter.cfg.USER_GROUPS == 8
     size = {"max_model_len": found["--max-model-len"], "max_num_seqs": users, "tt_data_parallel": lanes}
     assert adapter.ServedModel.get_max_tokens_all_users(**size) == users * found["--max-model-len"]
     with pytest.raises(ValueError, match=f"--max-num-seqs {users}"):
