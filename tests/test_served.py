@@ -60,7 +60,7 @@ def assert_hugging_faces(found, prompts):
 
 @pytest.mark.parametrize(("target", "many"), [("n150", 8), ("galaxy", 32)])
 def test_greedy_tokens_are_hugging_faces(target, many, tmp_path):
-    """Prompts of 3 to 200 tokens that join and leave, on the Galaxy in four lanes; two begin with pages that the cache holds already.
+    """Prompts of 3 to 200 tokens that join and leave, on the Galaxy in lanes; two begin with pages that the cache holds already.
 
     Steps go on with tokens that the mesh has drawn. A seed writes the same text alone and in company, drawn by the mesh and on the host.
     """

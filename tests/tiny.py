@@ -255,7 +255,7 @@ CONFIGS["mixtral_wide"] = {**CONFIGS["mixtral"], **WIDER, "intermediate_size": 2
 # For packages whose lines are broken one at a time: layers of two kinds, two of one kind; MLPs and heads that a mesh splits, a vocabulary it does not.
 MUTATED: dict[str, Any] = {
     **CONFIGS["qwen3"],
-    **{"hidden_size": 512, "intermediate_size": 4096, "vocab_size": 2020, "num_hidden_layers": 3},
+    **{"hidden_size": 512, "intermediate_size": 4096, "vocab_size": 2016, "num_hidden_layers": 3},
     **{"layer_types": [*LOCAL, "full_attention"], "sliding_window": 96, "use_sliding_window": True},
 }
 
