@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from fx2ttnn.cost.calibration import Comparison, comparisons, spread
+from fx2ttnn.cost.calibration import Comparison, grouped, spread
 
 PAGE = Path(__file__).parents[1] / "docs/cost_model.md"
 MARK = "<!-- tables of benchmarks/cost_model.py -->\n"
@@ -20,11 +20,8 @@ def main() -> None:
 
 def tables() -> str:
     """One table for each group, fits before what was held out."""
-    found = sorted(comparisons(), key=lambda one: (one.held_out, one.group))
-    return "\n".join(
-        _table(group, held_out, list(ones))
-        for (held_out, group), ones in groupby(found, lambda one: (one.held_out, one.group))
-    )
+    groups = sorted(grouped().items(), key=lambda item: (item[0][1], item[0][0]))
+    return "\n".join(_table(group, held_out, ones) for (group, held_out), ones in groups)
 
 
 def _table(group: str, held_out: bool, ones: list[Comparison]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from fx2ttnn import targets
 from fx2ttnn.errors import UserError
 from fx2ttnn.models.locate import Location, locate
+from fx2ttnn.precision import chosen
 
 if TYPE_CHECKING:  # torch takes seconds to load, which `--help` and `targets` need not wait for
     from fx2ttnn.capture import ModelSource
@@ -102,7 +103,6 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     _dump(dump, "2_recognise.txt", recognised.graph)
     progress("plan")
     from fx2ttnn.plan import plan
-    from fx2ttnn.precision import chosen
 
     planned = plan(recognised, target, chosen(options.precision, options.fidelity, options.gates))
     verify(planned.graph, "plan")
@@ -177,8 +177,6 @@ def prefill_lengths(max_seq_len: int) -> tuple[int, ...]:
 def check_options(options: Options) -> Location:
     """UserError for what can be known to be wrong before torch is loaded, which takes seconds; returns where the model is."""
     check_batch(options.batch, targets.load(options.target))
-    from fx2ttnn.precision import chosen
-
     chosen(options.precision, options.fidelity, options.gates)
     return locate(options.model)
 

@@ -42,6 +42,11 @@ def measurements() -> Mapping[int, Mapping[str, str]]:
         return {int(row["id"]): row for row in csv.DictReader(file)}
 
 
+@cache
+def _kernels(target: str) -> Kernels:
+    return Kernels(targets.load(target))
+
+
 def comparisons() -> tuple[Comparison, ...]:
     """Operations and totals of hand-written models, longer texts, tt_transformers, collectives out of the box, Blackhole's attention."""
     data = tomllib.loads((_HERE / "published.toml").read_text())
@@ -68,9 +73,8 @@ def _layer(layer: Mapping[str, Any]) -> Iterator[Comparison]:
 
 def _us(op: Mapping[str, Any], layer: Mapping[str, Any]) -> float:
     """Predicted time of an operation in a layer, with the gaps before it."""
-    target = targets.load(layer["target"])
-    kernels, costs = Kernels(target), target.costs
-    ring = ring_of(target, op.get("axis", 0), op.get("links"))
+    kernels = _kernels(layer["target"])
+    costs, ring = kernels.costs, ring_of(kernels.target, op.get("axis", 0), op.get("links"))
     match op["kernel"]:
         case "given":
             us = op["us_each"]
@@ -107,7 +111,7 @@ def _longer(layer: Mapping[str, Any], longer: Mapping[str, Any]) -> Comparison:
 
 
 def _tt_transformers(general: Mapping[str, Any], model: Mapping[str, Any]) -> Comparison:
-    target = targets.load(model["target"])
+    target = _kernels(model["target"]).target
     costs, chips = target.costs, target.chips
     streamed = costs.sharded_matmul.model_copy(update={"stream": general["stream"]})
     kernels = Kernels(replace(target, costs=costs.model_copy(update={"sharded_matmul": streamed})))
@@ -140,10 +144,11 @@ def _collectives() -> Iterator[Comparison]:
         size = _bytes(row["shape"])
         if row["family"] != "ccl.generic" or kind is None or size is None or not row["n_chips"] or not row["links"]:
             continue
-        target = targets.load("galaxy" if row["chip"] == "WH" else "galaxy_blackhole")
-        ring = Ring(int(row["n_chips"]), row["topology"] == "ring", int(row["links"]), target.channel_bandwidth)
+        kernels = _kernels("galaxy" if row["chip"] == "WH" else "galaxy_blackhole")
+        links, channel = int(row["links"]), kernels.target.channel_bandwidth
+        ring = Ring(int(row["n_chips"]), row["topology"] == "ring", links, channel)
         name = f"{kind}, {row['topology']} of {ring.chips}, {size / 1e3:.0f} KB"
-        predicted = Kernels(target).generic(kind, size, ring).us
+        predicted = kernels.generic(kind, size, ring).us
         group = f"collectives out of the box, {'Wormhole' if row['chip'] == 'WH' else 'Blackhole'}"
         yield Comparison(group, name, float(row["us"]), predicted, (number,))
 
@@ -155,7 +160,7 @@ def _bytes(shape: str) -> float | None:
 
 
 def _attention_of_blackhole() -> Iterator[Comparison]:
-    kernels = Kernels(targets.load("p150"))
+    kernels = _kernels("p150")
     for number, row in measurements().items():
         if row["chip"] == "BH" and row["op"].startswith("sdpa_decode non-paged b8 32q/8kv d128"):
             context = int(row["shape"].removeprefix("cache "))
@@ -163,6 +168,14 @@ def _attention_of_blackhole() -> Iterator[Comparison]:
             predicted = kernels.decode_attention(8, context, 8, 256, BYTES[kind]).us
             name = f"8 users, {context} tokens, {kind}"
             yield Comparison("attention of a token, Blackhole", name, float(row["us"]), predicted, (number,), True)
+
+
+def grouped() -> Mapping[tuple[str, bool], list[Comparison]]:
+    """All comparisons by their group and whether they were held out."""
+    found: dict[tuple[str, bool], list[Comparison]] = {}
+    for one in comparisons():
+        found.setdefault((one.group, one.held_out), []).append(one)
+    return found
 
 
 def spread(found: list[Comparison]) -> tuple[float, float]:

@@ -15,8 +15,6 @@ from fx2ttnn.precision import BYTES
 from fx2ttnn.targets import Target
 from fx2ttnn.tiles import TILE, tiles
 
-SUFFIX = "DeviceOperation"
-
 
 @dataclass(frozen=True)
 class Load:
@@ -50,11 +48,6 @@ class Pricer:
         name = call.function.split(".")[-1]
         special: Callable[[Call], Iterable[DeviceOp]] | None = getattr(self, f"_{name}", None)
         return tuple(special(call) if special else [self._plain(_CLASSES.get(name, _camel(name)), call)])
-
-    def priced(self, call: Call) -> tuple[tuple[DeviceOp, ...], float]:
-        """The device operations of the call, and their seconds with the gap before each."""
-        found, gap = self.device_ops(call), self.target.costs.gap
-        return found, sum(gap + op.kernel.us for op in found) / 1e6
 
     # -- operands --------------------------------------------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ class Kernels:
         flops = 2.0 * 32 * tiles(rows) * k * n
         share = _between(figures.shares, flops / 1e9)
         products = flops / (rate * share) * 1e6
-        read = figures.reread * k * n * weight_bytes / (self.dram * PER_MICROSECOND)
+        read = figures.reread * k * n * weight_bytes / (self.costs.interleaved.stream * PER_MICROSECOND)
         longest = max((products, COMPUTE), (read, DRAM))
         how = f"{figures.fixed} + max({flops / 1e9:.2f} GFLOP at {share:.0%} of the peak, {read:.1f} read)"
         return Kernel({FIXED: figures.fixed, longest[1]: longest[0]}, how)
@@ -144,9 +144,9 @@ class Kernels:
 
     # -- the rest --------------------------------------------------------------------------------------------------------
 
-    def small(self, name: str, default: float | None = None) -> Kernel:
+    def small(self, name: str) -> Kernel:
         """An operation on a few rows in L1, by the name of ttnn's class or `class.variant`."""
-        us = self.costs.ops.get(name, default)
+        us = self.costs.ops.get(name)
         if us is None:
             return Kernel({FIXED: self.costs.unmeasured}, f"{self.costs.unmeasured}, no measurement", False)
         return Kernel({FIXED: us}, f"{us} as published")
@@ -171,11 +171,6 @@ class Kernels:
         times = tiles(rows)
         how = f"{times} x ({fixed} + {columns} columns x {each})"
         return Kernel({FIXED: times * fixed, COMPUTE: times * columns * each}, how)
-
-    @property
-    def dram(self) -> float:
-        """GB/s that interleaved reads reach."""
-        return self.costs.interleaved.stream
 
 
 def _between(table: tuple[tuple[float, float], ...], at: float) -> float:

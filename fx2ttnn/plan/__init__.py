@@ -111,14 +111,13 @@ def plan(
     def read_tables(way: Placement) -> None:
         search.fixed = {**fixed, **dict.fromkeys(reads, way)}
 
-    best = _best(search, parts, graph)
-    best = _agreed(best, _users_splits(best), divide_users, search, parts, graph)  # the page table is the model's
-    best = _agreed(
-        best, _table_placements(tables, best), read_tables, search, parts, graph
-    )  # a table is looked up once
-    if best is None:
+    plans = _plans(search, parts, graph)
+    plans = _agreed(plans, _users_splits(plans), divide_users, search, parts, graph)  # the page table is the model's
+    ways = _table_placements(tables, plans)
+    plans = _agreed(plans, ways, read_tables, search, parts, graph)  # a table is looked up once
+    if not plans:
         raise UserError(f"no placement of the model on {target.name} was found: try a target with fewer chips")
-    _, residual, solutions = best
+    _, residual, solutions = plans[0]
     built = _Builder(graph, order, search.cost, residual)
     for part, solution in zip(parts, solutions, strict=True):
         built.segment(part, solution)
@@ -127,7 +126,7 @@ def plan(
         return replace(result, dram=decode.dram)
     dram = dram_per_chip(result.capture, result.placements, result.graph, target, result.precision)
     check_dram(dram, target, capture)
-    others = alternatives(search, parts, best, lambda residual: _solve(search, parts, residual, graph))
+    others = alternatives(search, parts, plans, lambda: _solve(search, parts, residual, graph))
     return replace(result, dram=dram, alternatives=others)
 
 
@@ -141,47 +140,48 @@ def _as_in(op: Op, other: Op) -> Op:
     return replace(op, attrs={**op.attrs, **other.attrs}, args=constants(op.args, other.args))
 
 
-def _best(search: Search, parts: tuple[Segment, ...], graph: Graph) -> Solved | None:
-    """Of all ways in which the hidden state may lie between layers the cheapest: its seconds, the way, a solution for each part."""
-    found = [_solve(search, parts, residual, graph) for residual in residual_placements(search.target)]
-    return min((one for one in found if one), key=lambda one: one[0], default=None)
+def _plans(search: Search, parts: tuple[Segment, ...], graph: Graph) -> list[Solved]:
+    """For each way in which the hidden state may lie between layers the cheapest plan, if there is one; the cheapest of all first."""
+    found = (_solve(search, parts, residual, graph) for residual in residual_placements(search.target))
+    return sorted((one for one in found if one), key=lambda one: one[0])
 
 
 def _agreed[Way](
-    best: Solved | None,
+    plans: list[Solved],
     ways: list[Way],
     impose: Callable[[Way], None],
     search: Search,
     parts: tuple[Segment, ...],
     graph: Graph,
-) -> Solved | None:
-    """`best`, or where its parts take several `ways` of what they share: with the one `impose`d that is cheapest for all."""
+) -> list[Solved]:
+    """`plans`, or where the parts of the first take several `ways` of what they share: those with the one `impose`d that is cheapest for all."""
     if len(ways) < 2:
-        return best
-    cheapest: tuple[Solved, Way] | None = None
+        return plans
+    cheapest: tuple[list[Solved], Way] | None = None
     for way in ways:
         impose(way)
-        found = _best(search, parts, graph)
-        if found and (cheapest is None or found[0] < cheapest[0][0]):
+        found = _plans(search, parts, graph)
+        if found and (cheapest is None or found[0][0] < cheapest[0][0][0]):
             cheapest = found, way
     if cheapest is None:
-        return None
+        return []
     impose(cheapest[1])
     return cheapest[0]
 
 
-def _choices(best: Solved | None) -> Iterator[Choice]:
-    return (choice for solution in (best[2] if best else ()) for choice in solution.choices)
+def _choices(plans: list[Solved]) -> Iterator[Choice]:
+    """Those of the first plan."""
+    return (choice for _, _, solutions in plans[:1] for solution in solutions for choice in solution.choices)
 
 
-def _users_splits(best: Solved | None) -> list[tuple[bool, ...]]:
+def _users_splits(plans: list[Solved]) -> list[tuple[bool, ...]]:
     """Mesh axes over which attention divides the users, in the ways in which it does."""
-    return list(dict.fromkeys(users_split(c.inputs[0]) for c in _choices(best) if c.op.name == "attention"))
+    return list(dict.fromkeys(users_split(c.inputs[0]) for c in _choices(plans) if c.op.name == "attention"))
 
 
-def _table_placements(tables: set[str], best: Solved | None) -> list[Placement]:
+def _table_placements(tables: set[str], plans: list[Solved]) -> list[Placement]:
     """Ways in which the position tables are read."""
-    read = (p for c in _choices(best) for v, p in zip(c.op.inputs, c.inputs, strict=True) if v in tables)
+    read = (p for c in _choices(plans) for v, p in zip(c.op.inputs, c.inputs, strict=True) if v in tables)
     return list(dict.fromkeys(read))
 
 

@@ -52,15 +52,15 @@ Solved = tuple[
 
 
 def alternatives(
-    search: Search, parts: tuple[Segment, ...], best: Solved, solve: Callable[[Placement], Solved | None]
+    search: Search, parts: tuple[Segment, ...], plans: list[Solved], solve: Callable[[], Solved | None]
 ) -> tuple[Alternative, ...]:
-    """The plan `best` and the next ones. `solve` finds the cheapest plan for a way in which the hidden state lies between layers."""
+    """The first of `plans`, which was taken, and the next ones. `solve` finds the cheapest whose hidden state lies as in that one."""
     layer = max(range(len(parts)), key=lambda index: (parts[index].layer is not None, parts[index].count))
-    solved = [best, *(solve(residual) for residual in residual_placements(search.target))]
-    for choice in best[2][layer].choices:
+    solved: list[Solved | None] = [*plans]
+    for choice in plans[0][2][layer].choices:
         if choice.op.name == "linear":
             search.forbidden = (choice.op.outputs[0], choice.inputs)
-            solved.append(solve(best[1]))
+            solved.append(solve())
     search.forbidden = None
     found = sorted((_described(one, layer, search.graph) for one in solved if one), key=lambda a: a.seconds)
     distinct = {(a.residual, a.collectives, *a.matmuls.values()): a for a in reversed(found)}

@@ -56,14 +56,16 @@ def _sources(target: str) -> dict[str, str]:
     if not machine.is_file():
         return {}
     chip = _FOLDER / "chips" / f"{tomllib.loads(machine.read_text())['chip']}.toml"
+    return _commented(chip.read_text()) | _commented(machine.read_text())
+
+
+def _commented(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     section = ""
-    for line in [*chip.read_text().splitlines(), "[]", *machine.read_text().splitlines()]:
+    for line in text.splitlines():
         if head := _SECTION.match(line):
             section = f"{head[1]}."
             found |= {head[1]: head[2]} if head[2] else {}
-        elif line == "[]":
-            section = ""
         elif match := _LINE.match(line):
             found[section + match[1]] = match[2]
     return found

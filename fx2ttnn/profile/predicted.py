@@ -14,28 +14,38 @@ from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_counts
 from fx2ttnn.profile.census import Row
 from fx2ttnn.profile.figures import Figure, figures
+from fx2ttnn.targets import Target
 
 SHORT = 128  # tokens behind a step: what published figures are mostly of
 
 
 @dataclass(frozen=True)
 class Priced:
-    """One call, the device operations that it runs, the seconds of one run, and how often a step runs it."""
+    """One call, the device operations that it runs, microseconds before each of them, and how often a step runs the call."""
 
     call: Call
     device_ops: tuple[DeviceOp, ...]
-    seconds: float
+    gap: float
     count: int
+
+    @cached_property
+    def seconds(self) -> float:
+        """Of one run."""
+        return sum(self.gap + op.kernel.us for op in self.device_ops) / 1e6
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A step of one mode under one load."""
+    """A step on `target` under one load."""
 
-    mode: str
+    target: Target
     load: Load
     calls: tuple[Priced, ...]
-    rests_on: tuple[Figure, ...]
+
+    @property
+    def rests_on(self) -> tuple[Figure, ...]:
+        """All figures of device operations; their sources are read from the target's files."""
+        return figures(self.target, "cost", "channel_bandwidth")
 
     @cached_property
     def seconds(self) -> float:
@@ -60,10 +70,8 @@ class Predicted:
         """Seconds of a step by the device operation's name, with the gaps, the longest first."""
         found: dict[str, float] = {}
         for priced in self.calls:
-            kernels = sum(op.kernel.us for op in priced.device_ops)
-            gap = (priced.seconds * 1e6 - kernels) / max(1, len(priced.device_ops))
             for op in priced.device_ops:
-                found[op.name] = found.get(op.name, 0.0) + priced.count * (op.kernel.us + gap) / 1e6
+                found[op.name] = found.get(op.name, 0.0) + priced.count * (priced.gap + op.kernel.us) / 1e6
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     @cached_property
@@ -110,10 +118,12 @@ def predicted(plan: Plan, lowered: Lowered, load: Load | None = None) -> Predict
     """A step of `lowered`, which `plan` became; without a `load` with all users and full caches."""
     load = load or Load(plan.capture.users, plan.capture.max_seq_len)
     pricer, counts = Pricer(plan.target, lowered.tensors, load), layer_counts(plan.capture.graph)
+    gap = plan.target.costs.gap
     calls = tuple(
-        Priced(call, *pricer.priced(call), counts.get(layer_of(call.op.module) or "", 1)) for call in lowered.calls
+        Priced(call, pricer.device_ops(call), gap, counts.get(layer_of(call.op.module) or "", 1))
+        for call in lowered.calls
     )
-    return Predicted(lowered.mode, load, calls, figures(plan.target, "cost", "channel_bandwidth"))
+    return Predicted(plan.target, load, calls)
 
 
 def loads(plan: Plan) -> tuple[Load, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fx2ttnn.cost.calibration import Comparison, comparisons, spread
+from fx2ttnn.cost.calibration import grouped, spread
 from fx2ttnn.errors import UserError
 from fx2ttnn.report import text
 from fx2ttnn.report.cases import Case, cases
@@ -138,11 +138,8 @@ def _waterfall(part: Mapping[str, Any], gap: float) -> dict[str, Any]:
 
 def _calibration() -> list[dict[str, Any]]:
     """How far the formulas are from what was published, by kind of figure."""
-    groups: dict[tuple[str, bool], list[Comparison]] = {}
-    for one in comparisons():
-        groups.setdefault((one.group, one.held_out), []).append(one)
     found = []
-    for (group, held_out), ones in groups.items():
+    for (group, held_out), ones in grouped().items():
         mean, rms = spread(ones)
         found.append({"group": group, "held_out": held_out, "count": len(ones), "mean": 100 * mean, "rms": 100 * rms})
     return found
