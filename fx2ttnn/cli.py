@@ -47,6 +47,13 @@ Gates = Annotated[
         metavar="TYPE", help="Type of the gate and up projections of MLPs instead of the weights': bfloat4_b."
     ),
 ]
+Prefetch = Annotated[
+    bool | None,
+    typer.Option(
+        "--prefetch/--no-prefetch",
+        help="Whether weights of layers are streamed while other operations run (Galaxy). Without it: where that pays and can be.",
+    ),
+]
 Package = Annotated[Path, typer.Argument(help="Folder of an emitted package.")]
 Layers = Annotated[int | None, typer.Option(help="Compile only the first N layers.")]
 Module = Annotated[
@@ -81,6 +88,7 @@ def compile_command(
     gates: Gates = None,
     layers: Layers = None,
     module: Module = None,
+    prefetch: Prefetch = None,
     allow_host_fallback: Annotated[
         bool, typer.Option("--allow-host-fallback", help="Compute operations that no row takes on the host: slow.")
     ] = False,
@@ -104,7 +112,7 @@ def compile_command(
     folder = output or pipeline.default_out(model, target)
     pipeline.check_replaceable(folder)
     options = pipeline.Options(
-        model, target, batch, max_seq_len, precision, fidelity, gates, layers, module, allow_host_fallback
+        model, target, batch, max_seq_len, precision, fidelity, gates, layers, module, prefetch, allow_host_fallback
     )
     _check(options)
     with _stages() as progress:
@@ -214,13 +222,14 @@ def profile_command(
     gates: Gates = None,
     layers: Layers = None,
     module: Module = None,
+    prefetch: Prefetch = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the profile here.")] = None,
 ) -> None:
     """Census of operations and shapes, parameters, FLOPs, bytes, and a predicted roofline for the target."""
     from fx2ttnn.profile import profile
     from fx2ttnn.profile.render import render
 
-    options = pipeline.Options(model, target, batch, max_seq_len, precision, fidelity, gates, layers, module)
+    options = pipeline.Options(model, target, batch, max_seq_len, precision, fidelity, gates, layers, module, prefetch)
     _check(options)
     with _stages() as progress:
         compiled = pipeline.compile_model(options, None, progress)

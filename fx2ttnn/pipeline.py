@@ -46,6 +46,7 @@ class Options:
     gates: str | None = None
     layers: int | None = None
     module: str | None = None
+    prefetch: bool | None = None  # whether weights of layers are prefetched: None where it pays
     host_fallback: bool = False  # operations that no row takes may run on the host
 
 
@@ -101,22 +102,7 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
 
     recognised = recognise(capture, _dump_passes(dump, "2_recognise"))
     _dump(dump, "2_recognise.txt", recognised.graph)
-    progress("plan")
-    from fx2ttnn.plan import plan
-
-    planned = plan(recognised, target, chosen(options.precision, options.fidelity, options.gates))
-    verify(planned.graph, "plan")
-    _dump(dump, "3_plan.txt", planned)
-    progress("fuse")
-    from fx2ttnn.fuse import fuse
-
-    fused = fuse(planned)
-    _dump(dump, "4_fuse.txt", fused)
-    progress("lower")
-    from fx2ttnn.lower import lower
-
-    lowered = lower(fused, host_fallback=options.host_fallback)
-    _dump(dump, "5_lower.txt", lowered)
+    planned, lowered = _with_decode(recognised, target, options, dump, progress)
     progress("prefill")
     program = _with_prefill(source, planned, lowered, dump, options.host_fallback)
     progress("report")
@@ -125,6 +111,41 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     found = coverage(program)
     _dump(dump, "coverage.md", found.markdown())
     return Compiled(capture, recognised, planned, lowered, program, found, source.notes)
+
+
+def _with_decode(
+    recognised: Capture, target: targets.Target, options: Options, dump: Path | None, progress: Progress
+) -> tuple[Plan, Lowered]:
+    """The plan of a decode step and its ttnn graph: beside the prefetcher where that pays and every operation of the layers can."""
+    from fx2ttnn.fuse import fuse
+    from fx2ttnn.graph.verify import verify
+    from fx2ttnn.lower import lower
+    from fx2ttnn.lower.beside import not_beside, worthwhile
+    from fx2ttnn.plan import plan
+
+    precision = chosen(options.precision, options.fidelity, options.gates)
+    prefetch = worthwhile(recognised, target, precision) if options.prefetch is None else options.prefetch
+    for machine in (target.with_prefetcher(), target) if prefetch else (target,):
+        progress("plan")
+        planned = plan(recognised, machine, precision)
+        verify(planned.graph, "plan")
+        progress("fuse")
+        fused = fuse(planned)
+        progress("lower")
+        lowered = lower(fused, host_fallback=options.host_fallback)
+        if not machine.prefetching:
+            break
+        others = not_beside(lowered)
+        if not (lowered.unsupported or others):
+            break
+        if options.prefetch:
+            call = others[0] if others else None
+            what = f"{call.function} of {call.op.module} may take any core" if call else "not every operation has a row"
+            raise UserError(f"--prefetch: {what}: leave it out, or say --no-prefetch")
+    _dump(dump, "3_plan.txt", planned)
+    _dump(dump, "4_fuse.txt", fused)
+    _dump(dump, "5_lower.txt", lowered)
+    return planned, lowered
 
 
 def _with_prefill(
@@ -178,6 +199,8 @@ def check_options(options: Options) -> Location:
     """UserError for what can be known to be wrong before torch is loaded, which takes seconds; returns where the model is."""
     check_batch(options.batch, targets.load(options.target))
     chosen(options.precision, options.fidelity, options.gates)
+    if options.prefetch and targets.load(options.target).prefetcher is None:
+        raise UserError(f"--prefetch: {options.target} has no cores for it; the Galaxy has (see `fx2ttnn targets`)")
     return locate(options.model)
 
 

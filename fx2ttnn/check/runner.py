@@ -16,16 +16,18 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import ttnn
 
-from fx2ttnn.check import allocate, measure, warnings
+from fx2ttnn.check import allocate, measure, mock_gaps, warnings
 from fx2ttnn.check.locate import locate, package_frames
 from fx2ttnn.check.messages import plain_message
 from fx2ttnn.check.specs import Specs
+from fx2ttnn.names import layer_of
 
 NAME = "checked_package"  # the name under which the package is imported, whatever its folder is called
 OPENING = -1  # in place of a module's number
@@ -64,6 +66,7 @@ class Runner:
 
     def _open(self) -> bool:
         _import_package(self._folder)
+        ttnn.open_mesh_device = mock_gaps.opening(ttnn.open_mesh_device)
         self._cfg = importlib.import_module(f"{NAME}.model_config")
         mesh = importlib.import_module(f"{NAME}.mesh")
         weights = importlib.import_module(f"{NAME}.weights")
@@ -99,19 +102,35 @@ class Runner:
 
         def accepted() -> list[str]:
             arguments = feed(unit, entry)
-            output, trace = measure.captured(ttnn.graph.RunMode.NORMAL, lambda: call(arguments))
+            with self._beside_prefetcher(unit, entry):
+                output, trace = measure.captured(ttnn.graph.RunMode.NORMAL, lambda: call(arguments))
             for message in self._specs.mismatches(entry["outputs"], output):
                 self._found.append({"kind": "mismatch", "message": message, "file": f"{entry['file']}.py"})
             return measure.device_ops(trace)
 
         def peak() -> int:
             # The inputs are made inside, so that they count.
-            return measure.peak_l1(measure.captured(ttnn.graph.RunMode.NO_DISPATCH, lambda: call(feed(unit, entry)))[1])
+            with self._beside_prefetcher(unit, entry):
+                run = lambda: call(feed(unit, entry))  # noqa: E731
+                return measure.peak_l1(measure.captured(ttnn.graph.RunMode.NO_DISPATCH, run)[1])
 
         report["device_ops"] = self._guarded(accepted)
         if report["device_ops"] is not None:
             report["peak_l1_bytes"] = self._guarded(peak, kind="measurement")
         return report
+
+    def _beside_prefetcher(self, unit: Any, entry: dict[str, Any]) -> AbstractContextManager[None]:
+        """What a decode step of a layer, or of a part of one, runs in: the prefetcher with its weights on their way."""
+        if (
+            not (self._folder / "prefetcher.py").exists()
+            or entry["method"] != "decode_forward"
+            or not layer_of(entry["path"])
+        ):
+            return nullcontext()
+        prefetcher = importlib.import_module(f"{NAME}.prefetcher")
+        layers = [unit.prefetched()] if hasattr(unit, "prefetched") else []
+        global_cb = self._weights.resources.global_circular_buffer()
+        return prefetcher.Prefetcher(self._device, global_cb, layers).running()
 
     def _build(self, entry: dict[str, Any]) -> Any:
         cls = getattr(importlib.import_module(f"{NAME}.{entry['file']}"), entry["class"])

@@ -51,7 +51,7 @@ def emit(program: Program, folder: Path) -> None:
     writer = Writer(program, configs)
     tables = table_context(plan)
     files = _module_files(program, root, writer, tables)
-    files |= run_time_files(program, root, configs, render, paging(program)["pages"])
+    files |= run_time_files(program, root, writer, render, paging(program)["pages"])
     files |= op_test_files(program, configs, render)
     files |= module_test_files(program, root, writer, render)
     modules = manifest(program, root, writer, layer_paths(plan))
@@ -106,19 +106,23 @@ def _module_files(program: Program, root: Unit, writer: Writer, tables: dict[str
         mesh_shape=plan.target.mesh_shape,
         l1_small_bytes=plan.target.l1_small_bytes,
         trace_region_bytes=TRACE_REGION_BYTES,
+        prefetching=plan.target.prefetching,
     )
     files["inputs.py"] = render("inputs.py.j2", border=tables["border"])
     files["ccl.py"] = render(
         "ccl.py.j2",
         target=plan.target,
         links=plan.target.links,
+        prefetching=plan.target.prefetching,
         topologies=[
             "ttnn.Topology.Ring" if plan.target.torus and n > 2 else "ttnn.Topology.Linear"
             for n in plan.target.mesh_shape
         ],
     )
     if program.has_resources:
-        files["resources.py"] = render("resources.py.j2")
+        files["resources.py"] = render("resources.py.j2", prefetcher=plan.target.prefetching)
+    if plan.target.prefetching:
+        files["prefetcher.py"] = render("prefetcher.py.j2")
     if any(on_host(graph.calls) for graph in program.graphs):
         files["host.py"] = render("host.py.j2")
     files |= weight_files(capture, render, program.has_resources)
@@ -150,6 +154,7 @@ def _model_config(program: Program, configs: Configs, tables: dict[str, Any]) ->
         pcc=_least_pcc(plan.precision),
         constants=configs.constants(),
         configs=configs.definitions(),
+        prefetcher=plan.target.prefetcher if plan.target.prefetching else None,
     )
 
 
@@ -190,6 +195,7 @@ class _Described:
     def __init__(self, source: Source, description: str, held: list[str]):
         self.description, self.held = description, held
         self.unit, self.inits, self.methods = source.unit, source.inits, source.methods
+        self.prefetched = source.prefetched
 
 
 def _description(source: Source, plan: Plan) -> str:

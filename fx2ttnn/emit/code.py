@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -14,9 +14,12 @@ from fx2ttnn.ir import Ref
 from fx2ttnn.lower.lengths import ByLength
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.rules import CONSTANT
-from fx2ttnn.lower.values import Call, Lowered, Tensor
+from fx2ttnn.lower.values import Call, Enum, Lowered, Tensor
 from fx2ttnn.names import identifier
 from fx2ttnn.ops import COLLECTIVES
+
+
+_LINE = Enum("ttnn.Topology.Linear")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Source:
     inits: tuple[tuple[str, str], ...]
     methods: tuple[Method, ...]
     child_files: tuple[tuple[str, str], ...]  # (file, class)
+    prefetched: tuple[str, ...] = ()  # expressions of the weights that are prefetched for a decode step, in order
 
     @property
     def text(self) -> str:
@@ -92,6 +96,7 @@ class Writer:
 
     def __init__(self, program: Program, configs: Configs):
         self.program, self.configs, self.links = program, configs, program.plan.target.links
+        self.rings = program.plan.target.torus
         self.preferred = {mode: _preferred(lowered) for mode, lowered in program.modes.items()}
 
     def source(self, unit: Unit) -> Source:
@@ -99,7 +104,17 @@ class Writer:
         kept = dict.fromkeys(name for (_, item, _), name in unit.open.items() if item is not None)
         inits = [*((name, name) for name in kept), *self.constructor(unit)]
         files = dict.fromkeys((child.file, child.class_name) for child in unit.children)
-        return Source(unit, tuple(inits), tuple(self.method(unit, mode) for mode in unit.bodies), tuple(files))
+        methods = tuple(self.method(unit, mode) for mode in unit.bodies)
+        return Source(unit, tuple(inits), methods, tuple(files), tuple(self.prefetched(unit)))
+
+    def prefetched(self, unit: Unit) -> Iterator[str]:
+        """Expressions of the weights that are prefetched for a decode step of the unit, in the order in which it reads them."""
+        for item in unit.bodies["decode"].items if "decode" in unit.bodies else ():
+            if isinstance(item, Unit):
+                if prefetched(item):
+                    yield f"*self.{item.attribute}.prefetched()"
+            elif "global_cb" in item.kwargs:
+                yield f"self.{attribute_of(item.args[1], unit, self.program.parameters)}"
 
     def constructor(self, unit: Unit) -> list[tuple[str, str]]:
         """(attribute, expression) of the unit's own parameters and of its children."""
@@ -181,7 +196,9 @@ class Writer:
         function = call.function
         if (collective := function.removeprefix("ttnn.")) in COLLECTIVES:
             function = f"ccl.{collective}"
-            kwargs.pop("topology", None)
+            topology = kwargs.get("topology")
+            if not isinstance(topology, ByLength) and (topology != _LINE or not self.rings):
+                kwargs.pop("topology", None)
             if kwargs.get("num_links") == self.links:
                 kwargs.pop("num_links")
         given = {k: f"self.{name}" for (mode, n, k), name in unit.open.items() if (mode, n) == (names.mode, index)}
@@ -237,6 +254,11 @@ class Writer:
         if parameter.transform == "linear" or tensor.memory.kind != "interleaved":
             args.append(f"memory_config={self.configs.of_parameter(key)}")
         return f"{holder}.{parameter.transform}({', '.join(args)})"
+
+
+def prefetched(unit: Unit) -> bool:
+    """Whether a decode step of the unit reads prefetched weights."""
+    return "decode" in unit.bodies and any("global_cb" in call.kwargs for call in unit.bodies["decode"].all_calls("decode"))
 
 
 def split_over(tensor: Tensor, dims: Mapping[int, str] = MappingProxyType({})) -> list[str]:

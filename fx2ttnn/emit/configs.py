@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
@@ -104,9 +105,11 @@ class Configs:
     def definitions(self) -> list[tuple[str, str, str]]:
         """(name, expression, what it works on) of every configuration in order of first use; of a further role the expression is a name."""
         first: dict[Config, str] = {}
+        target = self._program.plan.target
+        named = {target.prefetcher.ring: "RING_CORES", target.prefetcher.received: "RECEIVER_CORES"} if target.prefetcher else {}
         residual_first = sorted(self._named.items(), key=lambda item: item[0] != RESIDUAL)
         return [
-            (name, _definition(config), what) if first.setdefault(config, name) == name else (name, first[config], "")
+            (name, _definition(config, named), what) if first.setdefault(config, name) == name else (name, first[config], "")
             for name, (config, what) in residual_first
         ]
 
@@ -256,13 +259,16 @@ def _by_length(value: ByLength) -> str:
     return "{" + ", ".join(f"{n}: {literal(v)}" for n, v in value.values) + "}[seq_len]"
 
 
-def _definition(config: Memory | Construct | ByLength) -> str:
+def _definition(config: Memory | Construct | ByLength, named: Mapping[tuple, str]) -> str:
+    """`named`: lists of single cores that have a name."""
     if isinstance(config, ByLength):
-        return "{" + ", ".join(f"{n}: {_PLAIN.get(c) or _definition(c)}" for n, c in config.values) + "}"
+        return "{" + ", ".join(f"{n}: {_PLAIN.get(c) or _definition(c, named)}" for n, c in config.values) + "}"
     if isinstance(config, Construct):
         return f"{config.name}({', '.join(f'{k}={_field(v)}' for k, v in config.kwargs)})"
-    kind = {"width": "WIDTH_SHARDED", "height": "HEIGHT_SHARDED"}[config.kind]
-    return f"sharded(ttnn.TensorMemoryLayout.{kind}, ttnn.BufferType.{config.buffer}, {config.shard}, {list(config.cores)})"
+    kind = f"{config.kind.upper()}_SHARDED"
+    single = tuple(first for first, last in config.cores if first == last)
+    cores = named.get(single if len(single) == len(config.cores) else (), str(list(config.cores)))
+    return f"sharded(ttnn.TensorMemoryLayout.{kind}, ttnn.BufferType.{config.buffer}, {config.shard}, {cores})"
 
 
 def _field(value: Any) -> str:

@@ -51,6 +51,7 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
         "layer_arguments": [_dict(kind) for kind in arguments] if any(arguments) else [],
         "kinds_differ_in": " and ".join(what for what, unlike in differs.items() if unlike),
         "methods": methods,
+        "parts": parts_of_step(methods["decode"]) if plan.target.prefetching else None,
         "border": border_of(program.plan.capture.graph),
         "logits_dims": decode.tensors[decode.outputs[0]].mesh_dims,
     }
@@ -88,6 +89,35 @@ def _method(program: Program, root: Unit, writer: Writer, mode: str, loop_units:
         "after": after,
         "result": names.of[lowered.outputs[0]],
     }
+
+
+def decode_method(program: Program, root: Unit, writer: Writer) -> dict[str, Any]:
+    """The forward of a decode step: see `_method`."""
+    loop_units = [child for child in root.children if layer_of(child.path) == child.path]
+    return _method(program, root, writer, "decode", loop_units)
+
+
+def parts_of_step(decode: Mapping[str, Any]) -> dict[str, Any]:
+    """A decode step in three parts, of which the layers run beside the prefetcher: what each reads of the step's inputs, and what is handed on."""
+    made = [name.strip() for line in decode["before"] if " = " in line for name in line.partition(" = ")[0].split(",")]
+    hidden = decode["loop"].partition(" = ")[0]
+    layers = " ".join([decode["loop"], *decode["tables"]])
+    given = decode["arguments"]
+
+    def read(text: str, names: list[str]) -> list[str]:
+        words = set(re.findall(r"\w+", text))
+        return [name for name in dict.fromkeys(names) if name in words]
+
+    found: dict[str, Any] = {
+        "hidden": hidden,
+        "handed": [hidden, *(name for name in read(layers, made) if name != hidden)],
+        "embed": read(" ".join(decode["before"]), given),
+        "layers": read(layers, given),
+        "logits": read(" ".join(decode["after"]), given),
+    }
+    for part in ("embed", "layers", "logits"):
+        found[f"{part}_inputs"] = ", ".join(f"self.inputs[{name!r}]" for name in found[part])
+    return found
 
 
 def _layer_states(layer: Unit, mode: str) -> list[str]:

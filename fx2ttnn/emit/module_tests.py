@@ -9,7 +9,7 @@ from typing import Any
 
 from fx2ttnn.capture.step import build_model, numbers_of
 from fx2ttnn.emit.classes import ROLE_FILES
-from fx2ttnn.emit.code import Writer
+from fx2ttnn.emit.code import Writer, prefetched
 from fx2ttnn.emit.model import prepare
 from fx2ttnn.emit.scores import SCORES, SCORES_OF_MIXTURES, Sizes, sizes_of_scores
 from fx2ttnn.emit.units import Unit, attribute_of
@@ -96,9 +96,10 @@ def _placed(root: Unit, program: Program) -> dict[str, dict[str, str]]:
     """Types of the tensors that each class holds, by attribute."""
     found: dict[str, dict[str, str]] = {}
     parameters = program.parameters
-    types = {key: "bfloat16" if p.transform == "quarter_turn" else p.tensor.dtype for key, p in parameters.items()}
+    turns = ("quarter_turn", "quarter_turns")
+    types = {key: "bfloat16" if p.transform in turns else p.tensor.dtype for key, p in parameters.items()}
     for unit in root.tree():
-        held = [k for k in unit.parameters if not parameters[k].resource or parameters[k].transform == "quarter_turn"]
+        held = [k for k in unit.parameters if not parameters[k].resource or parameters[k].transform in turns]
         if held and "sample" not in unit.bodies:
             names = {attribute_of(key, unit, parameters): key for key in held}
             found[unit.class_name] = {name: types[key] for name, key in names.items()}
@@ -279,6 +280,12 @@ class _Test:
                 self._feed(value)
         if self.routers:
             self.feed.append(f"kept = reference.decided({self.step}, {self.routers!r}, {self._margin()})")
+        beside = self.program.plan.target.prefetching and self.mode == "decode" and layer_of(self.unit.path) is not None
+        if beside:
+            weights = "[module.prefetched()]" if prefetched(self.unit) else "[]"
+            self.build.append(
+                f"prefetcher = Prefetcher(mesh_device, weights.resources.global_circular_buffer(), {weights})"
+            )
         outputs = [(f"output_{n}" if n else "output", v) for n, v in enumerate(body.outputs)]
         results = ", ".join(n for n, _ in outputs)
         arguments = ", ".join(names[v] for v in body.inputs)
@@ -286,6 +293,7 @@ class _Test:
             "name": f"{snake(self.unit.class_name)}_{self.mode}{self.number}",
             "path": self.unit.path,
             "routers": bool(self.routers),
+            "beside": beside,
             "imports": self.imports,
             "build": self.build,
             "step": self.step,

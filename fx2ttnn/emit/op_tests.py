@@ -24,7 +24,9 @@ def op_test_files(program: Program, configs: Configs, render: Callable[..., str]
         "pytest.ini": "[pytest]\ntestpaths = tests\n",  # the package is pytest's root, from wherever it is started
         "tests/conftest.py": render("conftest.py.j2"),
         "tests/pcc.py": render("pcc.py.j2"),
-        "tests/ops/harness.py": render("op_harness.py.j2", resources=program.has_resources),
+        "tests/ops/harness.py": render(
+            "op_harness.py.j2", resources=program.has_resources, prefetching=program.plan.target.prefetching
+        ),
         "tests/ops/references.py": render("op_references.py.j2"),
     }
     for function, cases in by_function.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from fx2ttnn.emit.configs import Configs
+from fx2ttnn.emit.code import Writer
+from fx2ttnn.emit.model import decode_method, parts_of_step
 from fx2ttnn.emit.serving import SERVED, how_to_serve
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.errors import UserError
@@ -16,7 +17,7 @@ PLAIN = ("backend.py", "pages.py", "tokenizer.py", "demo_decode.py", "text_demo.
 
 
 def run_time_files(
-    program: Program, root: Unit, configs: Configs, render: Callable[..., str], pages: int
+    program: Program, root: Unit, writer: Writer, render: Callable[..., str], pages: int
 ) -> dict[str, str]:
     """Name and text of the files, and of their tests; `pages` are those of a group of users."""
     sampling = program.sampling
@@ -45,6 +46,7 @@ def run_time_files(
         tokens_dims=drawn.mesh_dims,
         host_operations=program.host_operations(),
         settings_dims=sampling.tensors["k"].mesh_dims,
+        parts=parts_of_step(decode_method(program, root, writer)) if program.plan.target.prefetching else None,
     )
     files["vllm_adapter.py"] = render(
         "vllm_adapter.py.j2",
@@ -66,7 +68,7 @@ def run_time_files(
         "sampling_test.py.j2",
         logits_dims=logits.mesh_dims,
         fill=program.plan.fill(decode.outputs[0]),
-        logits_memory=configs.memory(decode, decode.outputs[0]),
+        logits_memory=writer.configs.memory(decode, decode.outputs[0]),
         tokens_dims=drawn.mesh_dims,
     )
     files["tests/model/test_generator.py"] = render(

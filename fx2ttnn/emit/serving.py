@@ -29,6 +29,8 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
         tt["trace_mode"] = "none"
     if target.chips > 1:
         tt |= {"fabric_config": target.fabric, "l1_small_size": target.l1_small_bytes}
+    if target.prefetching:
+        tt["dispatch_core_axis"] = "col"
     environment = {"MESH_DEVICE": str(target.mesh_shape), "TT_VLLM_BUILTIN_MODELS": "0"}
     if lanes > 1:
         environment["TT_QWEN3_TEXT_VER"] = "qwen3_32b_galaxy"

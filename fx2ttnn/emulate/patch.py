@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fx2ttnn.check import mock_gaps
 from fx2ttnn.emulate import ops
 from fx2ttnn.emulate.call import Call, leaves, map_leaves
 from fx2ttnn.emulate.ops.transfer import host_numbers, plain_functions, tensor_methods
 from fx2ttnn.emulate.registry import EMULATIONS
+from fx2ttnn.emulate.sub_devices import SubDevices
 from fx2ttnn.emulate.tensor import ChipTensor, EmulatedTensor, EmulationError
 from fx2ttnn.emulate.trace import Traces
 
@@ -43,8 +45,12 @@ def install() -> None:
         raise EmulationError("the emulator is on already")
     if not ttnn.CONFIG.enable_fast_runtime_mode:
         raise EmulationError("the emulator needs ttnn's fast runtime mode: unset TTNN_CONFIG_OVERRIDES")
-    real_call, traces = FastOperation.__call__, Traces()
+    sub_devices = SubDevices()
+    real_call, traces = FastOperation.__call__, Traces(sub_devices)
     _set(FastOperation, "__call__", lambda op, *args, **kwargs: _call(op, real_call, traces, args, kwargs))
+    for name, method in sub_devices.methods(ttnn.MeshDevice, traces.refuse_in_capture).items():
+        _set(ttnn.MeshDevice, name, method)
+    _set(ttnn, "open_mesh_device", mock_gaps.opening(ttnn.open_mesh_device))
     for name, function in (plain_functions(ttnn) | traces.functions()).items():
         _set(ttnn, name, function)
     for name, method in tensor_methods(ttnn).items():
@@ -86,6 +92,7 @@ def _call(op: Any, real_call: Callable[..., Any], traces: Traces, args: tuple, k
     if emulation is not None and emulation.composed:
         return op.function(*args, **kwargs)
     on_device = _holds(EmulatedTensor, args, kwargs)
+    traces.sub_devices.begin(name, args, kwargs)
     if emulation is not None and emulation.host and (on_device or _holds(ttnn.MeshDevice, args, kwargs)):
         traces.refuse_in_capture(name)
     if emulation is not None and emulation.full:

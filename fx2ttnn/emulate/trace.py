@@ -18,6 +18,7 @@ from typing import Any
 
 from fx2ttnn.emulate.call import Call, leaves
 from fx2ttnn.emulate.places import Place, place, program_line
+from fx2ttnn.emulate.sub_devices import SubDevices
 from fx2ttnn.emulate.tensor import EmulatedTensor, EmulationError, Numbers
 
 
@@ -36,6 +37,7 @@ class Trace:
     """
 
     line: str
+    manager: Any = None  # of the sub-devices that were loaded
     programs: int = 0
     ended: int = 0
     calls: list[Call] = field(default_factory=list)
@@ -85,7 +87,8 @@ class Allocated:
 class Traces:
     """The traces of one mesh."""
 
-    def __init__(self) -> None:
+    def __init__(self, sub_devices: SubDevices) -> None:
+        self.sub_devices = sub_devices
         self._traces: dict[TraceId, Trace] = {}
         self._capturing: TraceId | None = None
         self._device: Any = None  # of the capture
@@ -136,7 +139,7 @@ class Traces:
             raise EmulationError("ttnn.begin_trace_capture inside a trace capture")
         self._count += 1
         self._capturing, self._device = TraceId(self._count), device
-        self._traces[self._capturing] = Trace(program_line())
+        self._traces[self._capturing] = Trace(program_line(), self.sub_devices.loaded)
         return self._capturing
 
     def end(self, device: Any, trace_id: TraceId, *, cq_id: Any = None) -> None:
@@ -150,7 +153,7 @@ class Traces:
     def execute(self, device: Any, trace_id: TraceId, *, cq_id: Any = None, blocking: bool = True) -> None:
         if self.capturing:
             raise EmulationError("ttnn.execute_trace inside a trace capture")
-        trace = self._found(trace_id)
+        trace = self._of_manager(trace_id)
         programs = device.num_program_cache_entries()
         if programs > trace.programs:
             raise EmulationError(
@@ -164,7 +167,7 @@ class Traces:
                 allocated.overwrite(trace)
 
     def release(self, device: Any, trace_id: TraceId) -> None:
-        self._found(trace_id)
+        self._of_manager(trace_id)
         del self._traces[trace_id]
         if not self._traces:
             self._allocated = []
@@ -182,6 +185,14 @@ class Traces:
             "release_trace": self.release,
             **{n: no_wait(n) for n in ("synchronize_device", "record_event", "wait_for_event", "event_synchronize")},
         }
+
+    def _of_manager(self, trace_id: TraceId) -> Trace:
+        trace = self._found(trace_id)
+        if trace.manager != self.sub_devices.loaded:
+            raise EmulationError(
+                f"the trace captured at {trace.line} belongs to the sub-devices that were loaded then, and others are"
+            )
+        return trace
 
     def _found(self, trace_id: TraceId | None) -> Trace:
         if trace_id not in self._traces:

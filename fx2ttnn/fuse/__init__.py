@@ -60,12 +60,19 @@ def _matched(rule: Rule, last: Op, graph: Graph) -> tuple[tuple[Op, ...], Bound]
         if not _bind(line, ops[0], bound):
             return None
         if before is not None:
-            value = next(bound[name] for name in before.names if name in line.args)
-            op = producers.get(value) if isinstance(value, Ref) else None
+            value = next((bound[name] for name in before.names if name in line.args), None)
+            op = producers.get(value) if isinstance(value, Ref) else _beside(before, ops[0], graph, bound)
             if op is None or op.name != before.function:
                 return None
             ops.insert(0, op)
     return tuple(ops), bound
+
+
+def _beside(line: Line, op: Op, graph: Graph, bound: Bound) -> Op | None:
+    """The last operation of the layer before `op` that `line` can stand for: they read the same, not one the other."""
+    earlier = graph.ops[: graph.ops.index(op)]
+    alike = (o for o in reversed(earlier) if o.name == line.function and layer_of(o.module) == layer_of(op.module))
+    return next((o for o in alike if _bind(line, o, dict(bound))), None)
 
 
 def _bind(line: Line, op: Op, bound: Bound) -> bool:
@@ -78,13 +85,18 @@ def _bind(line: Line, op: Op, bound: Bound) -> bool:
 
 
 def _joined(rule: Rule, ops: tuple[Op, ...], bound: Bound) -> Op | None:
-    """The operation that takes the place of `ops`; none where their modules do not lie within one another, or in several layers."""
+    """The operation that takes the place of `ops`; none where their modules do not lie within one another, or in several
+    layers, or two of one kind have other attributes."""
     module = max((op.module for op in ops), key=len)
     if not all(lies_in(module, op.module) for op in ops):
         return None
     if len({layer_of(op.module) for op in ops}) > 1:
         return None
-    attrs = {name: value for op in ops for name, value in op.attrs.items()}
+    attrs: dict[str, Any] = {}
+    for op in ops:
+        if any(op.name == other.name and op.attrs != other.attrs for other in ops):
+            return None
+        attrs |= op.attrs
     sources = tuple(dict.fromkeys(source for op in ops for source in op.sources))
     outputs = tuple(str(bound[name]) for name in rule.results)
     return Op(rule.op, tuple(bound[name] for name in rule.operands), outputs, attrs, module, sources, ops)

@@ -11,6 +11,7 @@ from fx2ttnn.lower.expressions import ExpressionError, evaluate
 from fx2ttnn.lower.rules import Rule, RuleError
 from fx2ttnn.lower.values import Memory, Tensor
 from fx2ttnn.lower.vocabulary import DRAM, Vocabulary
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.gates import gates
 
@@ -31,6 +32,7 @@ class Facts:
             "batch": plan.capture.batch,
             "users": plan.capture.users,
             "read_soon": self.read_soon,
+            "where_read": self.where_read,
             "with_axes": _with_axes,
             "pages_per_user": -(-plan.capture.max_seq_len // BLOCK_SIZE),
             "rank": lambda x: len(plan.graph.specs[self.value_of(x)].shape),
@@ -52,6 +54,7 @@ class Facts:
         """The scope of a row: the op's arguments under the names that the row gives them, its attributes, what it gives."""
         planned = [self.planned(v) for v in op.outputs]
         scope = dict(self.scope) | {"op": _Attributes(op.attrs), "result": planned[0], "results": planned}
+        scope["beside"] = self.beside(op)
         if op.outputs[0] in self.gates:
             scope["precision"] = self.plan.precision.of_gates()
         for position, name in enumerate(rule.operands):
@@ -90,6 +93,16 @@ class Facts:
         between = (op for op in ops[made + 1 : max(readers, default=made)] if op.name == kind[0])
         others = sum(self.plan.device_shape(op.outputs[0]) == kind[1] for op in between)
         return result.name not in (*self.plan.graph.outputs, *self.plan.read_by_folded) and others < 2
+
+    def beside(self, op: Op) -> bool:
+        """Whether `op` runs beside the prefetcher: it is of a layer."""
+        return self.plan.target.prefetching and self.plan.mode == "decode" and layer_of(op.module) is not None
+
+    def where_read(self, result: Tensor, otherwise: Memory) -> Memory:
+        """Where what reads a planned result wants it, if that is matmuls of prefetched weights alone."""
+        readers = [op for op in self.plan.graph.ops if result.name in op.inputs]
+        for_matmuls = bool(readers) and all(op.name == "linear" and self.beside(op) for op in readers)
+        return self.scope["on_ring"](result.width) if for_matmuls else otherwise
 
     def parts(self, x: Tensor, dim: int) -> int:
         """Number of chips that share device dim `dim` of `x`."""

@@ -29,8 +29,10 @@ RESOURCES: Mapping[str, frozenset[str]] = {
     "persistent_output": TENSOR,
     "mesh_device": frozenset(),
     "quarter_turn": frozenset(),
+    "quarter_turns": TENSOR,
+    "global_circular_buffer": frozenset(),
 }
-CONSTANT = frozenset(("mesh_device", "quarter_turn"))  # the others are taken in turn
+CONSTANT = frozenset(("mesh_device", "quarter_turn", "quarter_turns", "global_circular_buffer"))  # the others are taken in turn
 
 Mode = Literal["any", "decode", "prefill", "sample"]
 
@@ -222,7 +224,7 @@ def _read(chain: Sequence[Line]) -> Iterator[str]:
 
 
 def _check_chain(chain: Sequence[Line], row: Row, where: str) -> None:
-    """A chain is of operations of the table, each of which reads what the one before it makes; its row knows what is planned, not yet where it lies."""
+    """A chain is of operations of the table, each of which reads what the one before it makes, or also reads; its row knows what is planned, not yet where it lies."""
     for before, line in zip((None, *chain), chain, strict=False):
         entry = TABLE.get(line.function)
         if entry is None or not all(name.isidentifier() for name in line.args):
@@ -233,8 +235,8 @@ def _check_chain(chain: Sequence[Line], row: Row, where: str) -> None:
             raise RuleError(
                 f"{where}: chain: {line.function} reads {len(entry.operands)} values and gives {len(entry.results)}"
             )
-        if before and not {*before.names} & {*line.args}:
-            raise RuleError(f"{where}: chain: {line.function} reads nothing of {before.function}")
+        if before and not {*before.names, *before.args} & {*line.args}:
+            raise RuleError(f"{where}: chain: {line.function} reads nothing of {before.function}, nor what that reads")
     if near := next((text for text in row.when if ".memory" in text), None):
         raise RuleError(
             f"{where}: {near!r}: operations are joined before it is known where a tensor lies; say it in `layout`"
@@ -243,7 +245,8 @@ def _check_chain(chain: Sequence[Line], row: Row, where: str) -> None:
 
 def _check_attributes(rule: Rule) -> None:
     """What a row reads of its operation, or of one of its chain, is what the table of operations says that it has."""
-    entries = [TABLE[name] for name in ([line.function for line in rule.chain] or [rule.op]) if name in TABLE]
+    names = dict.fromkeys([line.function for line in rule.chain] or [rule.op])
+    entries = [TABLE[name] for name in names if name in TABLE]
     if not entries:
         return
     lines = (

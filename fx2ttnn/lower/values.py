@@ -16,7 +16,7 @@ class Memory:
     """Where a tensor lies on a chip. `shard` is (rows, columns) of elements; `cores` the rectangles that hold shards, in order."""
 
     buffer: str  # "L1" or "DRAM"
-    kind: str = "interleaved"  # or "width", "height"
+    kind: str = "interleaved"  # or "width", "height", "block"
     shard: tuple[int, int] | None = None
     cores: tuple[Range, ...] = ()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor
 from fx2ttnn.precision import BYTES, Precision, fidelity_on
-from fx2ttnn.targets import Target
+from fx2ttnn.targets import Prefetcher, Target
 from fx2ttnn.tiles import TILE, tiles
 
 L1 = Memory("L1")
@@ -45,6 +45,11 @@ def widened(memory: Memory, times: int) -> Memory:
     return replace(memory, shard=(memory.shard[0], memory.shard[1] * times))
 
 
+def a_tile_each(memory: Memory) -> Memory:
+    """The same cores, each with one tile."""
+    return replace(memory, shard=(TILE, TILE))
+
+
 def float32(x: float) -> float:
     """The float32 nearest to `x`. Some ttnn operations refuse a Python float that is not exactly one."""
     return struct.unpack("f", struct.pack("f", x))[0]
@@ -68,6 +73,10 @@ class Vocabulary:
         self.target, self.precision = target, precision
         self.grid, self.limits = target.grid, target.limits
         self.prefill = mode == "prefill"
+        self.whole: tuple[Range, ...] = (((0, 0), (self.grid[0] - 1, self.grid[1] - 1)),)
+        # Where a step's operations run: those of layers beside the prefetcher, so that all keep to its workers.
+        self.area: tuple[Range, ...] = self.ring.workers if target.prefetching and mode == "decode" else self.whole
+        self.area_cores = _count(self.area)
 
     def scope(self) -> dict[str, Any]:
         """Names for expressions."""
@@ -76,6 +85,15 @@ class Vocabulary:
             "users_on_cores": self.users_on_cores,
             "users_in_order": self.users_in_order,
             "heads_on_cores": self.heads_on_cores,
+            "heads_in_a_column": self.heads_in_a_column,
+            "area_cores": self.area_cores,
+            "on_ring": self.on_ring,
+            "received": self.received,
+            "ring_weight": self.ring_weight,
+            "ring_matmul": self.ring_matmul,
+            "fits_ring": self.fits_ring,
+            "workers": Enum("cfg.WORKERS"),
+            "worker_cores": Enum("cfg.WORKER_CORES"),
             "dram_width_sharded": self.dram_width_sharded,
             "dram_sharded_matmul": self.dram_sharded_matmul,
             "prefill_matmul": self.prefill_matmul,
@@ -95,6 +113,7 @@ class Vocabulary:
             "activation": lambda name: Enum(f"ttnn.UnaryOpType.{name.upper()}"),
             "remap": remap,
             "apart": apart,
+            "a_tile_each": a_tile_each,
             "widened": widened,
             "tiles": tiles,
             "enum": Enum,
@@ -118,26 +137,29 @@ class Vocabulary:
             "false": False,
         }
 
-    def rectangle(self, cores: int) -> tuple[int, int] | None:
-        """Widest x, y with x * y == cores that fits the grid."""
-        for x in range(min(self.grid[0], cores), 0, -1):
-            if cores % x == 0 and cores // x <= self.grid[1]:
-                return x, cores // x
+    @property
+    def ring(self) -> Prefetcher:
+        """The cores of the prefetcher."""
+        assert self.target.prefetcher is not None
+        return self.target.prefetcher
+
+    @property
+    def room(self) -> int:
+        """Bytes of a core's L1 that the buffers of a matmul may take."""
+        prefetched = self.ring.buffer_bytes if self.target.prefetching else 0
+        return self.target.l1_usable_bytes - self.limits.left_free_bytes - prefetched
+
+    def rectangle(self, cores: int) -> Range | None:
+        """The widest one of so many cores that fits the grid."""
+        (x0, y0), (x1, y1) = self.area[0]
+        for x in range(min(x1 - x0 + 1, cores), 0, -1):
+            if cores % x == 0 and cores // x <= y1 - y0 + 1:
+                return (x0, y0), (x0 + x - 1, y0 + cores // x - 1)
         return None
 
     def first_cores(self, count: int, behind: int = 0) -> tuple[Range, ...]:
         """The first `count` cores in row-major order behind so many others, as rectangles."""
-        columns, end = self.grid[0], behind + count
-        if end > columns * self.grid[1]:
-            raise ValueError(f"{end} cores are more than the grid's {columns * self.grid[1]}")
-        found: list[Range] = []
-        while behind < end:
-            row, column = divmod(behind, columns)
-            rows = (end - behind) // columns if column == 0 else 0
-            last = (columns - 1, row + rows - 1) if rows else (min(columns, column + end - behind) - 1, row)
-            found.append(((column, row), last))
-            behind += rows * columns or last[0] - column + 1
-        return tuple(found)
+        return _first_cores(self.area, count, behind)
 
     def cores(self, count: int) -> Construct:
         """The first `count` cores, for an operation that is told on which to run."""
@@ -152,7 +174,7 @@ class Vocabulary:
         for cores in range(min(self.limits.home_cores, count), 0, -1):
             box = self.rectangle(cores)
             if box and count % cores == 0:
-                return Memory("L1", "width", (TILE, count // cores * TILE), (((0, 0), (box[0] - 1, box[1] - 1)),))
+                return Memory("L1", "width", (TILE, count // cores * TILE), (box,))
         raise ValueError(f"no core grid for a width of {width}")
 
     def landing(self, width: int) -> Memory:
@@ -180,7 +202,8 @@ class Vocabulary:
         As many as hold its input, less those that get no column at all.
         """
         per_core = -(-tiles(width) // x.memory.core_count)
-        return Memory("L1", "width", (TILE, per_core * TILE), self.first_cores(-(-tiles(width) // per_core)))
+        cores = _first_cores(self.whole, -(-tiles(width) // per_core))
+        return Memory("L1", "width", (TILE, per_core * TILE), cores)
 
     def topology(self, axis: int) -> Enum:
         """Ring where the mesh axis closes on the torus."""
@@ -195,11 +218,7 @@ class Vocabulary:
         if self.prefill:
             return DRAM
         box = self.rectangle(x.shape[1])
-        return (
-            replace(self.users_in_order(x), cores=(((0, 0), (box[0] - 1, box[1] - 1)),))
-            if box
-            else self.users_in_order(x)
-        )
+        return replace(self.users_in_order(x), cores=(box,)) if box else self.users_in_order(x)
 
     def users_in_order(self, x: Tensor, behind: int = 0, times: int = 1) -> Memory:
         """As above on the first cores in row-major order, where ttnn puts heads that it makes; `behind` so many others, for so many `times` the users."""
@@ -212,12 +231,67 @@ class Vocabulary:
 
     def one_core(self, width: int) -> Memory:
         """Width sharded on a single core."""
-        return Memory("L1", "width", (TILE, width), (((0, 0), (0, 0)),))
+        return Memory("L1", "width", (TILE, width), self.first_cores(1))
 
     def dram_width_sharded(self, k: int, n: int) -> Memory:
         """A weight [K, N] with its columns over the DRAM banks, in whole tiles."""
         banks = self.target.dram_banks
         return Memory("DRAM", "width", (k, tiles(-(-tiles(n) // banks) * TILE) * TILE), (((0, 0), (banks - 1, 0)),))
+
+    def ring_weight(self, k: int, n: int) -> Memory:
+        """As above, in as many whole tiles as a bank's receivers are, or a multiple."""
+        banks, receivers = self.target.dram_banks, self.ring.receivers
+        columns = -(-tiles(n) // (banks * receivers)) * receivers * TILE
+        return Memory("DRAM", "width", (k, columns), (((0, 0), (banks - 1, 0)),))
+
+    def on_ring(self, width: int) -> Memory:
+        """Width sharded where a matmul of a prefetched weight reads it: over the ring, the last cores perhaps part full or empty."""
+        return self._over(self.ring.ring, width)
+
+    def received(self, width: int) -> Memory:
+        """Width sharded where such a matmul leaves its output: each core has the columns of the weight that it received."""
+        return self._over(self.ring.received, width)
+
+    def _over(self, cores: tuple[tuple[int, int], ...], width: int) -> Memory:
+        return Memory("L1", "width", (TILE, -(-tiles(width) // len(cores)) * TILE), tuple((c, c) for c in cores))
+
+    def fits_ring(self, k: int, n: int, dtype: str) -> bool:
+        """Whether a receiver has room for its part of a weight [k, n]."""
+        return self.ring.slice_bytes(tiles(k), tiles(n), BYTES[dtype]) <= self.ring.buffer_bytes
+
+    def ring_matmul(self, x: Tensor, weight: Tensor) -> Construct:
+        """Program of a matmul whose weight is prefetched: each core multiplies its columns by every other's part of x, which goes round.
+
+        ttnn wants `in0_block_w` to divide the tiles of x; the kernel takes each core's part of x at a time whatever it is
+        (matmul_multicore_reuse_mcast_1d_program_factory.cpp).
+        """
+        cores = len(self.ring.ring)
+        deep, wide = (-(-tiles(t.width) // cores) for t in (x, weight))
+        columns = max(divisors(cores, 8))  # of a rectangle of so many cores; they are those of x
+        return Construct(
+            "ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig",
+            (
+                ("compute_with_storage_grid_size", (columns, cores // columns)),
+                ("in0_block_w", max(divisors(tiles(x.width), deep))),
+                ("out_subblock_h", 1),
+                ("out_subblock_w", max(divisors(wide, self.limits.subblock_tiles))),
+                ("per_core_M", tiles(x.rows)),
+                ("per_core_N", wide),
+                ("fuse_batch", True),
+                ("fused_activation", None),
+                ("mcast_in0", False),
+                ("gather_in0", True),
+                ("hop_cores", Enum("HOP_CORES")),
+                ("num_global_cb_receivers", self.ring.receivers),
+                ("untilize_out", False),
+            ),
+        )
+
+    def heads_in_a_column(self, x: Tensor) -> Memory:
+        """Heads [1, users, heads, D] as blocks, one user to a core, the cores one below the other: where ttnn's norm takes sharded heads."""
+        _, users, _, dim = x.shape
+        x0, y0 = self.area[0][0]
+        return Memory("L1", "block", (TILE, dim), (((x0, y0), (x0, y0 + users - 1)),))
 
     def dram_sharded_matmul(self, x: Tensor, weight: Tensor) -> Construct:
         """Program of a matmul whose weight streams from DRAM banks and whose input is width sharded over L1.
@@ -229,7 +303,7 @@ class Vocabulary:
         per_bank = -(-tiles(weight.width) // self.target.dram_banks) // readers
         tile = TILE * TILE
         sums = per_bank * tile * (4 + 2 + 2)
-        room = self.target.l1_usable_bytes - self.limits.left_free_bytes
+        room = self.room
 
         def fits(block: int) -> bool:
             return 3 * block * per_bank * tile * BYTES[weight.dtype] + 2 * block * tile * BYTES[x.dtype] + sums <= room
@@ -255,7 +329,7 @@ class Vocabulary:
         m, k, n = tiles(x.rows), tiles(x.width), tiles(weight.width)
         per_core_m, per_core_n = -(-m // self.grid[1]), -(-n // self.grid[0])
         in0_tile, in1_tile = (int(TILE * TILE * BYTES[t.dtype]) for t in (x, weight))
-        room = self.target.l1_usable_bytes - self.limits.left_free_bytes
+        room = self.room
 
         def fits(rows: int, depth: int) -> bool:
             doubled = 2 * depth * (rows * in0_tile + per_core_n * in1_tile)
@@ -297,7 +371,8 @@ class Vocabulary:
         Both divide the chunk (one of 32 tokens has keys of 64, a page) and so the position at which it starts.
         """
         _, heads, tokens, dim = query.shape
-        largest = self.limits.attention_chunk if dim <= 128 else self.limits.attention_chunk // 2
+        # Half of it, too, beside the buffer of the prefetcher.
+        largest = self.limits.attention_chunk // (2 if dim > 128 or self.target.prefetching else 1)
         sizes = [size for size in (32, 64, 128, 256) if size <= largest and tokens % size == 0]
         busy = [size for size in sizes if 2 * heads * (tokens // size) >= self.grid[0] * self.grid[1]]
         return Construct(
@@ -312,7 +387,7 @@ class Vocabulary:
 
     def sharded_norm(self, x: Tensor) -> Construct | None:
         """Program of a norm over a width sharded input; none where ttnn chooses it."""
-        if x.memory.kind != "width":
+        if x.memory.kind not in ("width", "block"):
             return None
         ((x0, y0), (x1, y1)) = x.memory.cores[0]
         block = tiles(x.memory.shard[1]) if x.memory.shard else tiles(x.width)
@@ -327,20 +402,23 @@ class Vocabulary:
             ),
         )
 
-    def decode_attention(self, window: int | None, keys: int) -> Construct:
+    def decode_attention(self, window: int | None, keys: int, beside: bool = False) -> Construct:
         """Program of attention of a token over `keys` in the pages of a cache: ttnn takes an approximate exponential unless it is told not to.
 
         The kernel chooses the chunks of keys by each user's position (0); but with a sliding `window` it is wrong then
         (docs/ttnn_issues/window_and_chunk.md), and chunks are as large as the window and the cache allow. That of queries has no meaning here.
+        `beside` the prefetcher it keeps to its workers.
         """
+        grid = (self.area_cores // self.grid[1], self.grid[1]) if beside else self.grid
         chunk = 0 if window is None else max(n for n in (64, 128, 256) if keys % n == 0 and n <= max(window, 64))
         return Construct(
             "ttnn.SDPAProgramConfig",
             (
-                ("compute_with_storage_grid_size", self.grid),
+                ("compute_with_storage_grid_size", grid),
                 ("q_chunk_size", 0),
                 ("k_chunk_size", chunk),
                 ("exp_approx_mode", False),
+                *((("sub_core_grids", Enum("WORKER_CORES")),) if beside else ()),
             ),
         )
 
@@ -355,3 +433,26 @@ class Vocabulary:
                 ("packer_l1_acc", True),
             ),
         )
+
+
+def _count(area: tuple[Range, ...]) -> int:
+    return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in area)
+
+
+def _first_cores(area: tuple[Range, ...], count: int, behind: int = 0) -> tuple[Range, ...]:
+    """The first `count` cores of some rectangles, of each in row-major order, behind so many others: as rectangles."""
+    if behind + count > _count(area):
+        raise ValueError(f"{behind + count} cores are more than the grid's {_count(area)}")
+    found: list[Range] = []
+    for rectangle in area:
+        (x0, y0), (x1, y1) = rectangle
+        columns, size = x1 - x0 + 1, _count((rectangle,))
+        at, end = min(behind, size), min(behind + count, size)
+        behind, count = behind - at, count - (end - at)
+        while at < end:
+            row, column = divmod(at, columns)
+            rows = (end - at) // columns if column == 0 else 0
+            last = (columns - 1, row + rows - 1) if rows else (min(columns, column + end - at) - 1, row)
+            found.append(((x0 + column, y0 + row), (x0 + last[0], y0 + last[1])))
+            at += rows * columns or last[0] - column + 1
+    return tuple(found)

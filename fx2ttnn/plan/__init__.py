@@ -348,7 +348,7 @@ class _Builder:
                 self.orders[out] = self.orders[move.value]
                 attrs = {"axis": step.axis} | ({} if step.dim is None else {"dim": step.dim})
                 self.ops.append(Op(step.name, (Ref(name),), (out,), attrs, module, ()))
-                self.seconds[out] = self.cost.step(step, self.graph.specs[move.value], here)
+                self.seconds[out] = self.cost.step(step, move.value, here)
                 self._place(move.value, out, step.after)
             name, here = self.names[move.value, step.after], step.after
 

@@ -6,10 +6,11 @@ the row that takes it, such as moves between memories, is left out: these times 
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
 
-from fx2ttnn.cost.kernels import Kernel, Kernels, ring_of
+from fx2ttnn.cost.kernels import FIXED, Kernel, Kernels, ring_of
 from fx2ttnn.ir import Graph, Op, Placement
+from fx2ttnn.names import layer_of
 from fx2ttnn.ops import NORMS
 from fx2ttnn.plan.collectives import Step
 from fx2ttnn.plan.device_shape import local_shape
@@ -37,6 +38,7 @@ class Cost:
         self.kernels = Kernels(target)
         self.prefill = graph.name == "prefill"
         self.gates = gates(graph)
+        self.for_heads = {op.inputs[0] for op in graph.ops if op.name == "create_qkv_heads"}
         self._known: dict[tuple[str, tuple[Placement, ...]], float] = {}
 
     def op(self, op: Op, inputs: tuple[Placement, ...]) -> float:
@@ -61,8 +63,9 @@ class Cost:
             found = [self._small(op.name, shapes)]
         return self._seconds(found)
 
-    def step(self, step: Step, spec, before: Placement) -> float:
+    def step(self, step: Step, value: str, before: Placement) -> float:
         """Time of one collective of a value that lay as `before`."""
+        spec = self.graph.specs[value]
         shapes = [local_shape(spec, placement, self.target.mesh_shape) for placement in (before, step.after)]
         if step.name == "mesh_partition":
             return self._seconds([self._small(step.name, shapes)])
@@ -70,7 +73,10 @@ class Cost:
         size = prod(shape) * self.precision.bytes_of("activations")
         ring = ring_of(self.target, step.axis)
         if self._in_place(step, shape, ring.chips):
-            return self._seconds([self.kernels.persistent(step.name, size, ring)])
+            seconds = self._seconds([self.kernels.persistent(step.name, size, ring)])
+            # The heads are made within: they count as an operation of their own elsewhere.
+            within = step.name == "all_reduce" and value in self.for_heads
+            return seconds - (self.unmeasured - self.target.costs.persistent.create_heads / 1e6 if within else 0)
         generic = ("reduce_scatter", "all_gather") if step.name == "all_reduce" else (step.name,)
         return self._seconds([self.kernels.generic(kind, size, ring) for kind in generic])
 
@@ -90,6 +96,11 @@ class Cost:
         if self.prefill:
             return self.kernels.matmul(prod(rows), k, columns, bytes_of, precision.flops(self.target))
         fidelity = fidelity_on(self.target, precision.fidelity)
+        ring = self.target.prefetcher
+        if ring and self.target.prefetching and layer_of(op.module):
+            if ring.slice_bytes(tiles(k), tiles(columns), bytes_of) > ring.buffer_bytes:
+                return Kernel({FIXED: inf}, "no room where weights are prefetched to")
+            return self.kernels.ring_matmul(k, columns, fidelity, len(ring.ring))
         readers = self.target.readers_of_a_bank(columns)
         return self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows), readers)
 
@@ -105,7 +116,8 @@ class Cost:
     def _norm(self, op: Op, shapes: list[tuple[int, ...]], placement: Placement) -> list[Kernel]:
         axes = placement.axes_of(len(shapes[0]) - 1)
         if not axes:
-            return [self._rows("LayerNorm", shapes[0])]
+            moved = self.target.prefetching and not self.prefill and layer_of(op.module)  # to the ring of the matmuls
+            return [self._rows("LayerNorm", shapes[0]), *([self.kernels.small("Reshard")] if moved else [])]
         ring = ring_of(self.target, axes[0])
         if op.name == "rms_norm" and not self.prefill:
             return [self.kernels.statistics_norm(ring_of(self.target, axes[0], 1))]

@@ -222,7 +222,7 @@ class Search:
             steps = steps_between(self.graph.specs[value], self.orders[value], start, goal, self.mesh)
             cost, here = 0.0, start
             for step in steps or ():
-                cost += self.cost.step(step, self.graph.specs[value], here)
+                cost += self.cost.step(step, value, here)
                 here = step.after
             self._known_moves[key] = None if steps is None else (Move(value, start, steps), cost)
         return self._known_moves[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,35 @@ class Trays:
 
 
 @dataclass(frozen=True)
+class Prefetcher:
+    """Cores of a chip where some stream the weights of matmuls from DRAM while the others compute.
+
+    `grid`: of a mesh whose dispatch cores are a column; `senders`: the core that streams each DRAM bank, to the next `receivers` in its row;
+    `workers`: the rectangles that compute; `ring`: the receivers in the order in which they hand on their parts of a matmul's input, over
+    the core `hop`; `buffer_bytes`: of L1 of each core, where weights arrive.
+    """
+
+    grid: tuple[int, int]
+    senders: tuple[tuple[int, int], ...]
+    receivers: int
+    workers: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+    ring: tuple[tuple[int, int], ...]
+    hop: tuple[int, int]
+    buffer_bytes: int
+    least_bytes: int
+
+    @property
+    def received(self) -> tuple[tuple[int, int], ...]:
+        """The receivers, a sender's one after the other."""
+        return tuple((x + n, y) for x, y in self.senders for n in range(1, self.receivers + 1))
+
+    def slice_bytes(self, k: int, n: int, bytes_of: float) -> int:
+        """What a receiver holds of a weight of so many tiles: all of its columns, the rows padded to the ring."""
+        ring = len(self.ring)
+        return int(-(-k // ring) * ring * -(-n // ring) * 1024 * bytes_of)
+
+
+@dataclass(frozen=True)
 class Target:
     """A mesh of chips. Bandwidths in bytes/s, FLOP rates in FLOP/s, times in seconds, sizes in bytes, all per chip."""
 
@@ -79,6 +108,13 @@ class Target:
     limits: Limits
     trays: Trays | None  # none where the chips are boards of their own
     exact_fidelity: str  # the most exact math fidelity whose products are right when they are summed in float32
+    prefetcher: Prefetcher | None = None  # none where nobody knows the cores
+    prefetching: bool = False  # whether the layers' weights are streamed by it
+
+    def with_prefetcher(self) -> Target:
+        """The same machine with the prefetcher at work."""
+        assert self.prefetcher is not None
+        return replace(self, grid=self.prefetcher.grid, prefetching=True)
 
     @property
     def link_bandwidth(self) -> float:
@@ -122,9 +158,16 @@ def load(name: str) -> Target:
     limits, costs = Limits(**chip.pop("limits")), Costs.model_validate(chip.pop("cost"))
     trays = machine.pop("trays", None)
     if trays is not None:
-        trays = Trays(**trays | {"quarters": tuple(map(tuple, trays["quarters"]))})
+        trays = Trays(**{field: _tuples(value) for field, value in trays.items()})
+    prefetcher = machine.pop("prefetcher", None)
+    if prefetcher is not None:
+        prefetcher = Prefetcher(**{field: _tuples(value) for field, value in prefetcher.items()})
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**chip, **machine}.items()}
-    return Target(name=name, limits=limits, costs=costs, trays=trays, **fields)
+    return Target(name=name, limits=limits, costs=costs, trays=trays, prefetcher=prefetcher, **fields)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""Whether a layer can run beside the prefetcher, whose programs keep to a part of the cores."""
+
+from __future__ import annotations
+
+from fx2ttnn.ir import Capture
+from fx2ttnn.lower.values import Call, Construct, Lowered
+from fx2ttnn.names import layer_of
+from fx2ttnn.ops import COLLECTIVES
+from fx2ttnn.precision import Precision
+from fx2ttnn.targets import Target
+
+_TOLD = {"subdevice_id", "sub_device_id", "sub_core_grids"}  # arguments that say on which cores an operation runs
+
+
+def worthwhile(capture: Capture, target: Target, precision: Precision) -> bool:
+    """Whether `target` can prefetch weights, and a layer's are so many that it may pay; not where a layer has experts."""
+    if target.prefetcher is None:
+        return False
+    graph, layers = capture.graph, [layer for layer in map(layer_of, capture.modules) if layer]
+    first = layers[0] if layers else None
+    size = sum(spec.numel for name, spec in capture.parameter_specs.items() if layer_of(name) == first)
+    linears = [op for op in graph.ops if op.name == "linear" and layer_of(op.module)]
+    plain = all(len(op.args) < 3 or op.args[2] is None for op in linears)
+    return plain and size * precision.bytes_of("weights") / target.chips >= target.prefetcher.least_bytes
+
+
+def not_beside(lowered: Lowered) -> list[Call]:
+    """Calls of layers whose programs may take other cores: they do not say on which they run, and not all that they read and make is sharded."""
+    return [call for call in lowered.calls if layer_of(call.op.module) and not _beside(call, lowered)]
+
+
+def _beside(call: Call, lowered: Lowered) -> bool:
+    program = call.kwargs.get("program_config")
+    told = {*call.kwargs} | ({name for name, _ in program.kwargs} if isinstance(program, Construct) else set())
+    if told & _TOLD:
+        return True
+    if call.op.name in COLLECTIVES:  # they also take cores to send and receive
+        return False
+    held = {*lowered.parameters, *lowered.states}
+    own = [lowered.tensors[value] for value in (*call.inputs, *call.outputs) if value not in held]
+    return all(tensor.memory.buffer == "L1" and tensor.memory.kind != "interleaved" for tensor in own)
