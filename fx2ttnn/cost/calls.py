@@ -49,6 +49,14 @@ class Pricer:
         special: Callable[[Call], Iterable[DeviceOp]] | None = getattr(self, f"_{name}", None)
         return tuple(special(call) if special else [self._plain(_CLASSES.get(name, _camel(name)), call)])
 
+    def prefetched(self, call: Call) -> float:
+        """Bytes of a weight that the prefetcher brings to the call, with what fills its columns in each bank up."""
+        if "global_cb" not in call.kwargs:
+            return 0.0
+        weight = self._operands(call)[1]
+        assert weight.memory.shard is not None
+        return prod(weight.memory.shard) * weight.memory.core_count * BYTES[weight.dtype]
+
     # -- operands --------------------------------------------------------------------------------------------------------
 
     def _operands(self, call: Call) -> list[Tensor]:
@@ -178,6 +186,9 @@ class Pricer:
         yield self._plain("Embeddings", call)
         if self._result(call).rows % TILE:
             yield self._plain("TilizeWithValPadding", call)
+
+    def _rotary_embedding_llama_fused_qk(self, call: Call) -> Found:
+        yield self._plain("RotaryEmbeddingLlamaFusedQK", call)
 
     def _dit_fused_distributed_rmsnorm(self, call: Call) -> Found:
         """Norm and rotation of heads: nobody published its time, it counts as the norm."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from fx2ttnn.cost.calls import DeviceOp, Load, Pricer
+from fx2ttnn.cost.prefetching import waiting
 from fx2ttnn.lower.values import Call, Lowered
 from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
@@ -27,6 +28,7 @@ class Priced:
     device_ops: tuple[DeviceOp, ...]
     gap: float
     count: int
+    prefetched: float = 0.0  # bytes of the weight that it reads, where that is prefetched
 
     @cached_property
     def seconds(self) -> float:
@@ -49,7 +51,23 @@ class Predicted:
 
     @cached_property
     def seconds(self) -> float:
-        return sum(priced.count * priced.seconds for priced in self.calls)
+        return self.waiting + sum(priced.count * priced.seconds for priced in self.calls)
+
+    @cached_property
+    def waiting(self) -> float:
+        """Seconds that matmuls of layers wait for prefetched weights; of each kind of layer as if it stood alone."""
+        prefetcher = self.target.prefetcher
+        if prefetcher is None or not self.target.prefetching:
+            return 0.0
+        layers: dict[str, list[Priced]] = {}
+        for priced in self.calls:
+            if layer := layer_of(priced.call.op.module):
+                layers.setdefault(layer, []).append(priced)
+        room, stream = prefetcher.buffer_bytes * len(prefetcher.ring), self.target.costs.ring_matmul.stream * 1e3
+        return sum(
+            waiting([(one.seconds * 1e6, one.prefetched) for one in calls] * calls[0].count, room, stream) / 1e6
+            for calls in layers.values()
+        )
 
     @property
     def tokens_per_second_per_user(self) -> float:
@@ -72,6 +90,8 @@ class Predicted:
         for priced in self.calls:
             for op in priced.device_ops:
                 found[op.name] = found.get(op.name, 0.0) + priced.count * (priced.gap + op.kernel.us) / 1e6
+        if self.waiting:
+            found["waiting for prefetched weights"] = self.waiting
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     @cached_property
@@ -120,7 +140,13 @@ def predicted(plan: Plan, lowered: Lowered, load: Load | None = None) -> Predict
     pricer, counts = Pricer(plan.target, lowered.tensors, load), layer_counts(plan.capture.graph)
     gap = plan.target.costs.gap
     calls = tuple(
-        Priced(call, pricer.device_ops(call), gap, counts.get(layer_of(call.op.module) or "", 1))
+        Priced(
+            call,
+            pricer.device_ops(call),
+            gap,
+            counts.get(layer_of(call.op.module) or "", 1),
+            pricer.prefetched(call),
+        )
         for call in lowered.calls
     )
     return Predicted(plan.target, load, calls)
