@@ -34,6 +34,7 @@ class Precision:
     gates: str = ""
     activations: str = "bfloat16"
     small: str = "bfloat16"  # norms, biases, embeddings, tables
+    sums: str = "bfloat16"  # what chips send each other of a matmul whose contracted dim is split, in a decode step
     fidelity: str = "HiFi2"  # or EXACT
 
     def bytes_of(self, role: str) -> float:
@@ -60,7 +61,7 @@ def fidelity_on(target: Target, fidelity: str) -> str:
 
 
 PRECISIONS = {
-    "performance": Precision("performance", weights="bfloat8_b", cache="bfloat8_b"),
+    "performance": Precision("performance", weights="bfloat8_b", cache="bfloat8_b", sums="bfloat8_b"),
     "accuracy": Precision("accuracy", weights="bfloat16", cache="bfloat16", fidelity=EXACT),
 }
 

@@ -33,6 +33,7 @@ class Facts:
             "users": plan.capture.users,
             "read_soon": self.read_soon,
             "where_read": self.where_read,
+            "summands": self.summands,
             "with_axes": _with_axes,
             "pages_per_user": -(-plan.capture.max_seq_len // BLOCK_SIZE),
             "rank": lambda x: len(plan.graph.specs[self.value_of(x)].shape),
@@ -103,6 +104,16 @@ class Facts:
         readers = [op for op in self.plan.graph.ops if result.name in op.inputs]
         for_matmuls = bool(readers) and all(op.name == "linear" and self.beside(op) for op in readers)
         return self.scope["on_ring"](result.width) if for_matmuls else otherwise
+
+    def summands(self, result: Tensor) -> str:
+        """Type in which a matmul leaves its result: that of sums where chips send it to each other at once, in one operation."""
+        readers = [op for op in self.plan.graph.ops if result.name in op.inputs]
+        sums = [op for op in readers if op.name in ("all_reduce", "all_reduce_create_qkv_heads")]
+        precision = self.plan.precision
+        in_one = readers == sums and all(
+            self.scope["sum_in_one"](result, op.attrs["axis"], precision.sums) for op in sums
+        )
+        return precision.sums if sums and in_one else precision.activations
 
     def parts(self, x: Tensor, dim: int) -> int:
         """Number of chips that share device dim `dim` of `x`."""

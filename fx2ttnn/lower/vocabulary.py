@@ -105,6 +105,7 @@ class Vocabulary:
             "cores": self.cores,
             "power_of_two": power_of_two,
             "landing": self.landing,
+            "sum_in_one": self.sum_in_one,
             "matmul_input": self.matmul_input,
             "matmul_output": self.matmul_output,
             "topology": self.topology,
@@ -184,6 +185,12 @@ class Vocabulary:
         except ValueError:
             return DRAM
         return memory if memory.shard and memory.shard[1] * TILE * 2 <= self.limits.activation_bytes else DRAM
+
+    def sum_in_one(self, x: Tensor, axis: int, dtype: str) -> bool:
+        """Whether the summands of x, in such a type, fit where an operation keeps those of all chips of a mesh axis."""
+        memory = self.landing(x.width)
+        columns = memory.shard[1] * self.target.mesh_shape[axis] if memory.kind == "width" and memory.shard else 0
+        return 0 < columns * TILE * BYTES[dtype] <= self.limits.buffer_bytes and x.rows <= TILE
 
     def matmul_input(self, x: Tensor, width: int) -> Memory:
         """Where a DRAM sharded matmul reads x: where it lies if it is evenly sharded, else home.

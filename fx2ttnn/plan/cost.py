@@ -38,6 +38,7 @@ class Cost:
         self.kernels = Kernels(target)
         self.prefill = graph.name == "prefill"
         self.gates = gates(graph)
+        self.of_matmuls = {op.outputs[0] for op in graph.ops if op.name == "linear"}
         self.for_heads = {op.inputs[0] for op in graph.ops if op.name == "create_qkv_heads"}
         self._known: dict[tuple[str, tuple[Placement, ...]], float] = {}
 
@@ -70,9 +71,11 @@ class Cost:
         if step.name == "mesh_partition":
             return self._seconds([self._small(step.name, shapes)])
         shape = max(shapes, key=prod)
-        size = prod(shape) * self.precision.bytes_of("activations")
+        in_place = self._in_place(step, shape, self.target.mesh_shape[step.axis])
+        sums = in_place and step.name == "all_reduce" and value in self.of_matmuls
+        size = prod(shape) * self.precision.bytes_of("sums" if sums else "activations")
         ring = ring_of(self.target, step.axis)
-        if self._in_place(step, shape, ring.chips):
+        if in_place:
             seconds = self._seconds([self.kernels.persistent(step.name, size, ring)])
             # The heads are made within: they count as an operation of their own elsewhere.
             within = step.name == "all_reduce" and value in self.for_heads
@@ -152,5 +155,6 @@ class Cost:
         if len(shape) == 4:  # heads: one user to a core
             return step.name == "all_gather" and step.dim == 0
         columns = -(-tiles(shape[-1]) // self._cores(shape[-1])) * TILE
-        parts = chips if step.name == "all_reduce" else 1
-        return step.dim in (None, 2) and columns * parts * TILE * 2 <= self.target.limits.buffer_bytes
+        parts, role = (chips, "sums") if step.name == "all_reduce" else (1, "activations")
+        room = self.target.limits.buffer_bytes
+        return step.dim in (None, 2) and columns * parts * TILE * self.precision.bytes_of(role) <= room
