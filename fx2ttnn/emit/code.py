@@ -18,7 +18,6 @@ from fx2ttnn.lower.values import Call, Enum, Lowered, Tensor
 from fx2ttnn.names import identifier
 from fx2ttnn.ops import COLLECTIVES
 
-
 _LINE = Enum("ttnn.Topology.Linear")
 
 
@@ -258,7 +257,9 @@ class Writer:
 
 def prefetched(unit: Unit) -> bool:
     """Whether a decode step of the unit reads prefetched weights."""
-    return "decode" in unit.bodies and any("global_cb" in call.kwargs for call in unit.bodies["decode"].all_calls("decode"))
+    return "decode" in unit.bodies and any(
+        "global_cb" in call.kwargs for call in unit.bodies["decode"].all_calls("decode")
+    )
 
 
 def split_over(tensor: Tensor, dims: Mapping[int, str] = MappingProxyType({})) -> list[str]:

@@ -106,10 +106,16 @@ class Configs:
         """(name, expression, what it works on) of every configuration in order of first use; of a further role the expression is a name."""
         first: dict[Config, str] = {}
         target = self._program.plan.target
-        named = {target.prefetcher.ring: "RING_CORES", target.prefetcher.received: "RECEIVER_CORES"} if target.prefetcher else {}
+        named = (
+            {target.prefetcher.ring: "RING_CORES", target.prefetcher.received: "RECEIVER_CORES"}
+            if target.prefetcher
+            else {}
+        )
         residual_first = sorted(self._named.items(), key=lambda item: item[0] != RESIDUAL)
         return [
-            (name, _definition(config, named), what) if first.setdefault(config, name) == name else (name, first[config], "")
+            (name, _definition(config, named), what)
+            if first.setdefault(config, name) == name
+            else (name, first[config], "")
             for name, (config, what) in residual_first
         ]
 

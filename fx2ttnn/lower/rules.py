@@ -32,7 +32,9 @@ RESOURCES: Mapping[str, frozenset[str]] = {
     "quarter_turns": TENSOR,
     "global_circular_buffer": frozenset(),
 }
-CONSTANT = frozenset(("mesh_device", "quarter_turn", "quarter_turns", "global_circular_buffer"))  # the others are taken in turn
+CONSTANT = frozenset(
+    ("mesh_device", "quarter_turn", "quarter_turns", "global_circular_buffer")
+)  # the others are taken in turn
 
 Mode = Literal["any", "decode", "prefill", "sample"]
 

@@ -452,7 +452,7 @@ def _first_cores(area: tuple[Range, ...], count: int, behind: int = 0) -> tuple[
         raise ValueError(f"{behind + count} cores are more than the grid's {_count(area)}")
     found: list[Range] = []
     for rectangle in area:
-        (x0, y0), (x1, y1) = rectangle
+        (x0, y0), (x1, _) = rectangle
         columns, size = x1 - x0 + 1, _count((rectangle,))
         at, end = min(behind, size), min(behind + count, size)
         behind, count = behind - at, count - (end - at)

@@ -129,9 +129,7 @@ def rotary_of_both(
     """Queries and keys [1, B, h, d] of a step: pairs of neighbours rotate; cos and sin [1, 2 B, 1, d] have a row for each user's queries, then for its keys."""
     users = q_input_tensor.shape[-3]
     cos, sin = (x[..., :1, :].split(users, dim=-3) for x in (cos_cache, sin_cache))
-    return tuple(
-        x * cos[n] + _turned(x, trans_mat) * sin[n] for n, x in enumerate((q_input_tensor, k_input_tensor))
-    )
+    return tuple(x * cos[n] + _turned(x, trans_mat) * sin[n] for n, x in enumerate((q_input_tensor, k_input_tensor)))
 
 
 @emulates("ttnn.experimental.dit_fused_distributed_rmsnorm")
