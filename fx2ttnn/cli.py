@@ -228,7 +228,7 @@ def profile_command(
     for table in render(found):
         out.print(table)
     if json_file:
-        json_file.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+        _write(json_file, json.dumps(found.to_json(), indent=1) + "\n")
 
 
 @app.command("report")
@@ -245,6 +245,28 @@ def report_command(
     for table in render(found.coverage):
         out.print(table)
     out.print(f"page: {write_page(found, before)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("compare")
+def compare_command(
+    package: Package,
+    plan: Annotated[
+        str,
+        typer.Option(help="A plan that was made by hand: llama-3.3-70b, qwen3-32b, or a file (docs/cost_model.md)."),
+    ],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the comparison here.")] = None,
+) -> None:
+    """Compare a package's decode layer with one that was planned by hand, operation by operation: predicted beside published times."""
+    from fx2ttnn.report.compare import compare
+    from fx2ttnn.report.compare_render import render
+    from fx2ttnn.report.data import read
+    from fx2ttnn.report.hand_plan import load
+
+    found = compare(read(package), load(plan))
+    for part in render(found):
+        out.print(part)
+    if json_file:
+        _write(json_file, json.dumps(found.to_json(), indent=1) + "\n")
 
 
 @app.command("explain")
@@ -314,6 +336,14 @@ def _check(options: pipeline.Options) -> None:
         found = pipeline.check_options(options)
     if found.built_in:
         out.print(f"the built-in configuration of {found.built_in}", markup=False, highlight=False)
+
+
+def _write(file: Path, text: str) -> None:
+    """UserError where the file cannot be written."""
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -1,0 +1,86 @@
+"""The device operations of a report's step, priced for any number of users and tokens: what graph.json holds of them, and the figures of its target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from fx2ttnn import targets
+from fx2ttnn.cost.calls import CacheRead, Load
+from fx2ttnn.cost.kernels import LINKS, Kernels
+from fx2ttnn.report.data import Report
+
+
+@dataclass(frozen=True)
+class StepOp:
+    """A device operation of a part of graph.json: its node and call, its microseconds by what takes them, and those before it."""
+
+    name: str
+    node: Mapping[str, Any]
+    call: Mapping[str, Any]
+    parts: Mapping[str, float]
+    gap: float
+    measured: bool
+
+    @property
+    def kernel_us(self) -> float:
+        return sum(self.parts.values())
+
+    @property
+    def us(self) -> float:
+        """With the gap before it."""
+        return self.gap + self.kernel_us
+
+    @property
+    def collective(self) -> bool:
+        """Whether it sends to other chips."""
+        return LINKS in self.parts
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """On a chip: [rows, columns in, columns out] of a matmul, else what the call reads first, as the plan has it."""
+        if self.name.startswith("Matmul"):
+            *rows, deep = self.call["inputs"][0]["shape"]
+            return (prod(rows), deep, self.call["outputs"][0]["shape"][-1])
+        inputs = self.node["inputs"] or self.node["outputs"]
+        return tuple(inputs[0].get("local", inputs[0]["shape"]))
+
+    @property
+    def dtype(self) -> str:
+        """Of a matmul's weight, else of what the call reads first."""
+        inputs = self.call["inputs"]
+        return inputs[min(len(inputs) - 1, self.name.startswith("Matmul"))]["dtype"] if inputs else ""
+
+
+class StepOps:
+    """Prices the device operations of one report under `load`."""
+
+    def __init__(self, report: Report, load: Load):
+        self.report, self.load = report, load
+        self.kernels = Kernels(targets.load(report.graph["target"]))
+
+    def of_part(self, part: Mapping[str, Any], gap: float) -> Iterator[StepOp]:
+        """In order, of one run of the part."""
+        nodes = {node["id"]: node for node in part["nodes"]}
+        for node in part["nodes"]:
+            for call in node["calls"]:
+                first = next((nodes[member] for member in call["members"] if member in nodes), node)
+                for op in call["device_ops"]:
+                    parts = op["parts"]
+                    if op["cache"]:
+                        parts = CacheRead(**op["cache"]).kernel(self.kernels, self.load).parts
+                    yield StepOp(op["name"], first, call, parts, gap, op["measured"])
+
+    def of_step(self) -> Iterator[tuple[str, StepOp]]:
+        """Of a whole decode step and of sampling, each layer as often as the model has it, with the name of its part."""
+        decode = self.report.graph["modes"]["decode"]
+        layers = {part["name"]: part for part in decode["parts"] if part["layer"]}
+        parts = [part for part in decode["parts"] if not part["layer"]]
+        before = [part for part in parts if part["name"] == "before the layers"]
+        order = [*before, *(layers[name] for name in decode["order"]), *(p for p in parts if p not in before)]
+        for mode in self.report.graph["modes"].values():
+            found = order if mode is decode else [] if mode["planned"] else mode["parts"]
+            for part in found:
+                yield from ((part["name"], op) for op in self.of_part(part, mode["gap_us"]))
