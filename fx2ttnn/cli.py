@@ -235,6 +235,13 @@ def profile_command(
 def report_command(
     package: Package,
     against: Annotated[Path | None, typer.Option(help="Another package: the page shows what differs from it.")] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", help="Also write a decode step's predicted operations here, in tt-perf-report's columns."
+        ),
+    ] = None,
+    context: Annotated[int, typer.Option(min=1, help="Tokens of each user in that step.")] = 128,
 ) -> None:
     """Show a package's coverage, and write PACKAGE/report/index.html: graph, roofline, every operation with rule and test."""
     from fx2ttnn.report.data import read
@@ -245,6 +252,13 @@ def report_command(
     for table in render(found.coverage):
         out.print(table)
     out.print(f"page: {write_page(found, before)}", markup=False, highlight=False, soft_wrap=True)
+    if csv_file:
+        from fx2ttnn.cost.calls import Load
+        from fx2ttnn.report.perf_csv import perf_csv
+
+        load = Load(found.graph["modes"]["decode"]["users"], context)
+        _write(csv_file, perf_csv(found, load))
+        out.print(f"predicted operations: {csv_file}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("compare")

@@ -121,15 +121,14 @@ def compare(report: Report, plan: HandPlan) -> Comparison:
     done = parts_of(part)
     ours = [_line(op, done) for op in ops.of_part(part, mode["gap_us"])]
     theirs = [_hand_line(op) for op in plan.layer]
-    step = [(name, op.us) for name, op in ops.of_step()]
-    names = {found["name"] for found in layers}
+    step = [(number, op.us) for _, number, op in ops.of_step()]
     return Comparison(
         title=report.title,
         plan=plan,
         layer=part["name"],
         layers=len(mode["order"]),
         rows=tuple(_aligned(ours, theirs)),
-        ours_tail_us=sum(us for name, us in step if name not in names),
+        ours_tail_us=sum(us for number, us in step if number is None),
         ours_step_us=sum(us for _, us in step),
         remarks=tuple(_remarks(report, plan, len(layers))),
     )

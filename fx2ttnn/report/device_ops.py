@@ -73,14 +73,17 @@ class StepOps:
                         parts = CacheRead(**op["cache"]).kernel(self.kernels, self.load).parts
                     yield StepOp(op["name"], first, call, parts, gap, op["measured"])
 
-    def of_step(self) -> Iterator[tuple[str, StepOp]]:
-        """Of a whole decode step and of sampling, each layer as often as the model has it, with the name of its part."""
+    def of_step(self) -> Iterator[tuple[Mapping[str, Any], int | None, StepOp]]:
+        """Of a whole decode step and of sampling: the part, which of the model's layers it stands for there, and the operation."""
         decode = self.report.graph["modes"]["decode"]
         layers = {part["name"]: part for part in decode["parts"] if part["layer"]}
-        parts = [part for part in decode["parts"] if not part["layer"]]
-        before = [part for part in parts if part["name"] == "before the layers"]
-        order = [*before, *(layers[name] for name in decode["order"]), *(p for p in parts if p not in before)]
+        order: list[tuple[Mapping[str, Any], int | None]] = []
+        for part in decode["parts"]:
+            if not part["layer"]:
+                order.append((part, None))
+            elif part["name"] == decode["order"][0]:  # all layers, where the first of them stands
+                order += [(layers[name], number) for number, name in enumerate(decode["order"])]
         for mode in self.report.graph["modes"].values():
-            found = order if mode is decode else [] if mode["planned"] else mode["parts"]
-            for part in found:
-                yield from ((part["name"], op) for op in self.of_part(part, mode["gap_us"]))
+            found = order if mode is decode else [] if mode["planned"] else [(part, None) for part in mode["parts"]]
+            for part, number in found:
+                yield from ((part, number, op) for op in self.of_part(part, mode["gap_us"]))
