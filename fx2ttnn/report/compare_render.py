@@ -14,6 +14,7 @@ from fx2ttnn.report.compare import PREDICTED, Comparison, Line, Row
 from fx2ttnn.report.text import plural
 
 EVEN = 0.05  # microseconds that are no difference
+MOST = 3  # lines that the summary names
 
 
 def render(found: Comparison) -> Iterator[RenderableType]:
@@ -36,16 +37,22 @@ def render(found: Comparison) -> Iterator[RenderableType]:
         table.add_section()
     yield table
     yield _sums(found)
-    slower, faster = ([row.slower_by for row in found.rows if sign * row.slower_by > EVEN] for sign in (1, -1))
-    yield Text(
-        f"Ours is slower in {plural(len(slower), 'line')} by {sum(slower):.1f} µs a layer,"
-        f" faster in {len(faster)} by {-sum(faster):.1f}."
-    )
+    yield Text(_summary(found))
     for text in (*found.remarks, *plan.notes):
         yield Text(f"Note: {text}")
     yield Text(
         "All times have the gaps before their operations. Ours are predicted (docs/cost_model.md), no measurement."
     )
+
+
+def _summary(found: Comparison) -> str:
+    """In how many lines ours is slower and faster, by how much in all, and where most."""
+    slower = sorted((row for row in found.rows if row.slower_by > EVEN), key=lambda row: -row.slower_by)
+    faster = [row for row in found.rows if row.slower_by < -EVEN]
+    most = "; ".join(f"{', '.join(row.parts)} {row.slower_by:.1f}" for row in slower[:MOST])
+    text = f"Ours is slower in {plural(len(slower), 'line')} by {sum(row.slower_by for row in slower):.1f} µs a layer"
+    text += f" (most: {most})" if slower else ""
+    return f"{text}, faster in {len(faster)} by {-sum(row.slower_by for row in faster):.1f}."
 
 
 def _sums(found: Comparison) -> Table:

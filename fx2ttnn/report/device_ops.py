@@ -23,6 +23,7 @@ class StepOp:
     parts: Mapping[str, float]
     gap: float
     measured: bool
+    reads_cache: bool
 
     @property
     def kernel_us(self) -> float:
@@ -37,6 +38,11 @@ class StepOp:
     def collective(self) -> bool:
         """Whether it sends to other chips."""
         return LINKS in self.parts
+
+    @property
+    def streams_weights(self) -> bool:
+        """Whether it is a matmul with a weight of the model."""
+        return self.name.startswith("Matmul") and any(t["parameters"] for t in self.call["inputs"])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,7 +77,7 @@ class StepOps:
                     parts = op["parts"]
                     if op["cache"]:
                         parts = CacheRead(**op["cache"]).kernel(self.kernels, self.load).parts
-                    yield StepOp(op["name"], first, call, parts, gap, op["measured"])
+                    yield StepOp(op["name"], first, call, parts, gap, op["measured"], bool(op["cache"]))
 
     def of_step(self) -> Iterator[tuple[Mapping[str, Any], int | None, StepOp]]:
         """Of a whole decode step and of sampling: the part, which of the model's layers it stands for there, and the operation."""
