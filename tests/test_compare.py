@@ -53,8 +53,8 @@ BROKEN = {
     "no number": (json.dumps(HAND | {"step_us": float("nan")}), "step_us"),
     "a text for a number": (json.dumps(HAND | {"users": "32"}), "users: "),
     "a strange target": (json.dumps(HAND | {"target": "n151"}), "unknown target 'n151'"),
-    "too many users": (json.dumps(HAND | {"users": 33}), "for 33 users", "has room for 32"),
-    "too many tokens": (json.dumps(HAND | {"context": 8192}), "for 8192 tokens", "has room for 4096"),
+    "too many users": (json.dumps(HAND | {"users": 33}), "has room for 32 users, not for 33"),
+    "too many tokens": (json.dumps(HAND | {"context": 8192}), "has room for 4096 tokens of each, not for 8192"),
 }
 
 
@@ -78,7 +78,8 @@ def test_what_is_no_file_is_one_message(name, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "target"), [("qwen3_galaxy", "galaxy"), ("gemma2", "n150"), ("phi", "n300"), ("mixtral", "n150")]
+    ("model", "target"),
+    [("qwen3_galaxy", "galaxy"), ("gemma2", "n150"), ("phi", "n300"), ("mixtral", "n150"), ("afmoe", "n150")],
 )
 def test_every_operation_has_a_part_and_matmuls_have_theirs(model, target):
     part = layer_of(data.read(package(model, target)))

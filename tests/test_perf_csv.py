@@ -4,8 +4,9 @@ import csv
 import io
 
 import pytest
-from tiny import compiled, package
+from tiny import CONFIGS, compiled, package, write_config
 
+from fx2ttnn import pipeline
 from fx2ttnn.cost.calls import Load
 from fx2ttnn.profile.predicted import predicted
 from fx2ttnn.report import data
@@ -63,5 +64,17 @@ def test_the_command_writes_it(run, tmp_path):
     folder = package("qwen3_galaxy", "galaxy")
     assert run("report", folder, "--csv", "step.csv", "--context", "64")[0] == 0
     assert (tmp_path / "step.csv").read_text() == perf_csv(data.read(folder), Load(32, 64))
+    code, _, err = run("report", folder, "--csv", "step.csv", "--context", "5000")
+    assert code == 2 and "has room for 4096 tokens of each, not for 5000" in err
     code, _, err = run("report", folder, "--csv", "no/such.csv")
     assert code == 2 and "cannot write no/such.csv" in err
+
+
+def test_layers_of_two_kinds_stand_in_the_models_order(tmp_path):
+    kinds = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]
+    config = CONFIGS["gemma2"] | {"num_hidden_layers": 4, "layer_types": kinds}
+    write_config(tmp_path / "model", config)
+    pipeline.write_package(pipeline.compile_model(pipeline.Options(str(tmp_path / "model"), "n150")), tmp_path / "out")
+    found = csv.DictReader(io.StringIO(perf_csv(data.read(tmp_path / "out"), SHORT)))
+    layers = {line["Part"]: line["Module"].split(".")[2] for line in found if line["Part"].startswith("layer")}
+    assert [*layers.values()] == ["0", "1", "1", "0"]

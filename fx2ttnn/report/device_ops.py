@@ -10,6 +10,7 @@ from typing import Any
 from fx2ttnn import targets
 from fx2ttnn.cost.calls import CacheRead, Load
 from fx2ttnn.cost.kernels import LINKS, Kernels
+from fx2ttnn.errors import UserError
 from fx2ttnn.report.data import Report
 
 
@@ -61,9 +62,16 @@ class StepOp:
 
 
 class StepOps:
-    """Prices the device operations of one report under `load`."""
+    """Prices the device operations of one report under `load`; UserError where a step has no room for it."""
 
     def __init__(self, report: Report, load: Load):
+        decode = report.graph["modes"]["decode"]
+        for what, asked, room in (
+            ("users", load.users, decode["users"]),
+            ("tokens of each", load.context, decode["max_seq_len"]),
+        ):
+            if asked > room:
+                raise UserError(f"{report.package} has room for {room} {what}, not for {asked}: compile it for more")
         self.report, self.load = report, load
         self.kernels = Kernels(targets.load(report.graph["target"]))
 
@@ -82,13 +90,15 @@ class StepOps:
     def of_step(self) -> Iterator[tuple[Mapping[str, Any], int | None, StepOp]]:
         """Of a whole decode step and of sampling: the part, which of the model's layers it stands for there, and the operation."""
         decode = self.report.graph["modes"]["decode"]
-        layers = {part["name"]: part for part in decode["parts"] if part["layer"]}
+        layers: dict[str, list[Mapping[str, Any]]] = {}
+        for part in decode["parts"]:
+            layers.setdefault(part["name"], []).append(part)
         order: list[tuple[Mapping[str, Any], int | None]] = []
         for part in decode["parts"]:
             if not part["layer"]:
                 order.append((part, None))
-            elif part["name"] == decode["order"][0]:  # all layers, where the first of them stands
-                order += [(layers[name], number) for number, name in enumerate(decode["order"])]
+            elif part is layers[decode["order"][0]][0]:  # all layers, where the first of them begins
+                order += [(one, number) for number, name in enumerate(decode["order"]) for one in layers[name]]
         for mode in self.report.graph["modes"].values():
             found = order if mode is decode else [] if mode["planned"] else [(part, None) for part in mode["parts"]]
             for part, number in found:

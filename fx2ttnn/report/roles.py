@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -52,7 +52,7 @@ class _Flow:
         self.nodes = {node["id"]: node for node in nodes}
         made_by = {value["value"]: node["id"] for node in nodes for value in node["outputs"]}
         self.reads = {n["id"]: {made_by[v["value"]] for v in n["inputs"] if v["value"] in made_by} for n in nodes}
-        self.above: dict[str, Set[str]] = {}  # all that a node depends on; nodes stand in order
+        self.above: dict[str, set[str]] = {}  # all that a node depends on; nodes stand in order
         for key, reads in self.reads.items():
             self.above[key] = reads.union(*(self.above[read] for read in reads))
 
@@ -64,13 +64,14 @@ class _Flow:
         return next((key for key, node in self.nodes.items() if node["op"] == "attention"), "")
 
     @cached_property
-    def matmuls(self) -> dict[str, Set[str]]:
-        """Before attention, first behind it, of the rest those that read no other of the rest, and those that do."""
+    def matmuls(self) -> dict[str, set[str]]:
+        """Before attention, first behind it, of the others those that read none of the others, and those that do."""
         every = {key for key in self.nodes if self._kind(key) == MATMUL}
-        before = every & self.above.get(self.attention, set())
         behind = {key for key in every if self.attention in self.above[key]}
         # The projection of the heads: none stands between it and attention, and attention is all that it waits for.
         first = {key for key in behind if not behind & self.above[key] and self._only_attention(key)}
+        # What the heads' projection reads besides attention, such as a gate of the heads, is projected beside the queries.
+        before = every & self.above.get(self.attention, set()).union(*(self.above[key] for key in first)) - first
         rest = every - before - first
         deep = {key for key in rest if rest & self.above[key]}
         return {"query, key, value": before, "output": first, "gate and up": rest - deep, "down": deep}
