@@ -30,6 +30,7 @@ class Line:
     us: float
     time: str
     count: int = 1
+    move: bool = False  # brings what another operation reads to where that wants it
 
     @property
     def bare_shape(self) -> tuple[int, ...]:
@@ -63,8 +64,10 @@ class Row:
         """What the first operations of both sides for one of the parts do not have alike: `other shape`, `other type`."""
         found: dict[str, None] = {}
         for part in self.parts:
-            first = [next((line for line in side if part in line.parts), None) for side in (self.ours, self.theirs)]
-            known = [line for line in first if line]
+            sides = (
+                [line for line in side if part in line.parts and not line.move] for side in (self.ours, self.theirs)
+            )
+            known = [side[0] for side in sides if side]
             if len({line.bare_shape for line in known if line.shape}) > 1:
                 found["other shape"] = None
             if len({line.dtype for line in known if line.dtype}) > 1:
@@ -132,7 +135,8 @@ def compare(report: Report, plan: HandPlan) -> Comparison:
 def _line(op: StepOp, done: dict[str, str]) -> Line:
     members = [done[member] for member in op.call["members"] if member in done] or [done[op.node["id"]]]
     parts = tuple(dict.fromkeys(members))
-    return Line(op.name, parts, op.shape, op.dtype, op.us, PREDICTED if op.measured else GUESSED)
+    time = PREDICTED if op.measured else GUESSED
+    return Line(op.name, parts, op.shape, op.dtype, op.us, time, move=op.call["move"])
 
 
 def _hand_line(op: LayerOp) -> Line:
