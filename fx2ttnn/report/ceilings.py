@@ -8,31 +8,34 @@ from typing import Any
 
 from fx2ttnn import targets
 from fx2ttnn.cost.calls import Load
-from fx2ttnn.cost.kernels import COMPUTE, DRAM, FIXED, LATENCY, LINKS
+from fx2ttnn.cost.kernels import COMPUTE, DRAM, FIXED, LATENCY, LINKS, PER_MICROSECOND
 from fx2ttnn.report.data import Report
 from fx2ttnn.report.device_ops import StepOp, StepOps
 from fx2ttnn.report.text import plural, size
 
-WEIGHTS = "weights"
+_BLOCKS = {DRAM, COMPUTE, LATENCY}  # what a matmul's blocks take, whichever is longest
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """Microseconds of a layer that one thing takes, for each load; `how`: from what."""
+    """Microseconds of a layer that one thing takes, for each load; `how`: from what. `bound`: it takes no less in whatever way it is done."""
 
     name: str
     how: str
     us: tuple[float, ...]
+    bound: bool = True
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of one layer: `predicted` microseconds, one for each of `loads`, what bounds them, and `rest`: all but matmuls, one after another."""
+    """Of one layer: `predicted` microseconds, one for each of `loads`, what bounds them, `rest`: all but matmuls, one after
+    another, and `prefetcher`: what streaming the weights takes behind other operations."""
 
     layer: str
     loads: tuple[Load, ...]
     predicted: tuple[float, ...]
     rest: tuple[float, ...]
+    prefetcher: float
     found: tuple[Ceiling, ...]
 
     def percent(self, ceiling: Ceiling, load: int) -> float:
@@ -42,13 +45,12 @@ class Ceilings:
     @property
     def binds(self) -> Ceiling:
         """The highest under the first load: no layer gets below it, whatever becomes of the others."""
-        return max(self.found, key=lambda ceiling: ceiling.us[0])
+        return max((ceiling for ceiling in self.found if ceiling.bound), key=lambda ceiling: ceiling.us[0])
 
     @property
     def prefetched(self) -> tuple[float, ...]:
         """At least so long is a layer whose weights are read behind all that is not a matmul: for each load, in microseconds."""
-        weights = max(ceiling.us[0] for ceiling in self.found if ceiling.name.startswith(WEIGHTS))
-        return tuple(max(weights, rest) for rest in self.rest)
+        return tuple(max(self.prefetcher, rest) for rest in self.rest)
 
 
 def ceilings(report: Report, part: Mapping[str, Any]) -> Ceilings:
@@ -70,8 +72,8 @@ def ceilings(report: Report, part: Mapping[str, Any]) -> Ceilings:
 
     products = 1e6 * sum(node["bound"]["compute"] for node in part["nodes"])
     found = (
-        Ceiling(WEIGHTS, *read("bytes")),
-        Ceiling(f"{WEIGHTS}, padded to the DRAM banks", *read("padded_bytes")),
+        Ceiling("weights", *read("bytes")),
+        Ceiling("weights, padded to the DRAM banks", *read("padded_bytes")),
         Ceiling("KV cache", "as attention reads it", tuple(map(_cache, steps))),
         Ceiling("products", "at the peak of the whole grid", same(products)),
         Ceiling("links", "bytes of all collectives, as they send them", same(sum(op.parts[LINKS] for op in collectives))),
@@ -81,19 +83,25 @@ def ceilings(report: Report, part: Mapping[str, Any]) -> Ceilings:
             same(start + hops),
         ),
         Ceiling("launches", f"{plural(len(ops), 'device operation')}, {mode['gap_us']:g} µs before each", same(sum(op.gap for op in ops))),
+        Ceiling("matmuls", "reading weights or multiplying, whichever is longer", same(sum(map(_matmul, ops))), bound=False),
         Ceiling("kernels", "what else they take: to start, and work on activations", same(sum(map(_else, ops)))),
     )  # fmt: skip
     predicted = tuple(sum(op.us for op in step) for step in steps)
     rest = tuple(sum(op.us for op in step if not op.streams_weights) for step in steps)
-    return Ceilings(part["name"], loads, predicted, rest, found)
+    prefetcher = weights["padded_bytes"] / (target.costs.ring_matmul.stream * PER_MICROSECOND)
+    return Ceilings(part["name"], loads, predicted, rest, prefetcher, found)
 
 
 def _cache(ops: Sequence[StepOp]) -> float:
     return sum(op.parts[DRAM] for op in ops if op.reads_cache)
 
 
+def _matmul(op: StepOp) -> float:
+    return sum(op.parts.get(name, 0.0) for name in _BLOCKS) if op.streams_weights else 0.0
+
+
 def _else(op: StepOp) -> float:
     """Microseconds of a kernel that no other ceiling counts: not weights, cache, products, nor exchange with other chips."""
-    counted = {LINKS, FIXED, LATENCY} if op.collective else {DRAM, COMPUTE, LATENCY} if op.streams_weights else set()
-    counted |= {DRAM} if op.reads_cache else set()
+    counted = {LINKS, FIXED, LATENCY} if op.collective else _BLOCKS if op.streams_weights else set()
+    counted = counted | ({DRAM} if op.reads_cache else set())
     return sum(us for name, us in op.parts.items() if name not in counted)
