@@ -43,7 +43,8 @@ def test_shipped_plans_are_what_was_published():
 
 
 BROKEN = {
-    "no JSON": ("{", "not valid JSON"),
+    "no JSON": ("{", "Invalid JSON", "line 1"),
+    "too deep": ("[" * 100_000, "Invalid JSON"),
     "a list": ("[]", "Input should be an object"),
     "a field less": (json.dumps({k: v for k, v in HAND.items() if k != "users"}), "users is missing"),
     "a field more": (json.dumps(HAND | {"speed": 1}), "speed is no field of a plan"),
@@ -173,6 +174,14 @@ def test_the_command_says_where_it_is_slower(run, tmp_path):
     written = json.loads((tmp_path / "found.json").read_text())
     assert written == json.loads(json.dumps(compare(data.read(folder), hand_plan.load("qwen3-32b")).to_json()))
     assert run("compare", folder, "--plan", "qwen3-32b", "--json", "no/such/found.json")[0] == 2
+
+
+def test_a_file_goes_before_a_name(run, tmp_path):
+    (tmp_path / "qwen3-32b").write_text(json.dumps(HAND | {"model": "mine"}))
+    (tmp_path / "llama-3.3-70b").mkdir()
+    folder = package("qwen3_galaxy", "galaxy")
+    assert "mine" in run("compare", folder, "--plan", "qwen3-32b")[1]
+    assert "Llama-3.3-70B" in run("compare", folder, "--plan", "llama-3.3-70b")[1]
 
 
 def test_markup_in_a_plan_is_text(report, capsys):

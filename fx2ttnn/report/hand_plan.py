@@ -5,7 +5,6 @@ Those in `hand_plans/` are found by their names.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,8 +97,8 @@ def names() -> list[str]:
 
 
 def load(name: str) -> HandPlan:
-    """The plan of that name, or in that file. UserError with one reason where there is none, or where it is none."""
-    path = FOLDER / f"{name}.json" if name in names() else Path(name)
+    """The plan in that file, or else of that name. UserError with one reason where there is none, or where it is none."""
+    path = FOLDER / f"{name}.json" if name in names() and not Path(name).is_file() else Path(name)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -109,19 +108,14 @@ def load(name: str) -> HandPlan:
     try:
         found = HandPlan.model_validate_json(text)
     except ValidationError as error:
-        raise UserError(f"{name} is no plan: {_said(error, text)}") from None
+        raise UserError(f"{name} is no plan: {_said(error)}") from None
     targets.load(found.target)
     return found
 
 
-def _said(error: ValidationError, text: str) -> str:
+def _said(error: ValidationError) -> str:
     """The first fault: `layer.3.kernel_us: Input should be …`, or where the text ceases to be JSON."""
     fault = error.errors()[0]
-    if fault["type"] == "json_invalid":
-        try:
-            json.loads(text)
-        except ValueError as found:
-            return f"not valid JSON: {found}"
     where = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":
         return f"{where} is missing"
