@@ -237,13 +237,20 @@ def profile_command(
     for table in render(found):
         out.print(table)
     if json_file:
-        json_file.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+        _write(json_file, json.dumps(found.to_json(), indent=1) + "\n")
 
 
 @app.command("report")
 def report_command(
     package: Package,
     against: Annotated[Path | None, typer.Option(help="Another package: the page shows what differs from it.")] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", help="Also write a decode step's predicted operations here, in tt-perf-report's columns."
+        ),
+    ] = None,
+    context: Annotated[int, typer.Option(min=1, help="Tokens of each user in that step.")] = 128,
 ) -> None:
     """Show a package's coverage, and write PACKAGE/report/index.html: graph, roofline, every operation with rule and test."""
     from fx2ttnn.report.data import read
@@ -254,6 +261,35 @@ def report_command(
     for table in render(found.coverage):
         out.print(table)
     out.print(f"page: {write_page(found, before)}", markup=False, highlight=False, soft_wrap=True)
+    if csv_file:
+        from fx2ttnn.cost.calls import Load
+        from fx2ttnn.report.perf_csv import perf_csv
+
+        load = Load(found.graph["modes"]["decode"]["users"], context)
+        _write(csv_file, perf_csv(found, load))
+        out.print(f"predicted operations: {csv_file}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("compare")
+def compare_command(
+    package: Package,
+    plan: Annotated[
+        str,
+        typer.Option(help="A plan that was made by hand: llama-3.3-70b, qwen3-32b, or a file (docs/cost_model.md)."),
+    ],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the comparison here.")] = None,
+) -> None:
+    """Compare a package's decode layer with one that was planned by hand, operation by operation: predicted beside published times."""
+    from fx2ttnn.report.compare import compare
+    from fx2ttnn.report.compare_render import render
+    from fx2ttnn.report.data import read
+    from fx2ttnn.report.hand_plan import load
+
+    found = compare(read(package), load(plan))
+    for part in render(found):
+        out.print(part)
+    if json_file:
+        _write(json_file, json.dumps(found.to_json(), indent=1) + "\n")
 
 
 @app.command("explain")
@@ -323,6 +359,14 @@ def _check(options: pipeline.Options) -> None:
         found = pipeline.check_options(options)
     if found.built_in:
         out.print(f"the built-in configuration of {found.built_in}", markup=False, highlight=False)
+
+
+def _write(file: Path, text: str) -> None:
+    """UserError where the file cannot be written."""
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from tiny import package
 from fx2ttnn.report import data
 from fx2ttnn.report.cases import cases
 from fx2ttnn.report.explain import explain
+from fx2ttnn.report.graph import FORMAT
 
 FOLDER = ("qwen3_galaxy", "galaxy")
 
@@ -119,4 +120,4 @@ def test_report_writes_the_page_and_the_differences(run, tmp_path):
     assert '<section id="diff">' in both and "tiny_qwen3 on n150" in both
     code, out, err = run("report", "one", "--against", "nowhere")
     assert (code, out) == (2, "") and "nowhere" in err
-    assert json.loads((tmp_path / "one" / "report" / "graph.json").read_text())["format"] == 1
+    assert json.loads((tmp_path / "one" / "report" / "graph.json").read_text())["format"] == FORMAT

@@ -54,6 +54,7 @@ def test_installed_from_a_wheel(tmp_path):
     write_config(tmp_path / "model", CONFIGS["qwen3"])
     assert "100 %" in call(installed, "compile", "model", "--target", "n150", "-o", "out", cwd=tmp_path)
     call(installed, "report", "out", cwd=tmp_path)
+    assert "Llama-3.3-70B" in call(installed, "compare", "out", "--plan", "llama-3.3-70b", cwd=tmp_path)
     assert (tmp_path / "out" / "report" / "index.html").is_file()
 
 

@@ -25,11 +25,33 @@ class Load:
 
 
 @dataclass(frozen=True)
+class CacheRead:
+    """What attention of a token reads of the KV cache on a chip: all that its price needs beside the load.
+
+    `users`: at most so many; `width`: elements of a key and a value together; `window`: tokens that are looked back at, None: all.
+    """
+
+    users: int
+    kv_heads: int
+    width: int
+    element_bytes: float
+    window: int | None = None
+
+    def kernel(self, kernels: Kernels, load: Load) -> Kernel:
+        """Its price under `load`, in microseconds."""
+        seen = min(load.context, self.window or load.context)
+        return kernels.decode_attention(
+            min(self.users, load.users), seen, self.kv_heads, self.width, self.element_bytes
+        )
+
+
+@dataclass(frozen=True)
 class DeviceOp:
-    """A device operation by ttnn's class name, without the suffix that nearly all have."""
+    """A device operation by ttnn's class name, without the suffix that nearly all have; `cache`: of one whose price is the load's."""
 
     name: str
     kernel: Kernel
+    cache: CacheRead | None = None
 
 
 Found = Iterator[DeviceOp]
@@ -80,7 +102,7 @@ class Pricer:
 
     def _linear(self, call: Call) -> Found:
         x, weight = self._operands(call)[:2]
-        program, fidelity = call.kwargs.get("program_config"), _fidelity(call)
+        program, fidelity = call.kwargs.get("program_config"), fidelity_of(call)
         k, n, bytes_of = x.width, weight.width, BYTES[weight.dtype]
         if isinstance(program, Construct) and "DRAMSharded" in program.name:
             readers = dict(program.kwargs).get("num_workers_per_dram_bank", 1)
@@ -145,17 +167,16 @@ class Pricer:
 
     def _paged_scaled_dot_product_attention_decode(self, call: Call) -> Found:
         query, keys, *_ = self._operands(call)
-        seen = min(self.load.context, call.kwargs.get("sliding_window_size") or self.load.context)
-        users = min(query.shape[1], self.load.users)
         width = keys.width + self._operands(call)[1 + ("v_cache" not in call.kwargs)].width
-        kernel = self.kernels.decode_attention(users, seen, keys.shape[1], width, BYTES[keys.dtype])
-        yield DeviceOp("SdpaDecode", kernel)
+        window = call.kwargs.get("sliding_window_size")
+        cache = CacheRead(query.shape[1], keys.shape[1], width, BYTES[keys.dtype], window)
+        yield DeviceOp("SdpaDecode", cache.kernel(self.kernels, self.load), cache)
 
     def _chunked_scaled_dot_product_attention(self, call: Call) -> Found:
         query, keys = self._operands(call)[:2]
         _, heads, tokens, width = query.shape
         behind = min(max(0, self.load.context - tokens), call.kwargs.get("sliding_window_size") or self.load.context)
-        rate = getattr(self.target, f"flops_{_fidelity(call).lower()}")
+        rate = getattr(self.target, f"flops_{fidelity_of(call).lower()}")
         yield DeviceOp("SDPAOperation", self.kernels.prefill_attention(tokens, behind, heads, width + keys.width, rate))
 
     # -- moves, and the rest ---------------------------------------------------------------------------------------------
@@ -278,8 +299,8 @@ def _bytes(tensor: Tensor) -> float:
     return prod(others) * padded * BYTES[tensor.dtype]
 
 
-def _fidelity(call: Call) -> str:
-    """ttnn's default where the call says none."""
+def fidelity_of(call: Call) -> str:
+    """Math fidelity of a call: ttnn's default where it says none."""
     config = call.kwargs.get("compute_kernel_config")
     found = dict(config.kwargs).get("math_fidelity") if isinstance(config, Construct) else None
     return found.name.split(".")[-1] if found is not None else "HiFi2"

@@ -14,6 +14,7 @@ from fx2ttnn.targets import Target
 from fx2ttnn.tiles import tiles
 
 FIXED, LATENCY, DRAM, COMPUTE, LINKS = "start-up", "latency", "DRAM", "compute", "links"
+BESIDE = "beside the exchange"  # what a collective does with what came: makes heads, norms
 PER_MICROSECOND = 1e3  # bytes a microsecond of one GB/s
 
 
@@ -106,7 +107,8 @@ class Kernels:
         latency, links = ring.hops * self.costs.hop, moved / ring.bandwidth(figures.link_share)
         how = f"{figures.fixed} + {ring.hops:g} hops x {self.costs.hop} + {_kilobytes(moved)} over {ring.links} links"
         how += f" + {extra}" if extra else ""
-        return Kernel({FIXED: figures.fixed + extra, LATENCY: latency, LINKS: links}, how)
+        beside = {BESIDE: extra} if extra else {}
+        return Kernel({FIXED: figures.fixed, **beside, LATENCY: latency, LINKS: links}, how)
 
     def generic(self, kind: str, whole: float, ring: Ring) -> Kernel:
         """`ttnn.all_gather` or `ttnn.reduce_scatter` of a value of so many bytes."""

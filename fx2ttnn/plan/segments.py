@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -20,14 +21,20 @@ class Segment:
     writes: tuple[str, ...]
 
 
+def layer_order(graph: Graph) -> list[str]:
+    """For each layer of the model, in order, the spelled-out layer that it equals."""
+    order: dict[str, str] = {}  # by the layer itself; a folded one by what it makes
+    for op in graph.ops:
+        if op.name == "layer":
+            order[op.outputs[0]] = op.attrs["like"]
+        elif layer := layer_of(op.module):
+            order[layer] = layer
+    return [*order.values()]
+
+
 def layer_counts(graph: Graph) -> dict[str, int]:
     """How many layers of the model each spelled-out layer stands for, itself included."""
-    counts: dict[str, int] = {}
-    for op in graph.ops:
-        layer = op.attrs["like"] if op.name == "layer" else layer_of(op.module)
-        if layer and (op.name == "layer" or layer not in counts):
-            counts[layer] = counts.get(layer, 0) + 1
-    return counts
+    return dict(Counter(layer_order(graph)))
 
 
 def planned_counts(capture: Capture) -> dict[str, int]:

@@ -6,12 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fx2ttnn.cost.calls import fidelity_of
 from fx2ttnn.emit.classes import name_classes
 from fx2ttnn.emit.distinct import distinct_calls
 from fx2ttnn.emit.units import Unit, build
 from fx2ttnn.ir import Placement
 from fx2ttnn.lower.program import Program
-from fx2ttnn.lower.values import Call, Lowered, Memory, Tensor
+from fx2ttnn.lower.values import Call, Construct, Lowered, Memory, Tensor
 
 
 class Emitted:
@@ -43,6 +44,8 @@ class Calls:
             "why": " ".join(call.why.split()),
             "composite": call.composite,
             "move": call.op.name == "reshard",
+            "fidelity": fidelity_of(call) if "compute_kernel_config" in call.kwargs else "",
+            "program": _program(call),
             "statement": self._lines.get(id(call)),
             "test": self._cases[id(call)],
             "inputs": [self._tensor(value) for value in call.inputs],
@@ -57,6 +60,15 @@ class Calls:
             "parameters": list(parameter.sources) if parameter else [],
             **_tensor_json(tensor),
         }
+
+
+def _program(call: Call) -> dict[str, Any]:
+    """The class of the call's program configuration as `config`, and its numbers by name."""
+    program = call.kwargs.get("program_config")
+    if not isinstance(program, Construct):
+        return {}
+    numbers = {name: value for name, value in program.kwargs if type(value) is int}
+    return {"config": program.name.rsplit(".", 1)[-1], **numbers}
 
 
 def _tensor_json(tensor: Tensor) -> dict[str, Any]:

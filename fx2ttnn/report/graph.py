@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from math import prod
 from typing import Any
 
 from fx2ttnn.ir import Op, Placement
 from fx2ttnn.lower.program import Program
-from fx2ttnn.lower.values import Call, Lowered
+from fx2ttnn.lower.values import Call, Lowered, Tensor
 from fx2ttnn.names import layer_of
+from fx2ttnn.ops.table import MATMUL
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.device_shape import local_shape
-from fx2ttnn.plan.segments import layer_counts
+from fx2ttnn.plan.segments import layer_counts, layer_order
+from fx2ttnn.precision import BYTES
 from fx2ttnn.profile.predicted import Load, loads, predicted
 from fx2ttnn.profile.roofline import PLACED, OpBound, rooflines
 from fx2ttnn.profile.work import Meter
@@ -20,7 +23,7 @@ from fx2ttnn.report.calls import Calls, Emitted
 from fx2ttnn.report.kinds import kind_of
 from fx2ttnn.report.unplanned import described, times, unplanned_json
 
-FORMAT = 1
+FORMAT = 2
 
 
 def graph_json(program: Program, provenance: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -79,6 +82,7 @@ class _Step:
             "gap_us": plan.target.costs.gap,
             "plans": [plan.to_json() for plan in plan.alternatives],
             "dram_bytes": dict(plan.dram),
+            "order": layer_order(plan.capture.graph),
             "parts": self._parts(),
         }
 
@@ -105,10 +109,21 @@ class _Step:
                     "layer": layer,
                     "count": counts.get(layer or "", 1),
                     "seconds": sum(node["seconds"] for node in nodes),
+                    "weights": self._weights(ops),
                     "nodes": nodes,
                 }
             )
         return found
+
+    def _weights(self, ops: Sequence[Op]) -> dict[str, float]:
+        """Bytes of the weights that matmuls of these operations read on a chip: their own, and padded as they lie over the DRAM banks."""
+        calls = [c for op in ops if kind_of(op) == MATMUL for c in self._calls.get(op.outputs[0], ())]
+        read = [self._lowered.tensors[ref] for c in calls for ref in c.inputs if ref in self._lowered.parameters]
+        read = [tensor for tensor in read if tensor.dtype in BYTES]  # no semaphores and buffers
+        return {
+            "bytes": sum(prod(tensor.shape) * BYTES[tensor.dtype] for tensor in read),
+            "padded_bytes": sum(prod(_stored(tensor)) * BYTES[tensor.dtype] for tensor in read),
+        }
 
     def _node(self, op: Op) -> dict[str, Any]:
         """`seconds` is predicted, of one run on one chip; `taken` says by what, `bound` what each resource takes at least."""
@@ -153,6 +168,13 @@ class _Step:
     def _local(self, value: str) -> tuple[int, ...]:
         spec, placement = self._plan.graph.specs[value], self._plan.placements.get(value)
         return local_shape(spec, placement, self._plan.target.mesh_shape) if placement else spec.shape
+
+
+def _stored(tensor: Tensor) -> tuple[int, ...]:
+    """The dims of a tensor with what fills its last shards."""
+    if tensor.memory.shard is None:
+        return tensor.shape
+    return (*tensor.memory.shard, tensor.memory.core_count)
 
 
 def _resources(bound: OpBound) -> dict[str, float]:

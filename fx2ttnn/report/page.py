@@ -15,6 +15,7 @@ from fx2ttnn.cost.calibration import grouped, spread
 from fx2ttnn.errors import UserError
 from fx2ttnn.report import text
 from fx2ttnn.report.cases import Case, cases
+from fx2ttnn.report.ceilings import ceilings
 from fx2ttnn.report.costs import REST, SHARES, added, below_bound, by_op, shares, step
 from fx2ttnn.report.data import Report
 from fx2ttnn.report.diff import diff
@@ -119,6 +120,7 @@ def _mode(report: Report, name: str, found: Mapping[str, tuple[Case, ...]]) -> d
         "totals": profiled["totals"] if profiled else {},
         "bounds": profiled["predicted"]["lower_bounds"] if profiled else [],
         "below": below_bound(mode),
+        "ceilings": [ceilings(report, part) for part in mode["parts"] if part["layer"] and name == "decode"],
         "waterfalls": [_waterfall(part, mode["gap_us"]) for part in mode["parts"] if part["layer"]],
         "calls": sum(p["count"] for p in mode["parts"] for n in p["nodes"] for c in n["calls"]),
         "plot": roofline_plot(mode, report.profile),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from fx2ttnn.cost.calls import DeviceOp
 from fx2ttnn.cost.kernels import COMPUTE, DRAM, LINKS
 from fx2ttnn.ir import Op, Placement
 from fx2ttnn.lower.values import Call, Lowered
@@ -27,13 +29,23 @@ def times(predicted: Predicted, calls: Sequence[Call]) -> dict[str, Any]:
 
 
 def described(describe: Calls, predicted: Predicted, call: Call) -> dict[str, Any]:
-    """A call with its device operations: microseconds without the gap, the formula, whether such an operation was measured."""
-    found = predicted.of_call(call).device_ops
-    ops = [
-        {"name": op.name, "us": op.kernel.us, "formula": op.kernel.formula, "measured": op.kernel.measured}
-        for op in found
-    ]
-    return describe.to_json(call) | {"device_ops": ops}
+    """A call with its device operations, and by their ids the planned operations that it is the call of."""
+    ops = [_device_op(op) for op in predicted.of_call(call).device_ops]
+    members = [str(member.outputs[0]) for member in call.op.members]
+    return describe.to_json(call) | {"members": members, "device_ops": ops}
+
+
+def _device_op(op: DeviceOp) -> dict[str, Any]:
+    """Microseconds without the gap, the same by what takes them, the formula, whether such an operation was measured; `cache`: see CacheRead."""
+    kernel = op.kernel
+    return {
+        "name": op.name,
+        "us": kernel.us,
+        "parts": dict(kernel.parts),
+        "formula": kernel.formula,
+        "measured": kernel.measured,
+        "cache": asdict(op.cache) if op.cache else None,
+    }
 
 
 def unplanned_json(predicted: Predicted, lowered: Lowered, describe: Calls) -> dict[str, Any]:
@@ -47,7 +59,12 @@ def unplanned_json(predicted: Predicted, lowered: Lowered, describe: Calls) -> d
             moves = []
     nodes = [_node(calls[-1].op, calls, lowered, describe, predicted) for calls in groups.values()]
     part = {"name": lowered.mode, "layer": None, "count": 1, "seconds": predicted.seconds, "nodes": nodes}
-    step = {"step_seconds": predicted.seconds, "loads": [], "unmeasured": dict(predicted.unmeasured), "gap_us": 0.0}
+    step = {
+        "step_seconds": predicted.seconds,
+        "loads": [],
+        "unmeasured": dict(predicted.unmeasured),
+        "gap_us": predicted.target.costs.gap,
+    }
     return {"planned": False, **step, "dram_bytes": {}, "parts": [part]}
 
 
