@@ -97,12 +97,7 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     )
     verify(capture.graph, "capture")
     _dump(dump, "1_capture.txt", capture.graph)
-    progress("recognise")
-    from fx2ttnn.recognise import recognise
-
-    recognised = recognise(capture, _dump_passes(dump, "2_recognise"))
-    _dump(dump, "2_recognise.txt", recognised.graph)
-    planned, lowered = _with_decode(recognised, target, options, dump, progress)
+    recognised, planned, lowered = _with_decode(capture, target, options, dump, progress)
     progress("prefill")
     program = _with_prefill(source, planned, lowered, dump, options.host_fallback)
     progress("report")
@@ -114,18 +109,21 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
 
 
 def _with_decode(
-    recognised: Capture, target: targets.Target, options: Options, dump: Path | None, progress: Progress
-) -> tuple[Plan, Lowered]:
-    """The plan of a decode step and its ttnn graph: beside the prefetcher where that pays and every operation of the layers can."""
+    capture: Capture, target: targets.Target, options: Options, dump: Path | None, progress: Progress
+) -> tuple[Capture, Plan, Lowered]:
+    """What is recognised of a decode step, its plan and its ttnn graph: beside the prefetcher where that pays and every operation of the layers can."""
     from fx2ttnn.fuse import fuse
     from fx2ttnn.graph.verify import verify
     from fx2ttnn.lower import lower
     from fx2ttnn.lower.beside import not_beside, worthwhile
     from fx2ttnn.plan import plan
+    from fx2ttnn.recognise import recognise
 
     precision = chosen(options.precision, options.fidelity, options.gates)
-    prefetch = worthwhile(recognised, target, precision) if options.prefetch is None else options.prefetch
+    prefetch = worthwhile(capture, target, precision) if options.prefetch is None else options.prefetch
     for machine in (target.with_prefetcher(), target) if prefetch else (target,):
+        progress("recognise")
+        recognised = recognise(capture, _dump_passes(dump, "2_recognise"), neighbours=machine.prefetching)
         progress("plan")
         planned = plan(recognised, machine, precision)
         verify(planned.graph, "plan")
@@ -142,10 +140,11 @@ def _with_decode(
             call = others[0] if others else None
             what = f"{call.function} of {call.op.module} may take any core" if call else "not every operation has a row"
             raise UserError(f"--prefetch: {what}: leave it out, or say --no-prefetch")
+    _dump(dump, "2_recognise.txt", recognised.graph)
     _dump(dump, "3_plan.txt", planned)
     _dump(dump, "4_fuse.txt", fused)
     _dump(dump, "5_lower.txt", lowered)
-    return planned, lowered
+    return recognised, planned, lowered
 
 
 def _with_prefill(
@@ -164,7 +163,11 @@ def _with_prefill(
     capture = decode.capture
     lengths = prefill_lengths(capture.max_seq_len)
     captures = {
-        n: recognise(capture_prefill(source.config, n, capture.max_seq_len, source.model_class)) for n in lengths
+        n: recognise(
+            capture_prefill(source.config, n, capture.max_seq_len, source.model_class),
+            neighbours=decode.target.prefetching,
+        )
+        for n in lengths
     }
     captures = {
         n: replace(c, users=capture.users, config=capture.config, whole_layers=capture.whole_layers)

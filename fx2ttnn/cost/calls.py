@@ -6,11 +6,11 @@ Which operations a call runs is ttnn's choice; tests/test_cost.py compares them 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from fx2ttnn.cost.kernels import DRAM, FIXED, Kernel, Kernels, Ring, ring_of
-from fx2ttnn.lower.values import Call, Construct, Enum, Tensor
+from fx2ttnn.lower.values import Call, Construct, Tensor
 from fx2ttnn.precision import BYTES
 from fx2ttnn.targets import Target
 from fx2ttnn.tiles import TILE, tiles
@@ -125,9 +125,7 @@ class Pricer:
     # -- collectives -----------------------------------------------------------------------------------------------------
 
     def _ring(self, call: Call) -> Ring:
-        ring = ring_of(self.target, call.kwargs["cluster_axis"], call.kwargs.get("num_links"))
-        along_a_line = call.kwargs.get("topology") == Enum("ttnn.Topology.Linear")
-        return replace(ring, closed=False) if along_a_line else ring
+        return ring_of(self.target, call.kwargs["cluster_axis"], call.kwargs.get("num_links"))
 
     def _whole(self, call: Call) -> float:
         """Bytes of the longest of a collective's operand and result."""

@@ -14,11 +14,12 @@ from fx2ttnn.ir import Ref
 from fx2ttnn.lower.lengths import ByLength
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.rules import CONSTANT
-from fx2ttnn.lower.values import Call, Enum, Lowered, Tensor
+from fx2ttnn.lower.values import Call, Lowered, Tensor
 from fx2ttnn.names import identifier
 from fx2ttnn.ops import COLLECTIVES
 
-_LINE = Enum("ttnn.Topology.Linear")
+# How a call takes a resource that is not one of several in turn.
+_TAKEN = dict.fromkeys(CONSTANT, "") | {"global_circular_buffer": ".get()"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,6 @@ class Writer:
 
     def __init__(self, program: Program, configs: Configs):
         self.program, self.configs, self.links = program, configs, program.plan.target.links
-        self.rings = program.plan.target.torus
         self.preferred = {mode: _preferred(lowered) for mode, lowered in program.modes.items()}
 
     def source(self, unit: Unit) -> Source:
@@ -195,9 +195,7 @@ class Writer:
         function = call.function
         if (collective := function.removeprefix("ttnn.")) in COLLECTIVES:
             function = f"ccl.{collective}"
-            topology = kwargs.get("topology")
-            if not isinstance(topology, ByLength) and (topology != _LINE or not self.rings):
-                kwargs.pop("topology", None)
+            kwargs.pop("topology", None)
             if kwargs.get("num_links") == self.links:
                 kwargs.pop("num_links")
         given = {k: f"self.{name}" for (mode, n, k), name in unit.open.items() if (mode, n) == (names.mode, index)}
@@ -219,7 +217,7 @@ class Writer:
         if isinstance(value, Ref):
             if value in self.program.parameters:
                 parameter = self.program.parameters[value]
-                turn = ".next()" if parameter.resource and parameter.transform not in CONSTANT else ""
+                turn = _TAKEN.get(parameter.transform, ".next()") if parameter.resource else ""
                 return f"self.{attribute_of(value, unit, self.program.parameters)}{turn}"
             return names.of[value]
         if isinstance(value, tuple):

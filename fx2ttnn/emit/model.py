@@ -83,6 +83,11 @@ def _method(program: Program, root: Unit, writer: Writer, mode: str, loop_units:
         "opening": list(writer.opening(body, names, [*before, *after])),
         "arguments": [names.of[v] for v in given],
         "prepared": [(names.of[v], prepare(v, lowered)) for v in given],
+        "memories": {
+            names.of[v]: writer.configs.memory(lowered, v)
+            for v in loop_units[0].bodies[mode].inputs
+            if v not in lowered.states
+        },
         "before": before,
         "loop": f"{hidden} = layer.{mode}_forward({', '.join(arguments)})",
         "tables": [] if alike else [f"({', '.join(kind)}{',' * (len(kind) == 1)})" for kind in tables],

@@ -46,6 +46,7 @@ def run_time_files(
         tokens_dims=drawn.mesh_dims,
         host_operations=program.host_operations(),
         settings_dims=sampling.tensors["k"].mesh_dims,
+        logits_memory=writer.configs.memory(decode, decode.outputs[0]),
         parts=parts_of_step(decode_method(program, root, writer)) if program.plan.target.prefetching else None,
     )
     files["vllm_adapter.py"] = render(

@@ -13,15 +13,18 @@ _TOLD = {"subdevice_id", "sub_device_id", "sub_core_grids"}  # arguments that sa
 
 
 def worthwhile(capture: Capture, target: Target, precision: Precision) -> bool:
-    """Whether `target` can prefetch weights, and a layer's are so many that it may pay; not where a layer has experts."""
+    """Whether `target` can prefetch weights, and a layer's are so many that it may pay; not where its linear layers have biases."""
     if target.prefetcher is None:
         return False
-    graph, layers = capture.graph, [layer for layer in map(layer_of, capture.modules) if layer]
-    first = layers[0] if layers else None
-    size = sum(spec.numel for name, spec in capture.parameter_specs.items() if layer_of(name) == first)
-    linears = [op for op in graph.ops if op.name == "linear" and layer_of(op.module)]
-    plain = all(len(op.args) < 3 or op.args[2] is None for op in linears)
-    return plain and size * precision.bytes_of("weights") / target.chips >= target.prefetcher.least_bytes
+    first = next(filter(None, map(layer_of, capture.modules)), None)
+    specs = {name: spec for name, spec in capture.parameter_specs.items() if layer_of(name) == first}
+    biases = any(
+        name.endswith(".bias") and len(specs[weight].shape) > 1
+        for name in specs
+        if (weight := f"{name.removesuffix('bias')}weight") in specs
+    )
+    size = sum(spec.numel for spec in specs.values()) * precision.bytes_of("weights") / target.chips
+    return not biases and size >= target.prefetcher.least_bytes
 
 
 def not_beside(lowered: Lowered) -> list[Call]:

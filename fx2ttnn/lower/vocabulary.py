@@ -147,7 +147,7 @@ class Vocabulary:
     @property
     def room(self) -> int:
         """Bytes of a core's L1 that the buffers of a matmul may take."""
-        prefetched = self.ring.buffer_bytes if self.target.prefetching else 0
+        prefetched = self.ring.buffer_bytes if self.target.prefetching and not self.prefill else 0
         return self.target.l1_usable_bytes - self.limits.left_free_bytes - prefetched
 
     def rectangle(self, cores: int) -> Range | None:
@@ -378,8 +378,7 @@ class Vocabulary:
         Both divide the chunk (one of 32 tokens has keys of 64, a page) and so the position at which it starts.
         """
         _, heads, tokens, dim = query.shape
-        # Half of it, too, beside the buffer of the prefetcher.
-        largest = self.limits.attention_chunk // (2 if dim > 128 or self.target.prefetching else 1)
+        largest = self.limits.attention_chunk if dim <= 128 else self.limits.attention_chunk // 2
         sizes = [size for size in (32, 64, 128, 256) if size <= largest and tokens % size == 0]
         busy = [size for size in sizes if 2 * heads * (tokens // size) >= self.grid[0] * self.grid[1]]
         return Construct(

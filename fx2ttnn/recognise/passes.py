@@ -31,8 +31,8 @@ from fx2ttnn.recognise.transposed import transposed_weights
 from fx2ttnn.recognise.written_experts import experts_of_stacks
 
 
-def passes(mode: str, max_seq_len: int) -> tuple[Pass, ...]:
-    """The passes for a graph of `mode`, "decode" or "prefill", whose cache holds `max_seq_len` tokens."""
+def passes(mode: str, max_seq_len: int, neighbours: bool = False) -> tuple[Pass, ...]:
+    """The passes for a graph of `mode`, "decode" or "prefill", whose cache holds `max_seq_len` tokens; `neighbours`: see `align_heads`."""
     found = [
         Pass("simplify", simplify),
         Pass("one_spelling", one_spelling, ("simplify",)),
@@ -56,7 +56,7 @@ def passes(mode: str, max_seq_len: int) -> tuple[Pass, ...]:
         Pass("split_linears", split_linears, ("place_experts", "join_parts_of_heads")),
         Pass(
             "align_heads",
-            align_heads,
+            partial(align_heads, neighbours=neighbours),
             ("norms_of_heads", "split_linears"),
             ("rotary.pairs", "rotary.gives", "concat_shared_rope"),
         ),

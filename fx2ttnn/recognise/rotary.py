@@ -57,14 +57,18 @@ class _Heads:
     output: Op | None = None
 
 
-def align_heads(graph: Graph) -> Graph:
-    """Rewrite projections, norms, tables and caches of each attention whose rotary embeddings or heads are of another form."""
+def align_heads(graph: Graph, neighbours: bool = False) -> Graph:
+    """Rewrite projections, norms, tables and caches of each attention whose rotary embeddings or heads are of another form.
+
+    With `neighbours`, columns that rotate together come to stand side by side wherever rotation is the last that is done to heads; else only where a
+    norm stands before it.
+    """
     producers, users = graph.producers(), graph.users()
     changed: dict[str, Op] = {}  # by first output
     tables: dict[tuple[str, Order, float], Op] = {}
     specs: dict[str, TensorSpec] = {}
     for attention in graph.ops:
-        found = _heads(attention, graph, producers, users) if attention.name == "attention" else None
+        found = _heads(attention, graph, producers, users, neighbours) if attention.name == "attention" else None
         if found is None:
             continue
         for op, order in found.chain:
@@ -94,7 +98,9 @@ def align_heads(graph: Graph) -> Graph:
     return _with_stems(graph.with_ops(ops, specs))
 
 
-def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapping[str, list[Op]]) -> _Heads | None:
+def _heads(
+    attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapping[str, list[Op]], neighbours: bool
+) -> _Heads | None:
     """What is to be done for one attention.
 
     None where nothing is, or where another reader would see the columns in another order.
@@ -122,7 +128,8 @@ def _heads(attention: Op, graph: Graph, producers: Mapping[str, Op], users: Mapp
             graph.specs[update.outputs[0]].shape[2],
             64 if any(op.name == "rotary" for op in query) else 32,
         )
-    beside = BESIDE if all(map(_normed_and_turned, (query, [op for op, _ in key]))) else ""
+    last = _turned if neighbours else _normed_and_turned
+    beside = BESIDE if all(map(last, (query, [op for op, _ in key]))) else ""
     order = (head_dim, rotated, pairs + beside, size)
     shared = any(held for _, held in key)
     nothing = columns(order) == list(range(head_dim)) and value_dim == head_dim and not shared and not beside
@@ -159,6 +166,11 @@ def _form(chain: list[Op], graph: Graph) -> tuple[int, str, str]:
     turning, pairs = graph.specs[rotary.outputs[0]].shape[-1], rotary.attrs.get("pairs", "halves")
     rotated = -turning if chain[0].name == "concat_shared_rope" else rotary.attrs.get("rotated", turning)
     return rotated, pairs, rotary.attrs.get("gives", pairs)
+
+
+def _turned(chain: list[Op]) -> bool:
+    """Whether the last that is done to heads is their rotation. `chain`: from the head on backwards."""
+    return [op.name for op in chain[:1]] == ["rotary"]
 
 
 def _normed_and_turned(chain: list[Op]) -> bool:
