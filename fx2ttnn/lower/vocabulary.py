@@ -179,12 +179,16 @@ class Vocabulary:
         raise ValueError(f"no core grid for a width of {width}")
 
     def landing(self, width: int) -> Memory:
-        """Where a collective puts a hidden state: home, or interleaved DRAM where home would take too much of each core's L1."""
+        """Where a collective puts a hidden state: home, or interleaved DRAM where home would take too much of each core's L1.
+
+        Beside the prefetcher, where nothing may be interleaved, the cores of its matmuls' outputs then.
+        """
+        other = self.received(width) if self.area != self.whole else DRAM
         try:
             memory = self.home(width)
         except ValueError:
-            return DRAM
-        return memory if memory.shard and memory.shard[1] * TILE * 2 <= self.limits.activation_bytes else DRAM
+            return other
+        return memory if memory.shard and memory.shard[1] * TILE * 2 <= self.limits.activation_bytes else other
 
     def sum_in_one(self, x: Tensor, axis: int, dtype: str) -> bool:
         """Whether the summands of x, in such a type, fit where an operation keeps those of all chips of a mesh axis."""
