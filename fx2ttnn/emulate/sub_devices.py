@@ -42,10 +42,8 @@ class SubDevices:
         if coming.popleft() != weight.buffer_address():
             raise EmulationError(f"{name} reads a prefetched weight, and another one comes first")
 
-    def _load(self, manager: Any) -> None:
-        self.loaded = manager
-
-    def _clear(self) -> None:
+    def cleared(self) -> None:
+        """The manager is loaded no longer; an error where weights are left over."""
         left = sum(map(len, self._coming.values()))
         self.loaded, self._coming = None, {}
         if left:
@@ -58,12 +56,12 @@ class SubDevices:
         def load_sub_device_manager(device: Any, manager: Any) -> None:
             refuse_in_capture("load_sub_device_manager")
             load(device, manager)
-            self._load(manager)
+            self.loaded = manager
 
         def clear_loaded_sub_device_manager(device: Any) -> None:
             refuse_in_capture("clear_loaded_sub_device_manager")
             clear(device)
-            self._clear()
+            self.cleared()
 
         return {
             "load_sub_device_manager": load_sub_device_manager,

@@ -1,0 +1,182 @@
+"""Weights that are prefetched: what is emitted, what ttnn says to it, its numbers and their order, and how long a step waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from suites import assert_passes, compiled, run_suite
+
+from fx2ttnn import pipeline, targets
+from fx2ttnn.check import check
+from fx2ttnn.cost.prefetching import waiting
+from fx2ttnn.errors import UserError
+from fx2ttnn.lower.beside import not_beside
+from fx2ttnn.lower.vocabulary import Vocabulary
+from fx2ttnn.precision import PRECISIONS
+
+FIELDS = {
+    **tiny.CONFIGS["qwen3"],
+    **{"hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8},
+    **{"num_hidden_layers": 2, "head_dim": 64, "vocab_size": 2048},
+}
+GALAXY = targets.load("galaxy")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """A small Qwen3, which needs no prefetcher, but can have one."""
+    return str(tiny.write_config(tmp_path_factory.mktemp("prefetched") / "small", FIELDS))
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory, model: str) -> Path:
+    return compiled(tmp_path_factory.mktemp("package"), model, "galaxy", prefetch=True)
+
+
+def lowered(model: str, prefetch: bool | None):
+    return pipeline.compile_model(pipeline.Options(model, "galaxy", prefetch=prefetch)).lowered
+
+
+def test_layers_read_prefetched_weights(package: Path) -> None:
+    """In the order in which they are listed."""
+    attention, mlp, decoder = ((package / f"{name}.py").read_text() for name in ("attention", "mlp", "decoder"))
+    assert "return [self.qkv_proj, self.o_proj]" in attention
+    assert "return [self.gate_proj, self.up_proj, self.down_proj]" in mlp
+    assert "return [*self.self_attn.prefetched(), *self.mlp.prefetched()]" in decoder
+    assert mlp.count("global_cb=self.global_cb.get()") == 3
+    assert "DispatchCoreAxis.COL" in (package / "mesh.py").read_text()
+
+
+def test_ttnn_accepts_it(package: Path) -> None:
+    """Every module of a layer on the workers' sub-device, prompts on the whole grid."""
+    report = check(package)
+    assert report.ok, [finding.message for module in report.modules for finding in module.findings]
+    (layer,) = [m for m in report.modules if m.path == "model.layers.0" and m.label == "decode"]
+    assert layer.device_ops is not None and layer.device_ops.count("MatmulDeviceOperation") == 5
+
+
+@pytest.mark.slow
+def test_numbers(package: Path) -> None:
+    """A layer against Hugging Face's, its matmuls and its rotation alone, and steps call by call and replayed in three traces."""
+    operations = [f"tests/ops/test_{name}.py" for name in ("matmul", "rotary_embedding_llama_fused_qk")]
+    assert_passes(run_suite(package, "tests/modules/test_decoder.py", "tests/model/test_trace.py", *operations))
+
+
+def test_small_models_go_without(model: str) -> None:
+    """Without being asked: their weights are read in no time."""
+    assert not any("global_cb" in call.kwargs for call in lowered(model, None).calls)
+    assert any("global_cb" in call.kwargs for call in lowered(model, True).calls)
+
+
+def test_what_cannot_keep_to_the_workers_is_told(tmp_path: Path) -> None:
+    """Soft caps have attention composed of operations that take any core: by default such a model goes without, and an order is refused."""
+    fields = {**tiny.CONFIGS["gemma2"], "num_hidden_layers": 1}
+    model = str(tiny.write_config(tmp_path / "capped", fields))
+    with pytest.raises(UserError, match="--prefetch: ttnn.* of model.layers.0.* may take any core"):
+        lowered(model, True)
+    assert not any("global_cb" in call.kwargs for call in lowered(model, None).calls)
+
+
+def test_a_machine_without_one(model: str) -> None:
+    with pytest.raises(UserError, match="--prefetch: n150 has no cores for it"):
+        pipeline.check_options(pipeline.Options(model, "n150", prefetch=True))
+
+
+def test_an_interleaved_value_is_not_beside(model: str) -> None:
+    """Of a layer, and of nothing else."""
+    found = lowered(model, True)
+    assert not not_beside(found)
+    add = next(call for call in found.calls if call.function == "ttnn.add")
+    moved = replace(found.tensors[add.outputs[0]], memory=replace(found.tensors[add.outputs[0]].memory, kind="interleaved"))
+    assert add in not_beside(replace(found, tensors={**found.tensors, add.outputs[0]: moved}))
+
+
+@given(count=st.integers(1, 50), behind=st.integers(0, 50))
+def test_first_cores_keep_to_the_workers(count: int, behind: int) -> None:
+    """Each once, in order, none of a sender's column."""
+    words = Vocabulary(GALAXY.with_prefetcher(), PRECISIONS["performance"], "decode")
+    if count + behind > 50:
+        with pytest.raises(ValueError, match="more than the grid's 50"):
+            words.first_cores(count, behind)
+        return
+    every = _cores(words.first_cores(50))
+    assert len(set(every)) == 50 and {x for x, _ in every} == {1, 2, 3, 5, 6}
+    assert _cores(words.first_cores(count, behind)) == every[behind : behind + count]
+
+
+def _cores(ranges) -> list[tuple[int, int]]:
+    return [(x, y) for (x0, y0), (x1, y1) in ranges for y in range(y0, y1 + 1) for x in range(x0, x1 + 1)]
+
+
+@pytest.mark.parametrize(
+    ("ops", "room", "expected"),
+    [
+        ([(10.0, 0.0), (5.0, 1000.0)], 1000.0, 0.0),  # it has come while the first ran
+        ([(10.0, 0.0), (5.0, 1000.0)], 500.0, 2.5),  # of which half found room: 2.5 us at full speed, 5 us as it comes
+        ([(5.0, 1000.0)], 1000.0, 5.0),  # nothing has come: as fast as the stream, 10 us
+        ([(20.0, 1000.0)], 1000.0, 0.0),  # slower than the stream
+        ([(5.0, 0.0)], 0.0, 0.0),
+    ],
+)
+def test_waiting(ops: list[tuple[float, float]], room: float, expected: float) -> None:
+    """At 100 bytes a microsecond."""
+    assert waiting(ops, room, 100.0) == pytest.approx(expected)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 50), st.floats(0, 5000)), min_size=1, max_size=8), st.floats(1, 1e4))
+def test_waiting_is_bounded(ops: list[tuple[float, float]], room: float) -> None:
+    """By what the stream takes for all; and more room never makes it longer."""
+    found = waiting(ops, room, 100.0)
+    assert -1e-6 <= found <= sum(size for _, size in ops) / 100 + 1e-6
+    assert waiting(ops, 2 * room, 100.0) <= found + 1e-6
+
+
+class _Weight:
+    """A tensor as far as the order of prefetched weights goes."""
+
+    def __init__(self, *numbers: int):
+        import torch
+
+        self.value = torch.tensor([[[numbers]]])
+
+    def buffer_address(self) -> int:
+        return int(self.value.flatten()[0])
+
+
+def streaming(*addresses: int):
+    """Sub-devices that are loaded, with weights on their way to a buffer."""
+    from fx2ttnn.emulate.sub_devices import SubDevices
+
+    found, global_cb = SubDevices(), object()
+    found.loaded = 1
+    found.begin("ttnn.dram_prefetcher", ([_Weight(0), _Weight(*addresses)],), {"global_cb": global_cb})
+
+    def read(address: int) -> None:
+        found.begin("ttnn.matmul", (None, _Weight(address)), {"global_cb": global_cb})
+
+    return found, read
+
+
+def test_weights_are_read_in_order() -> None:
+    """A card hangs, or multiplies by another weight."""
+    from fx2ttnn.emulate.tensor import EmulationError
+
+    found, read = streaming(7, 8)
+    read(7)
+    with pytest.raises(EmulationError, match="another one comes first"):
+        read(7)
+    found, read = streaming(7)
+    with pytest.raises(EmulationError, match="1 prefetched weights were read by no matmul"):
+        found.cleared()
+    found, read = streaming(7)
+    read(7)
+    found.cleared()
+    with pytest.raises(EmulationError, match="none is on its way"):
+        read(7)
+    with pytest.raises(EmulationError, match="without a sub-device manager"):
+        found.begin("ttnn.dram_prefetcher", ([_Weight(0)],), {"global_cb": None})
