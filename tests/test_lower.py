@@ -278,7 +278,7 @@ def test_the_tables_load():
             "chain: `names = operation(names)` of fx2ttnn/ops/ is wanted, not 'plus'",
         ),
         ("why =", "chain = ['z = add(x, y, x)']\nwhy =", "chain: add reads 2 values and gives 1"),
-        ("why =", "chain = ['z = add(x, y)', 'n = scale(x)']\nwhy =", "chain: scale reads nothing of add"),
+        ("why =", "chain = ['z = add(x, y)', 'n = scale(w)']\nwhy =", "chain: scale reads nothing of add"),
         (
             "why =",
             "chain = ['z = add(x, y)']\nwhen = ['x.memory == L1']\nwhy =",
@@ -351,7 +351,8 @@ def test_resources_are_held_like_parameters_and_shared_by_what_they_are(rules_wi
     calls = calls_of(lowered, "add")
     assert all(lowered.parameters[call.kwargs["output_tensor"]].resource for call in calls)
     with pytest.raises(
-        RuleError, match=r"zy\.toml:2: no resource lock; there are global_semaphore, mesh_device, persistent_buffer,"
+        RuleError,
+        match=r"zy\.toml:2: no resource lock; there are global_circular_buffer, global_semaphore, mesh_device,",
     ):
         rules_with(row.replace("global_semaphore()", "lock()"), "zy.toml")
 

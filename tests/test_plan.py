@@ -506,8 +506,8 @@ def test_plan_with_any_residual_is_consistent(residual, monkeypatch):
 
 def test_plan_is_deterministic():
     """Also where the two searches start from graphs of separate captures."""
-    again = planning.plan(compiled("qwen3_galaxy", "galaxy").recognised, targets.load("galaxy"))
-    assert str(again) == str(compiled("qwen3_galaxy", "galaxy").plan)
+    first = compiled("qwen3_galaxy", "galaxy")
+    assert str(planning.plan(first.recognised, first.plan.target)) == str(first.plan)
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,9 @@ def test_an_interleaved_value_is_not_beside(model: str) -> None:
     found = lowered(model, True)
     assert not not_beside(found)
     add = next(call for call in found.calls if call.function == "ttnn.add")
-    moved = replace(found.tensors[add.outputs[0]], memory=replace(found.tensors[add.outputs[0]].memory, kind="interleaved"))
+    moved = replace(
+        found.tensors[add.outputs[0]], memory=replace(found.tensors[add.outputs[0]].memory, kind="interleaved")
+    )
     assert add in not_beside(replace(found, tensors={**found.tensors, add.outputs[0]: moved}))
 
 

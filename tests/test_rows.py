@@ -27,6 +27,13 @@ MODELS = {
         "num_key_value_heads": 64,
     },
     "norms_behind": {**WIDE, "model_type": "olmo2", "num_hidden_layers": 4},
+    "small": {
+        **SMALL,
+        **{"model_type": "qwen3", "hidden_size": 512, "num_attention_heads": 16, "num_key_value_heads": 8},
+        "head_dim": 64,
+        "max_position_embeddings": 2048,
+    },
+    "long_rows": {**WIDE, "model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672},
     "widest": {**WIDE, "model_type": "llama", "hidden_size": 32768, "intermediate_size": 32768, "num_hidden_layers": 2},
     "widest_layer_norms": {
         **WIDE,
@@ -42,13 +49,13 @@ COMPILES = {
     "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe opt llama4_wide"
     " apertus ernie4_5_moe",
     "n300": "most_tokens",
-    "galaxy": "layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text llama_mha widest widest_layer_norms",
+    "galaxy": "qwen3_galaxy long_rows layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text llama_mha widest widest_layer_norms",
 }
 
 
-def stages(model: str, target: str) -> pipeline.Compiled:
+def stages(model: str, target: str, prefetch: bool | None = None) -> pipeline.Compiled:
     """Compiled anew."""
-    return pipeline.compile_model(pipeline.Options(str(folder_of(model)), target, max_seq_len=2048))
+    return pipeline.compile_model(pipeline.Options(str(folder_of(model)), target, max_seq_len=2048, prefetch=prefetch))
 
 
 def taken(program: Program) -> set[str]:
@@ -65,6 +72,7 @@ def test_every_row_is_taken_by_a_model(monkeypatch):
         monkeypatch.setitem(CONFIGS, name, fields)
     made = [compiled(model, target) for target, models in COMPILES.items() for model in models.split()]
     made.append(compiled("laguna", "n150", precision="accuracy"))
+    made.append(stages("small", "galaxy", prefetch=True))
     # What the planner takes for no model here: a hidden state split over both axes, and heads of which a chip keeps some.
     with monkeypatch.context() as patch:
         patch.setattr(planning, "residual_placements", lambda target: [Placement((2, 2))])

@@ -37,7 +37,7 @@ def _beside(call: Call, lowered: Lowered) -> bool:
     told = {*call.kwargs} | ({name for name, _ in program.kwargs} if isinstance(program, Construct) else set())
     if told & _TOLD:
         return True
-    if call.op.name in COLLECTIVES:  # they also take cores to send and receive
+    if call.op.name in COLLECTIVES | {"linear"}:  # they also take cores to send and receive, or those of the DRAM banks
         return False
     held = {*lowered.parameters, *lowered.states}
     own = [lowered.tensors[value] for value in (*call.inputs, *call.outputs) if value not in held]
