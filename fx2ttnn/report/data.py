@@ -11,6 +11,7 @@ from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
 from fx2ttnn.profile import profile
 from fx2ttnn.profile.figures import figures
+from fx2ttnn.profile.predicted import first_tokens
 from fx2ttnn.report.graph import FORMAT, graph_json
 
 # What the roofline plot draws of a target.
@@ -66,6 +67,7 @@ def profile_json(program: Program) -> dict[str, Any]:
         for bound in found["predicted"]["lower_bounds"]:
             del bound["ops"]
         modes[mode] = found
+    modes["prefill"]["predicted"]["first_tokens"] = [first.to_json() for first in first_tokens(program)]
     decode = program.plan
     machine = [vars(figure) for figure in figures(decode.target, *_MACHINE)]
     return {"format": FORMAT, "machine": machine, "matmul_rate": decode.precision.rate(decode.target), "modes": modes}
