@@ -130,7 +130,7 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
 def _with_prefill(
     source: ModelSource, decode: Plan, lowered: Lowered, dump: Path | None, host_fallback: bool = False
 ) -> Program:
-    """The program of decode and prefill: planned once, for the longest chunk, and lowered for each length."""
+    """The program of decode and prefill, which is planned and lowered for each length of a chunk."""
     from fx2ttnn.capture import capture_prefill
     from fx2ttnn.fuse import fuse
     from fx2ttnn.graph.verify import verify
@@ -149,14 +149,12 @@ def _with_prefill(
         n: replace(c, users=capture.users, config=capture.config, whole_layers=capture.whole_layers)
         for n, c in captures.items()
     }
-    longest = max(lengths)
-    _dump(dump, "6_prefill_recognise.txt", captures[longest].graph)
-    planned = plan(captures[longest], decode.target, decode.precision, decode, min(lengths))
-    verify(planned.graph, "plan of prefill")
-    graphs = {
-        n: lower(fuse(planned.at_length(captures[n])), decode=lowered, host_fallback=host_fallback) for n in lengths
-    }
-    _dump(dump, "7_prefill_plan.txt", planned)
+    _dump(dump, "6_prefill_recognise.txt", captures[max(lengths)].graph)
+    plans = {n: plan(capture, decode.target, decode.precision, decode) for n, capture in captures.items()}
+    for planned in plans.values():
+        verify(planned.graph, "plan of prefill")
+    graphs = {n: lower(fuse(planned), decode=lowered, host_fallback=host_fallback) for n, planned in plans.items()}
+    _dump(dump, "7_prefill_plan.txt", "\n".join(f"{n} tokens\n{planned}" for n, planned in plans.items()))
     _dump(dump, "8_prefill_lower.txt", "\n".join(f"{n} tokens\n{graph}" for n, graph in graphs.items()))
     sampling = (
         None
@@ -164,7 +162,7 @@ def _with_prefill(
         else lower_sampling(decode, lowered, decode.graph.specs[decode.graph.outputs[0]].shape[-1])
     )
     _dump(dump, "9_sampling_lower.txt", sampling)
-    return Program(decode, lowered, planned, graphs, sampling)
+    return Program(decode, lowered, plans, graphs, sampling)
 
 
 def prefill_lengths(max_seq_len: int) -> tuple[int, ...]:

@@ -14,11 +14,11 @@ import torch
 
 from fx2ttnn import targets
 from fx2ttnn.errors import UserError
-from fx2ttnn.profile.predicted import chunks as predicted_chunks
 from fx2ttnn.lower.sampling import lower_sampling
 from fx2ttnn.lower.values import Lowered, Memory, Tensor
 from fx2ttnn.plan import Plan
 from fx2ttnn.precision import PRECISIONS
+from fx2ttnn.profile.predicted import chunks as predicted_chunks
 from fx2ttnn.run import run
 
 

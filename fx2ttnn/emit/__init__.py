@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def _module_files(program: Program, root: Unit, writer: Writer, tables: dict[str
         l1_small_bytes=plan.target.l1_small_bytes,
         trace_region_bytes=TRACE_REGION_BYTES,
     )
-    files["inputs.py"] = render("inputs.py.j2", border=tables["border"])
+    files["inputs.py"] = render("inputs.py.j2", border=tables["border"], token_groups=_token_groups(program))
     files["ccl.py"] = render(
         "ccl.py.j2",
         target=plan.target,
@@ -145,12 +146,20 @@ def _model_config(program: Program, configs: Configs, tables: dict[str, Any]) ->
         num_layers=len(layer_paths(plan)),
         vocab_size=lowered_vocab(plan),
         prefill_lengths=tuple(program.lengths),
+        whole_prompts_only=program.whole_prompts_only,
         paging=paging(program),
         precision=plan.precision,
         pcc=_least_pcc(plan.precision),
         constants=configs.constants(),
         configs=configs.definitions(),
     )
+
+
+def _token_groups(program: Program) -> int:
+    """Over how many groups of chips attention divides the tokens of a chunk: one where it does not."""
+    starts = (lowered.tensors.get("chunk_start") for lowered in program.lengths.values())
+    shape = program.plan.target.mesh_shape
+    return max((prod(shape[axis] for axis in start.axes_of(0)) for start in starts if start), default=1)
 
 
 def _least_pcc(precision: Precision) -> float:

@@ -11,7 +11,7 @@ from fx2ttnn.plan.alternatives import Alternative, Solved, alternatives, residua
 from fx2ttnn.plan.cost import Cost
 from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
-from fx2ttnn.plan.search import Choice, Move, Search, Solution, users_split
+from fx2ttnn.plan.search import Choice, Move, Search, Solution, rows_split
 from fx2ttnn.plan.segments import Segment, planned_counts, segments, without_folded
 from fx2ttnn.precision import PRECISIONS, Precision
 from fx2ttnn.targets import Target
@@ -38,21 +38,6 @@ class Plan:
     dram: Mapping[str, int]
     origins: Mapping[str, str]
     alternatives: tuple[Alternative, ...] = ()
-
-    def at_length(self, capture: Capture) -> Plan:
-        """This plan for another number of tokens: the same placements, with the shapes of `capture` at that length.
-
-        Raises UserError where the model's graph is another one at that length.
-        """
-        names = [(op.name, op.outputs) for op in self.capture.graph.ops]
-        if names != [(op.name, op.outputs) for op in capture.graph.ops]:
-            raise UserError(
-                f"{capture.model_name} computes other things for other prompt lengths; that is not supported"
-            )
-        specs = {value: capture.graph.specs[self.origins.get(value, value)] for value in self.graph.specs}
-        known = {op.outputs: op for op in capture.graph.ops}
-        ops = tuple(_as_in(op, known[op.outputs]) if op.outputs in known else op for op in self.graph.ops)
-        return replace(self, capture=capture, graph=replace(self.graph, specs=specs, ops=ops))
 
     def device_shape(self, value: str) -> tuple[int, ...]:
         """Shape of one chip's part of `value`, as ttnn sees it."""
@@ -90,11 +75,10 @@ def plan(
     target: Target,
     precision: Precision = PRECISIONS["performance"],
     decode: Plan | None = None,
-    shortest: int | None = None,
 ) -> Plan:
     """Place the recognised `capture` on `target`; raises UserError where its weights and cache do not fit.
 
-    With `decode`, the plan of a prefill: weights and caches lie as they do there. `shortest` tokens have the plan too.
+    With `decode`, the plan of a prefill: weights and caches lie as they do there.
     """
     graph = without_folded(capture.graph)
     tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
@@ -102,17 +86,17 @@ def plan(
     parts = segments(graph, free, planned_counts(capture))
     order = orders(graph)
     fixed = _fixed(graph, decode) if decode else {}
-    search = Search(graph, order, free, capture.users, target, precision, fixed, _share(graph, shortest))
+    search = Search(graph, order, free, capture.users, target, precision, fixed)
     reads = [(op.outputs[0], v) for op in graph.ops for v in op.inputs if v in tables]
 
-    def divide_users(way: tuple[bool, ...]) -> None:
-        search.users_split = way
+    def divide_rows(way: tuple[int | None, ...]) -> None:
+        search.rows_split = way
 
     def read_tables(way: Placement) -> None:
         search.fixed = {**fixed, **dict.fromkeys(reads, way)}
 
     plans = _plans(search, parts, graph)
-    plans = _agreed(plans, _users_splits(plans), divide_users, search, parts, graph)  # the page table is the model's
+    plans = _agreed(plans, _rows_splits(plans), divide_rows, search, parts, graph)  # the page table is the model's
     ways = _table_placements(tables, plans)
     plans = _agreed(plans, ways, read_tables, search, parts, graph)  # a table is looked up once
     if not plans:
@@ -128,16 +112,6 @@ def plan(
     check_dram(dram, target, capture)
     others = alternatives(search, parts, plans, lambda: _solve(search, parts, residual, graph))
     return replace(result, dram=dram, alternatives=others)
-
-
-def _as_in(op: Op, other: Op) -> Op:
-    """`op` with the constants of `other`, the same op for another number of tokens."""
-
-    def constants(args: tuple, others: tuple) -> tuple:
-        pairs = zip(args, others, strict=True)
-        return tuple(a if isinstance(a, Ref) else constants(a, b) if isinstance(a, tuple) else b for a, b in pairs)
-
-    return replace(op, attrs={**op.attrs, **other.attrs}, args=constants(op.args, other.args))
 
 
 def _plans(search: Search, parts: tuple[Segment, ...], graph: Graph) -> list[Solved]:
@@ -174,20 +148,15 @@ def _choices(plans: list[Solved]) -> Iterator[Choice]:
     return (choice for _, _, solutions in plans[:1] for solution in solutions for choice in solution.choices)
 
 
-def _users_splits(plans: list[Solved]) -> list[tuple[bool, ...]]:
-    """Mesh axes over which attention divides the users, in the ways in which it does."""
-    return list(dict.fromkeys(users_split(c.inputs[0]) for c in _choices(plans) if c.op.name == "attention"))
+def _rows_splits(plans: list[Solved]) -> list[tuple[int | None, ...]]:
+    """The ways in which attention divides users and tokens over the mesh axes."""
+    return list(dict.fromkeys(rows_split(c.inputs[0]) for c in _choices(plans) if c.op.name == "attention"))
 
 
 def _table_placements(tables: set[str], plans: list[Solved]) -> list[Placement]:
     """Ways in which the position tables are read."""
     read = (p for c in _choices(plans) for v, p in zip(c.op.inputs, c.inputs, strict=True) if v in tables)
     return list(dict.fromkeys(read))
-
-
-def _share(graph: Graph, shortest: int | None) -> float:
-    """`shortest` as a share of the tokens of `graph`."""
-    return shortest / graph.specs[graph.inputs[0]].shape[1] if shortest else 1.0
 
 
 def _fixed(graph: Graph, decode: Plan) -> dict[tuple[str, str], Placement]:

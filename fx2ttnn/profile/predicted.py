@@ -166,7 +166,7 @@ def first_tokens(program: Program, prompts: Iterable[int] = PROMPTS) -> tuple[Fi
     found = []
     for tokens in dict.fromkeys(min(n, longest) for n in prompts):
         steps = [
-            (length, predicted(program.prefill_plan, program.lengths[length], Load(1, first + length)).seconds)
+            (length, predicted(program.prefill_plans[length], program.lengths[length], Load(1, first + length)).seconds)
             for first, length in chunks(tokens, program.lengths)
         ]
         seconds = sum(seconds for _, seconds in steps) + (draw or 0.0)

@@ -61,8 +61,9 @@ def profile_json(program: Program) -> dict[str, Any]:
     """The profile of each mode, without the graph and the bounds of single ops, which graph.json has; and the machine's figures."""
     modes = {}
     lowered = {"decode": program.decode, "prefill": program.lengths[max(program.lengths)]}
-    for mode, plan in program.plans.items():
-        found = profile(plan.capture, plan.target, plan.precision, plan, lowered[mode]).to_json()
+    for mode, graph in lowered.items():  # prefill by its longest chunk
+        plan = program.plans[mode]
+        found = profile(plan.capture, plan.target, plan.precision, plan, graph).to_json()
         del found["graph"]
         for bound in found["predicted"]["lower_bounds"]:
             del bound["ops"]
