@@ -28,7 +28,7 @@ from fx2ttnn.emit.paging import paging
 from fx2ttnn.emit.position_tables import table_context
 from fx2ttnn.emit.provenance import provenance
 from fx2ttnn.emit.run_time import run_time_files
-from fx2ttnn.emit.serving import TRACE_REGION_BYTES
+from fx2ttnn.emit.serving import trace_region_bytes
 from fx2ttnn.emit.units import Unit, attribute_of, build
 from fx2ttnn.lower import BLOCK_SIZE
 from fx2ttnn.lower.host import on_host
@@ -106,7 +106,7 @@ def _module_files(program: Program, root: Unit, writer: Writer, tables: dict[str
         "mesh.py.j2",
         mesh_shape=plan.target.mesh_shape,
         l1_small_bytes=plan.target.l1_small_bytes,
-        trace_region_bytes=TRACE_REGION_BYTES,
+        trace_region_bytes=trace_region_bytes(program),
     )
     files["inputs.py"] = render("inputs.py.j2", border=tables["border"], token_groups=_token_groups(program))
     files["ccl.py"] = render(

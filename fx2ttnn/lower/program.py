@@ -58,9 +58,8 @@ class Program:
     def whole_prompts_only(self) -> tuple[int, ...]:
         """Lengths of chunks for prompts of which no tokens were cached before: their attention divides a prompt's tokens among groups of chips
         of which only one keeps its keys and values, the others have what the same prompt's chunks left in spare pages."""
-        groups = self.decode.tensors["page_table"].axes_of(0) if "page_table" in self.decode.tensors else ()
-        starts = {n: lowered.tensors.get("chunk_start") for n, lowered in self.lengths.items()}
-        return tuple(n for n, start in starts.items() if start and any(axis in groups for axis in start.axes_of(0)))
+        groups = self.plan.attention_axes(0)
+        return tuple(n for n, plan in self.prefill_plans.items() if plan.attention_axes(2) & groups)
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:

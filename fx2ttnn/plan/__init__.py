@@ -39,6 +39,26 @@ class Plan:
     origins: Mapping[str, str]
     alternatives: tuple[Alternative, ...] = ()
 
+    def at_length(self, capture: Capture) -> Plan:
+        """This plan for another number of tokens: the same placements, with the shapes of `capture` at that length.
+
+        Raises UserError where the model's graph is another one at that length.
+        """
+        names = [(op.name, op.outputs) for op in self.capture.graph.ops]
+        if names != [(op.name, op.outputs) for op in capture.graph.ops]:
+            raise UserError(
+                f"{capture.model_name} computes other things for other prompt lengths; that is not supported"
+            )
+        specs = {value: capture.graph.specs[self.origins.get(value, value)] for value in self.graph.specs}
+        known = {op.outputs: op for op in capture.graph.ops}
+        ops = tuple(_as_in(op, known[op.outputs]) if op.outputs in known else op for op in self.graph.ops)
+        return replace(self, capture=capture, graph=replace(self.graph, specs=specs, ops=ops))
+
+    def attention_axes(self, dim: int) -> frozenset[int]:
+        """Mesh axes over which attention divides a dim of its heads: 0 users, 1 heads, 2 tokens."""
+        queries = (self.placements[op.inputs[0]] for op in self.graph.ops if op.name == "attention")
+        return frozenset(axis for placement in queries for axis in placement.axes_of(dim))
+
     def device_shape(self, value: str) -> tuple[int, ...]:
         """Shape of one chip's part of `value`, as ttnn sees it."""
         return device_shape(self.graph.specs[value], self.placements[value], self.target.mesh_shape, self.orders[value])
@@ -75,10 +95,12 @@ def plan(
     target: Target,
     precision: Precision = PRECISIONS["performance"],
     decode: Plan | None = None,
+    continues: bool = True,
 ) -> Plan:
     """Place the recognised `capture` on `target`; raises UserError where its weights and cache do not fit.
 
-    With `decode`, the plan of a prefill: weights and caches lie as they do there.
+    With `decode`, the plan of a prefill: weights and caches lie as they do there. A chunk that `continues` a prompt of which the cache holds
+    tokens already finds them where decode keeps its user's: chips that do not attend for the user have none, and get none of the chunk's tokens.
     """
     graph = without_folded(capture.graph)
     tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
@@ -87,6 +109,7 @@ def plan(
     order = orders(graph)
     fixed = _fixed(graph, decode) if decode else {}
     search = Search(graph, order, free, capture.users, target, precision, fixed)
+    search.without_tokens = decode.attention_axes(0) if decode and continues else frozenset()
     reads = [(op.outputs[0], v) for op in graph.ops for v in op.inputs if v in tables]
 
     def divide_rows(way: tuple[int | None, ...]) -> None:
@@ -112,6 +135,16 @@ def plan(
     check_dram(dram, target, capture)
     others = alternatives(search, parts, plans, lambda: _solve(search, parts, residual, graph))
     return replace(result, dram=dram, alternatives=others)
+
+
+def _as_in(op: Op, other: Op) -> Op:
+    """`op` with the constants of `other`, the same op for another number of tokens."""
+
+    def constants(args: tuple, others: tuple) -> tuple:
+        pairs = zip(args, others, strict=True)
+        return tuple(a if isinstance(a, Ref) else constants(a, b) if isinstance(a, tuple) else b for a, b in pairs)
+
+    return replace(op, attrs={**op.attrs, **other.attrs}, args=constants(op.args, other.args))
 
 
 def _plans(search: Search, parts: tuple[Segment, ...], graph: Graph) -> list[Solved]:

@@ -78,6 +78,7 @@ class Search:
         self.graph, self.orders, self.free = graph, orders, free
         self.fixed = fixed or {}
         self.rows_split: tuple[int | None, ...] | None = None  # how attention must divide users and tokens
+        self.without_tokens: frozenset[int] = frozenset()  # mesh axes over which attention must not divide tokens
         self.forbidden: tuple[str, tuple[Placement, ...]] | None = None  # an op, by its first output, must not read so
         self.target = target
         self.cost = Cost(graph, users, target, precision)
@@ -160,6 +161,8 @@ class Search:
         if self.forbidden == (op.outputs[0], inputs):
             return False
         if op.name == "attention" and self.rows_split not in (None, rows_split(inputs[0])):
+            return False
+        if op.name == "attention" and self.without_tokens.intersection(inputs[0].axes_of(2)):
             return False
         for value, placement in zip((*op.inputs, *op.outputs), (*inputs, *outputs), strict=True):
             spec = self.graph.specs[value]
