@@ -189,7 +189,13 @@ MUTATIONS = {
         SAMPLING,
     ),
     "traces kept for another cache": (
-        *("decode_loop", "DecodeLoop._take_cache", "self.release()\n            self.kv_cache", "self.kv_cache", CACHES),
+        *(
+            "decode_loop",
+            "DecodeLoop._take_cache",
+            "self.release()\n            self.kv_cache",
+            "self.kv_cache",
+            CACHES,
+        ),
     ),
     "padding written behind a prompt": (
         *("model", "Qwen3ForCausalLM.host_prefill_inputs", "end = start + tokens.numel()", "end = start + length"),
