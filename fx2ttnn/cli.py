@@ -412,6 +412,7 @@ def _summary(compiled: pipeline.Compiled, folder: Path) -> None:
             f"weights {gigabytes['weights']}, embedding {gigabytes['embedding']}, KV cache {gigabytes['cache']}",
         ),
         ("predicted decode step", _predicted_steps(compiled)),
+        ("predicted first token", _predicted_prompts(compiled)),
         (written, str(folder)),
     ]
     if plan.capture.part_of:
@@ -432,6 +433,15 @@ def _predicted_steps(compiled: pipeline.Compiled) -> str:
         users = "1 user" if load.users == 1 else f"{load.users} users"
         lines.append(f"{seconds * 1e3:.2f} ms, {1 / seconds:.1f} tokens/s/user: {users}, {load.context} tokens each")
     return "\n".join([*lines, "from published times (docs/cost_model.md); none is a measurement of this model"])
+
+
+def _predicted_prompts(compiled: pipeline.Compiled) -> str:
+    """A line for each length of one user's prompt."""
+    from fx2ttnn.profile.predicted import first_tokens
+
+    found = first_tokens(compiled.program)
+    lines = [f"{first.seconds * 1e3:.1f} ms: 1 user, a prompt of {first.tokens} tokens" for first in found]
+    return "\n".join([*lines, "as above, without the host: chunks follow one another as if all were submitted at once"])
 
 
 def main() -> None:

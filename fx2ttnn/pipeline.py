@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch takes seconds to load, which `--help` and `targets` n
     from fx2ttnn.report.coverage import Coverage
 
 STAGES = ("load", "capture", "recognise", "plan", "fuse", "lower", "prefill", "report", "emit")
-SHORT_CHUNK, LONG_CHUNK = 128, 2048
+SHORT_CHUNK, MIDDLE_CHUNK, LONG_CHUNK = 128, 512, 2048
 MARKER = "report/coverage.json"  # a folder that has it was written by us and may be replaced
 Progress = Callable[[str], None]
 
@@ -150,7 +150,10 @@ def _with_decode(
 def _with_prefill(
     source: ModelSource, decode: Plan, lowered: Lowered, dump: Path | None, host_fallback: bool = False
 ) -> Program:
-    """The program of decode and prefill: planned once, for the longest chunk, and lowered for each length."""
+    """The program of decode and prefill, which is planned and lowered for each length of a chunk.
+
+    Where the long chunk is for prompts from their first token on, the others have one of middle length, too, by the plan of the short one.
+    """
     from fx2ttnn.capture import capture_prefill
     from fx2ttnn.fuse import fuse
     from fx2ttnn.graph.verify import verify
@@ -160,27 +163,25 @@ def _with_prefill(
     from fx2ttnn.plan import plan
     from fx2ttnn.recognise import recognise
 
-    capture = decode.capture
-    lengths = prefill_lengths(capture.max_seq_len)
-    captures = {
-        n: recognise(
-            capture_prefill(source.config, n, capture.max_seq_len, source.model_class),
-            neighbours=decode.target.prefetching,
-        )
-        for n in lengths
+    whole = decode.capture
+
+    def captured(tokens: int) -> Capture:
+        found = capture_prefill(source.config, tokens, whole.max_seq_len, source.model_class)
+        found = recognise(found, neighbours=decode.target.prefetching)
+        return replace(found, users=whole.users, config=whole.config, whole_layers=whole.whole_layers)
+
+    plans = {
+        n: plan(captured(n), decode.target, decode.precision, decode, continues=n < LONG_CHUNK)
+        for n in prefill_lengths(whole.max_seq_len)
     }
-    captures = {
-        n: replace(c, users=capture.users, config=capture.config, whole_layers=capture.whole_layers)
-        for n, c in captures.items()
-    }
-    longest = max(lengths)
-    _dump(dump, "6_prefill_recognise.txt", captures[longest].graph)
-    planned = plan(captures[longest], decode.target, decode.precision, decode, min(lengths))
-    verify(planned.graph, "plan of prefill")
-    graphs = {
-        n: lower(fuse(planned.at_length(captures[n])), decode=lowered, host_fallback=host_fallback) for n in lengths
-    }
-    _dump(dump, "7_prefill_plan.txt", planned)
+    _dump(dump, "6_prefill_recognise.txt", plans[max(plans)].capture.graph)
+    if plans[max(plans)].attention_axes(2) & decode.attention_axes(0):  # the long chunk is for whole prompts only
+        middle = plans[SHORT_CHUNK].at_length(captured(MIDDLE_CHUNK))
+        plans = dict(sorted({**plans, MIDDLE_CHUNK: middle}.items()))
+    for planned in plans.values():
+        verify(planned.graph, "plan of prefill")
+    graphs = {n: lower(fuse(planned), decode=lowered, host_fallback=host_fallback) for n, planned in plans.items()}
+    _dump(dump, "7_prefill_plan.txt", "\n".join(f"{n} tokens\n{planned}" for n, planned in plans.items()))
     _dump(dump, "8_prefill_lower.txt", "\n".join(f"{n} tokens\n{graph}" for n, graph in graphs.items()))
     sampling = (
         None
@@ -188,7 +189,7 @@ def _with_prefill(
         else lower_sampling(decode, lowered, decode.graph.specs[decode.graph.outputs[0]].shape[-1])
     )
     _dump(dump, "9_sampling_lower.txt", sampling)
-    return Program(decode, lowered, planned, graphs, sampling)
+    return Program(decode, lowered, plans, graphs, sampling)
 
 
 def prefill_lengths(max_seq_len: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from fx2ttnn.cost.calibration import comparisons, measurements
 from fx2ttnn.cost.calls import Load
 from fx2ttnn.cost.kernels import Kernels, Ring, ring_of
 from fx2ttnn.names import layer_of
-from fx2ttnn.profile.predicted import predicted
+from fx2ttnn.profile.predicted import first_tokens, predicted
 
 EXAMPLE = Path(__file__).parents[1] / "generated/qwen3_32b_galaxy/report"
 GALAXY = Kernels(targets.load("galaxy"))
@@ -122,3 +122,19 @@ def test_every_call_of_a_step_has_a_price(model, target):
         assert step.calls and all(priced.seconds >= 0 for priced in step.calls)
         assert step.device_ops >= sum(1 for priced in step.calls if priced.device_ops)
         assert {layer_of(p.call.op.module) is None for p in step.calls if p.count > 1} <= {False}
+
+
+def test_a_first_token_takes_its_chunks_and_the_draw():
+    """Each chunk with what is behind it; a prompt longer than the cache is told for what the cache takes."""
+    found = compiled("qwen3", "n150")
+    program, longest = found.program, found.plan.capture.max_seq_len
+    (length,) = program.lengths
+    first, again = first_tokens(program, (length, 10 * longest))
+    draw = predicted(program.plan, program.sampling, Load(1, longest)).seconds
+    steps = [
+        predicted(program.prefill_plan, program.lengths[length], Load(1, behind + length)).seconds
+        for behind in range(0, longest, length)
+    ]
+    assert (first.tokens, first.chunks, again.tokens) == (length, (length,), longest)
+    assert first.seconds == pytest.approx(steps[0] + draw)
+    assert again.seconds == pytest.approx(sum(steps) + draw)

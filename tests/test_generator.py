@@ -18,6 +18,7 @@ from fx2ttnn.lower.sampling import lower_sampling
 from fx2ttnn.lower.values import Lowered, Memory, Tensor
 from fx2ttnn.plan import Plan
 from fx2ttnn.precision import PRECISIONS
+from fx2ttnn.profile.predicted import chunks as predicted_chunks
 from fx2ttnn.run import run
 
 
@@ -248,6 +249,17 @@ def test_chunks_begin_where_they_can(package: SimpleNamespace) -> None:
     assert chunks(64, 200) == [(0, 128), (128, 128)]
     assert chunks(128, 200) == chunks(192, 200) == chunks(200, 200) == [(128, 128)]
     assert chunks(128, 128) == chunks(0, 1) == [(0, 128)]
+
+
+def test_predicted_chunks_are_those_of_the_generator(package: SimpleNamespace) -> None:
+    """By which the first token's time is told."""
+    generator, lengths = package.generator, (128, 2048)
+    before, generator.cfg.PREFILL_LENGTHS = generator.cfg.PREFILL_LENGTHS, lengths
+    try:
+        for count in (1, 128, 129, 1023, 1024, 2048, 3071, 5000):
+            assert predicted_chunks(count, lengths) == generator.chunks(0, count)
+    finally:
+        generator.cfg.PREFILL_LENGTHS = before
 
 
 def test_run_says_what_is_missing(tmp_path: Path) -> None:

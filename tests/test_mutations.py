@@ -95,8 +95,8 @@ MUTATIONS = {
     "cos and sin swapped, prefill": (
         "attention",
         "Qwen3Attention.prefill_forward",
-        "query, cos, sin",
-        "query, sin, cos",
+        "weight=self.q_norm,\n            transformation_mat=self.turn,\n            rope_cos=cos,\n            rope_sin=sin,",
+        "weight=self.q_norm,\n            transformation_mat=self.turn,\n            rope_cos=sin,\n            rope_sin=cos,",
         PREFILL_ATTENTION,
     ),
     "cos and sin swapped": (
@@ -162,7 +162,7 @@ MUTATIONS = {
     "positions of every chunk from 0": (
         *(
             "model",
-            "Qwen3ForCausalLM.prepare_prefill_inputs",
+            "Qwen3ForCausalLM.host_prefill_inputs",
             "prefill_positions(start,",
             "prefill_positions(0,",
             CHUNKS,
@@ -189,10 +189,16 @@ MUTATIONS = {
         SAMPLING,
     ),
     "traces kept for another cache": (
-        *("decode_loop", "DecodeLoop.load", "self.release()\n            self.kv_cache", "self.kv_cache", CACHES),
+        *(
+            "decode_loop",
+            "DecodeLoop._take_cache",
+            "self.release()\n            self.kv_cache",
+            "self.kv_cache",
+            CACHES,
+        ),
     ),
     "padding written behind a prompt": (
-        *("model", "Qwen3ForCausalLM.prepare_prefill_inputs", "end = start + tokens.numel()", "end = start + length"),
+        *("model", "Qwen3ForCausalLM.host_prefill_inputs", "end = start + tokens.numel()", "end = start + length"),
         PAGES,
     ),
     "pages behind a user's own read": (

@@ -23,7 +23,7 @@ from fx2ttnn.ops.stored import columns, selected
 from fx2ttnn.ops.table import whole as runs_whole
 from fx2ttnn.plan.collectives import steps_between
 from fx2ttnn.plan.device_shape import device_order, split_count
-from fx2ttnn.plan.search import Search, users_split
+from fx2ttnn.plan.search import Search, rows_split
 from fx2ttnn.plan.strategies import strategies
 from fx2ttnn.recognise import recognise
 
@@ -459,7 +459,7 @@ def consistent(plan):
             used = Strategy(tuple(p.axes[axis] for p in inputs), tuple(p.axes[axis] for p in outputs))
             assert used in (strategies(graph, op) if n > 1 else strategies(graph, op)[:1]), f"{op}: {used}"
     attentions = [op for op in graph.ops if op.name == "attention"]
-    assert len({users_split(plan.placements[op.inputs[0]]) for op in attentions}) == 1, "the page table is the model's"
+    assert len({rows_split(plan.placements[op.inputs[0]]) for op in attentions}) == 1, "the page table is the model's"
     written = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
     assert {v for op in attentions for v in op.inputs[1:3]} <= written, "a cache is read where it was written"
     tables = {v for op in graph.ops if op.name == "position_table" for v in op.outputs}

@@ -10,6 +10,7 @@ from fx2ttnn.check import process
 from fx2ttnn.check.package import Package, checkpoint_shapes, read_package
 from fx2ttnn.check.result import CheckResult, Dram, Finding, LayerTotals, ModuleReport, Totals
 
+PREFILL = "prefill_forward"  # with a word before it where short chunks have a method of their own
 TIMEOUT = 120.0  # seconds for one module; a decoder layer of 30 operations takes less than one
 
 
@@ -23,7 +24,7 @@ def check(package: Path, timeout: float = TIMEOUT) -> CheckResult:
     modules = tuple(_report(read, number, outcome) for number in range(len(read.modules)))
     behind = outcome.layers[outcome.prefix :]
     decode = [m for m in modules if m.method == "decode_forward"]
-    chunks = {n: [m for m in modules if m.method == "prefill_forward" and m.tokens == n] for n in _lengths(modules)}
+    chunks = {n: [m for m in modules if m.method.endswith(PREFILL) and m.tokens == n] for n in _lengths(modules)}
     prefill = {n: totals for n, found in chunks.items() if (totals := _step(found, behind)) is not None}
     dram = _dram(decode, behind)
     return CheckResult(
@@ -55,7 +56,7 @@ def _usable(package: Package) -> int:
 
 
 def _lengths(modules: Sequence[ModuleReport]) -> list[int]:
-    return sorted({m.tokens for m in modules if m.method == "prefill_forward"})
+    return sorted({m.tokens for m in modules if m.method.endswith(PREFILL)})
 
 
 def _report(package: Package, number: int, outcome: process.Outcome) -> ModuleReport:

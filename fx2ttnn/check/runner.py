@@ -82,7 +82,9 @@ class Runner:
         """Build one module, run it for what ttnn refuses, run it again for its L1."""
         report: dict[str, Any] = {"device_ops": None, "peak_l1_bytes": None, "weights_bytes": None, "cache_bytes": None}
         made = self._weights.resources.made if hasattr(self._weights, "resources") else {}
-        if "global_cb" in made:  # of an earlier module: in a model it comes behind all that modules hold, and a prompt has it not
+        if (
+            "global_cb" in made
+        ):  # of an earlier module: in a model it comes behind all that modules hold, and a prompt has it not
             made.pop("global_cb").free()
         before, shared = measure.dram_in_use(self._device), len(made)
         unit = self._guarded(lambda: self._build(entry))

@@ -211,7 +211,7 @@ class Pricer:
 
     def _dit_fused_distributed_rmsnorm(self, call: Call) -> Found:
         """Norm and rotation of heads: nobody published its time, it counts as the norm."""
-        norm = self.kernels.small("LayerNorm")
+        norm = self._plain("LayerNorm", call, by_rows=True).kernel
         kernel = Kernel(norm.parts, f"as a norm, {norm.formula}; itself without a measurement", False)
         yield DeviceOp("DitFusedDistributedRmsnorm", kernel)
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from fx2ttnn.emit.paging import paging
 from fx2ttnn.emit.position_tables import table_context
 from fx2ttnn.emit.provenance import provenance
 from fx2ttnn.emit.run_time import run_time_files
-from fx2ttnn.emit.serving import TRACE_REGION_BYTES
+from fx2ttnn.emit.serving import trace_region_bytes
 from fx2ttnn.emit.units import Unit, attribute_of, build
 from fx2ttnn.lower import BLOCK_SIZE
 from fx2ttnn.lower.host import on_host
@@ -105,10 +106,10 @@ def _module_files(program: Program, root: Unit, writer: Writer, tables: dict[str
         "mesh.py.j2",
         mesh_shape=plan.target.mesh_shape,
         l1_small_bytes=plan.target.l1_small_bytes,
-        trace_region_bytes=TRACE_REGION_BYTES,
+        trace_region_bytes=trace_region_bytes(program),
         prefetching=plan.target.prefetching,
     )
-    files["inputs.py"] = render("inputs.py.j2", border=tables["border"])
+    files["inputs.py"] = render("inputs.py.j2", border=tables["border"], token_groups=_token_groups(program))
     files["ccl.py"] = render(
         "ccl.py.j2",
         target=plan.target,
@@ -149,6 +150,7 @@ def _model_config(program: Program, configs: Configs, tables: dict[str, Any]) ->
         num_layers=len(layer_paths(plan)),
         vocab_size=lowered_vocab(plan),
         prefill_lengths=tuple(program.lengths),
+        whole_prompts_only=program.whole_prompts_only,
         paging=paging(program),
         precision=plan.precision,
         pcc=_least_pcc(plan.precision),
@@ -156,6 +158,13 @@ def _model_config(program: Program, configs: Configs, tables: dict[str, Any]) ->
         configs=configs.definitions(),
         prefetcher=plan.target.prefetcher if plan.target.prefetching else None,
     )
+
+
+def _token_groups(program: Program) -> int:
+    """Over how many groups of chips attention divides the tokens of a chunk: one where it does not."""
+    starts = (lowered.tensors.get("chunk_start") for lowered in program.lengths.values())
+    shape = program.plan.target.mesh_shape
+    return max((prod(shape[axis] for axis in start.axes_of(0)) for start in starts if start), default=1)
 
 
 def _least_pcc(precision: Precision) -> float:

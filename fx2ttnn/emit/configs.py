@@ -211,9 +211,10 @@ def _uses(program: Program, root: Unit) -> dict[int, _Use]:
             for call, of_class in zip(body.items, like.bodies[mode].items, strict=True):
                 if isinstance(call, Call) and isinstance(of_class, Call):
                     found[id(call)] = _Use(call, mode, like, of_class)
-    for lowered in program.lengths.values():
-        for call, merged in zip(lowered.calls, program.modes["prefill"].calls, strict=True):
-            found[id(call)] = found[id(merged)]
+    for mode, lengths in program.by_mode.items():
+        for lowered in lengths.values():
+            for call, merged in zip(lowered.calls, program.modes[mode].calls, strict=True):
+                found[id(call)] = found[id(merged)]
     return found
 
 

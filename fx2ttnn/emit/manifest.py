@@ -16,7 +16,7 @@ from fx2ttnn.names import layer_of
 def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, str]) -> list[dict[str, Any]]:
     """One entry for each distinct class and what it is built with, children before parents, the model last; `count` is how often the model has it.
 
-    `methods` holds what goes in and out of each forward: decode_forward, and prefill_forward at each length of a chunk.
+    `methods` holds what goes in and out of each forward: decode_forward, and that of prefill at each length of a chunk.
     """
     counts = Counter(layers.values())
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -37,7 +37,7 @@ def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, 
             "count": count,
             "methods": [
                 {
-                    "name": f"{mode}_forward",
+                    "name": f"{mode}_forward" if unit.path else f"{mode.removeprefix('short_')}_forward",
                     "tokens": tokens,
                     "inputs": [_tensor(v, n, lowered, writer) for v, n in writer.arguments(unit, mode).items()],
                     "outputs": [
@@ -53,7 +53,8 @@ def manifest(program: Program, root: Unit, writer: Writer, layers: Mapping[str, 
 
 def _graphs(program: Program) -> list[tuple[str, int, Lowered]]:
     sampling = [] if program.sampling is None else [("sample", 1, program.sampling)]
-    return [("decode", 1, program.decode), *(("prefill", n, graph) for n, graph in program.lengths.items()), *sampling]
+    prefill = [(mode, n, graph) for mode, found in program.by_mode.items() for n, graph in found.items()]
+    return [("decode", 1, program.decode), *prefill, *sampling]
 
 
 def _tensor(value: str, name: str, lowered: Lowered, writer: Writer) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from fx2ttnn.emit.code import Names, Writer
 from fx2ttnn.emit.paging import paging
 from fx2ttnn.emit.units import Unit
-from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.program import SHORT, Program
 from fx2ttnn.lower.values import Lowered, Tensor
 from fx2ttnn.names import identifier, layer_of
 from fx2ttnn.recognise.tables import border_of
@@ -52,6 +52,7 @@ def model_context(program: Program, root: Unit, writer: Writer, layers: Mapping[
         "kinds_differ_in": " and ".join(what for what, unlike in differs.items() if unlike),
         "methods": methods,
         "parts": parts_of_step(methods["decode"]) if plan.target.prefetching else None,
+        "shorter": tuple(program.by_mode.get(SHORT, ())),
         "border": border_of(program.plan.capture.graph),
         "logits_dims": decode.tensors[decode.outputs[0]].mesh_dims,
     }
@@ -189,5 +190,7 @@ def prepare(value: str, lowered: Lowered, prefix: str = "self.") -> str:
     text = text.replace(
         ", {pages}", f", {prefix}pages" if prefix else ""
     )  # without a model: as many as the package has
+    if stem == "chunk_start" and tensor.axes_of(0):
+        text = "chunk_starts(start, length)"
     text = text.replace("{width}", str(next(widths, 0))).replace("{kv_heads}", str(next(caches).shape[1]))
     return f"to_mesh({prefix}mesh_device, {text}, {tensor.mesh_dims}, ttnn.{tensor.dtype}, ttnn.{tensor.layout}_LAYOUT)"

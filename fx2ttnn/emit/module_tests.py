@@ -14,7 +14,7 @@ from fx2ttnn.emit.model import prepare
 from fx2ttnn.emit.scores import SCORES, SCORES_OF_MIXTURES, Sizes, sizes_of_scores
 from fx2ttnn.emit.units import Unit, attribute_of
 from fx2ttnn.ir import Capture, Graph
-from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.program import SHORT, Program
 from fx2ttnn.lower.values import Call
 from fx2ttnn.names import common_module, layer_of, lies_in
 from fx2ttnn.plan import Plan
@@ -22,7 +22,11 @@ from fx2ttnn.recognise.tables import border_of
 
 _WEIGH = ("scale_by_routing", "scale_both_by_routing")
 LARGE = 1 << 30  # parameters of a layer: 2 GB in bfloat16, in the reference and on the emulated mesh each
-_STEP = {"decode": "step", "prefill": "prompt"}  # what the reference runs, and the loop variable of the tests
+_STEP = {
+    "decode": "step",
+    "prefill": "prompt",
+    SHORT: "prompt",
+}  # what the reference runs, and the loop variable of the tests
 
 
 def module_test_files(program: Program, root: Unit, writer: Writer, render: Callable[..., str]) -> dict[str, str]:
@@ -297,12 +301,19 @@ class _Test:
             "imports": self.imports,
             "build": self.build,
             "step": self.step,
+            "steps": self._steps(),
             "feed": self.feed,
             "run": f"{results} = module.{self.mode}_forward({arguments})",
             "types": [f"assert {name}.dtype == ttnn.{self.lowered.tensors[value].dtype}" for name, value in outputs],
             "compare": [self._compare(name, value, index) for index, (name, value) in enumerate(outputs)]
             + self._changed(),
         }
+
+    def _steps(self) -> str:
+        """What the test goes through: the steps, or the prompts whose chunks the mode serves."""
+        lengths = tuple(self.program.by_mode.get(self.mode, ()))
+        served = f"reference.prompts_of({lengths})" if len(lengths) < len(self.program.lengths) else "reference.prompts"
+        return served if lengths else f"reference.{self.step}s"
 
     def _feed(self, value: str) -> None:
         """Statements that make one input."""

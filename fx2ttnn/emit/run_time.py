@@ -57,7 +57,12 @@ def run_time_files(
         host_operations=program.host_operations(),
     )
     files["vllm.json"] = json.dumps(how_to_serve(program, root.class_name), indent=1) + "\n"
-    files["generator.py"] = render("generator.py.j2", class_name=root.class_name, border=border)
+    files["generator.py"] = render(
+        "generator.py.j2",
+        class_name=root.class_name,
+        border=border,
+        whole_prompts_only=program.whole_prompts_only,
+    )
     files["tests/serving/__init__.py"] = ""
     files["tests/serving/test_vllm_adapter.py"] = render(
         "vllm_test.py.j2", name=SERVED, host_operations=program.host_operations(), fixed_pages=fixed_pages

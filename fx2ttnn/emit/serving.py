@@ -10,7 +10,13 @@ from fx2ttnn.lower.program import Program
 from fx2ttnn.recognise.tables import border_of
 
 SERVED = "ServedModel"  # the class of vllm_adapter.py
-TRACE_REGION_BYTES = 64 << 20  # DRAM of a chip for captured traces: room for a decode step and sampling
+# DRAM of a chip for a captured trace. Hand-written models of the Galaxy keep 185 MB for a step and the chunks of four lengths (docs/sources.md, Galaxy demo).
+TRACE_BYTES = 64 << 20
+
+
+def trace_region_bytes(program: Program) -> int:
+    """For a decode step with sampling, and a chunk of each length."""
+    return TRACE_BYTES * (1 + len(program.lengths))
 
 
 def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
@@ -24,7 +30,7 @@ def how_to_serve(program: Program, class_name: str) -> dict[str, Any]:
     plan, capture = program.plan, program.plan.capture
     target, pages = plan.target, paging(program)
     lanes = -(-capture.users // pages["users"])  # groups that have users
-    tt: dict[str, Any] = {"trace_region_size": TRACE_REGION_BYTES, "sample_on_device_mode": "all"}
+    tt: dict[str, Any] = {"trace_region_size": trace_region_bytes(program), "sample_on_device_mode": "all"}
     if program.host_operations():
         tt["trace_mode"] = "none"
     if target.chips > 1:

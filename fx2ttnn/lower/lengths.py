@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fx2ttnn.errors import UserError
 from fx2ttnn.lower.values import Call, Lowered
 
 
@@ -18,22 +17,20 @@ class ByLength:
 
 
 def merge(lowered: Mapping[int, Lowered]) -> Lowered:
-    """The graph of the longest length with a `ByLength` for each argument that differs.
-
-    Raises UserError where another length needs other calls: then one method cannot serve both.
-    """
+    """The graph of the longest length with a `ByLength` for each argument that differs; all must be `alike`."""
     longest = lowered[max(lowered)]
-    calls = []
-    for group in zip(*(found.calls for found in lowered.values()), strict=False):
-        if len({(call.function, call.outputs, len(call.args), tuple(call.kwargs)) for call in group}) > 1:
-            rules = ", ".join(dict.fromkeys(call.rule for call in group))
-            raise UserError(
-                f"{group[0].op.module}: prompts of {', '.join(map(str, lowered))} tokens need other calls ({rules})"
-            )
-        calls.append(_merged(dict(zip(lowered, group, strict=True))))
-    if len({len(found.calls) for found in lowered.values()}) > 1:
-        raise UserError(f"prompts of {', '.join(map(str, lowered))} tokens need different numbers of calls")
-    return replace(longest, calls=tuple(calls))
+    groups = zip(*(found.calls for found in lowered.values()), strict=True)
+    return replace(longest, calls=tuple(_merged(dict(zip(lowered, group, strict=True))) for group in groups))
+
+
+def alike(one: Lowered, other: Lowered) -> bool:
+    """Whether one method can serve both: the same calls, of tensors that lie on the mesh alike."""
+    return _structure(one) == _structure(other)
+
+
+def _structure(lowered: Lowered) -> tuple[Any, ...]:
+    calls = [(call.function, call.outputs, len(call.args), tuple(call.kwargs)) for call in lowered.calls]
+    return calls, {name: tensor.axes for name, tensor in lowered.tensors.items()}, lowered.inputs
 
 
 def _merged(calls: Mapping[int, Call]) -> Call:

@@ -7,33 +7,59 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fx2ttnn.lower.host import on_host
-from fx2ttnn.lower.lengths import merge
+from fx2ttnn.lower.lengths import alike, merge
 from fx2ttnn.lower.values import Call, Lowered, Parameter
 from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
 from fx2ttnn.plan.segments import layer_counts
 
+SHORT = "short_prefill"  # a mode beside prefill where short chunks run otherwise than long ones
+
 
 @dataclass(frozen=True)
 class Program:
-    """`prefill` and `lengths` go by the number of tokens of a chunk; weights and caches are those of decode."""
+    """`prefill_plans` and `lengths` go by the number of tokens of a chunk; weights and caches are those of decode."""
 
     plan: Plan
     decode: Lowered
-    prefill_plan: Plan
+    prefill_plans: Mapping[int, Plan]
     lengths: Mapping[int, Lowered]
     sampling: Lowered | None = None  # from the logits to the next tokens
 
     @cached_property
+    def by_mode(self) -> dict[str, dict[int, Lowered]]:
+        """The lengths of a chunk that each mode of prefill serves: those whose calls are not the longest chunk's have a mode of their own."""
+        longest = self.lengths[max(self.lengths)]
+        short = {n: lowered for n, lowered in self.lengths.items() if not alike(lowered, longest)}
+        found = {"prefill": {n: lowered for n, lowered in self.lengths.items() if n not in short}}
+        return {**found, SHORT: short} if short else found
+
+    def mode_of(self, tokens: int) -> str:
+        """The mode that runs a chunk of so many tokens."""
+        return next(mode for mode, lengths in self.by_mode.items() if tokens in lengths)
+
+    @cached_property
     def modes(self) -> dict[str, Lowered]:
         """The ttnn graph of each method that a module has; that of prefill with arguments by length."""
-        model = {"decode": self.decode, "prefill": merge(self.lengths)}
+        model = {"decode": self.decode, **{mode: merge(lengths) for mode, lengths in self.by_mode.items()}}
         return model if self.sampling is None else {**model, "sample": self.sampling}
 
     @property
+    def prefill_plan(self) -> Plan:
+        """That of the longest chunk."""
+        return self.prefill_plans[max(self.prefill_plans)]
+
+    @property
     def plans(self) -> dict[str, Plan]:
-        """The plan of each mode; prefill's is that of the longest chunk."""
-        return {"decode": self.plan, "prefill": self.prefill_plan}
+        """The plan of each mode; a prefill's is that of its longest chunk."""
+        return {"decode": self.plan} | {mode: self.prefill_plans[max(found)] for mode, found in self.by_mode.items()}
+
+    @property
+    def whole_prompts_only(self) -> tuple[int, ...]:
+        """Lengths of chunks for prompts of which no tokens were cached before: their attention divides a prompt's tokens among groups of chips
+        of which only one keeps its keys and values, the others have what the same prompt's chunks left in spare pages."""
+        groups = self.plan.attention_axes(0)
+        return tuple(n for n, plan in self.prefill_plans.items() if plan.attention_axes(2) & groups)
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
@@ -69,9 +95,10 @@ class Program:
     def shape(self, mode: str, value: str) -> list[int | str]:
         """Shape of one chip's part for a comment; `seq_len` where it is the length of the chunk."""
         longest = self.modes[mode].tensors[value].shape
-        if mode != "prefill" or len(self.lengths) < 2:
+        lengths = self.by_mode.get(mode, {})
+        if len(lengths) < 2:
             return [*longest]
-        sizes = {n: lowered.tensors[value].shape for n, lowered in self.lengths.items()}
+        sizes = {n: lowered.tensors[value].shape for n, lowered in lengths.items()}
         return [
             size if len({s[dim] for s in sizes.values()}) == 1
             else "seq_len" if all(s[dim] == n for n, s in sizes.items())

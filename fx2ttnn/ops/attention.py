@@ -36,7 +36,11 @@ def update_cache(run: Any, op: Op, args: list[Any]) -> Any:
 
 def _split(graph: Graph, op: Op) -> list[Strategy]:
     sinks = len(op.inputs) - 3
-    return [Strategy((1, 1, 1, *(0,) * sinks), (2,)), Strategy((0, 0, 0, *("R",) * sinks), (0,))]
+    everywhere = ("R",) * sinks
+    heads, users = Strategy((1, 1, 1, *(0,) * sinks), (2,)), Strategy((0, 0, 0, *everywhere), (0,))
+    # Some of the tokens of a chunk, each of which needs all of the cache. ttnn's attention does so, that with a cap is spelled out for whole chunks.
+    tokens = [Strategy((2, "R", "R", *everywhere), (1,))] if op.attrs.get("softcap") is None else []
+    return [heads, users, *tokens]
 
 
 def _flops(sizes: Sizes, op: Op) -> int:

@@ -16,7 +16,12 @@ from fx2ttnn.ops.table import MOVEMENT, Strategy, operation
     "heads: int, kv_heads: int, head_dim: int",
     kind=MOVEMENT,
     # It can also pick some of the users, so that from the same on all chips to users apart costs nothing.
-    split=lambda graph, op: [Strategy((2,), (1, 1, 1)), Strategy((0,), (0, 0, 0)), Strategy(("R",), (0, 0, 0))],
+    split=lambda graph, op: [
+        Strategy((2,), (1, 1, 1)),
+        Strategy((1,), (2, 2, 2)),
+        Strategy((0,), (0, 0, 0)),
+        Strategy(("R",), (0, 0, 0)),
+    ],
 )
 def create_qkv_heads(run: Any, op: Op, args: list[Any]) -> Any:
     """Queries, keys and values that lie side by side, as heads."""
@@ -40,7 +45,7 @@ def split_heads(run: Any, op: Op, args: list[Any]) -> Any:
     "x [B S H D] -> [B S N]",
     "heads: int, head_dim: int",
     kind=MOVEMENT,
-    split=lambda graph, op: [Strategy((2,), (2,)), Strategy((0,), (0,))],
+    split=lambda graph, op: [Strategy((2,), (2,)), Strategy((1,), (1,)), Strategy((0,), (0,))],
 )
 def concat_heads(run: Any, op: Op, args: list[Any]) -> Any:
     """Heads behind tokens as columns."""

@@ -21,7 +21,9 @@ def _split(graph: Graph, op: Op) -> list[Strategy]:
     # A bias is part of the sum, so it lies on one chip and the others hold zero.
     split_k = Strategy((2, *(1,) * weights, *("P",) * biases), ("P",))
     split_users = Strategy((0, *("R",) * (weights + biases)), (0,))
-    return [split_n, split_k, split_users]
+    split_tokens = Strategy((1, *("R",) * (weights + biases)), (1,))
+    tokens = [split_tokens] if len(graph.specs[op.inputs[0]].shape) == 3 else []
+    return [split_n, split_k, split_users, *tokens]
 
 
 def _flops(sizes: Sizes, op: Op) -> int:

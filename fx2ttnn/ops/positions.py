@@ -30,7 +30,7 @@ def position_table(run: Any, op: Op, args: list[Any]) -> Any:
     "x [B H S D], cos [_ _ _], sin [_ _ _] -> [B H S D]",
     "beside: bool?",
     earlier="pairs: str, rotated: int, gives: str",
-    split=lambda graph, op: [Strategy((1, "R", "R"), (1,)), Strategy((0, 0, 0), (0,))],
+    split=lambda graph, op: [Strategy((1, "R", "R"), (1,)), Strategy((2, 1, 1), (2,)), Strategy((0, 0, 0), (0,))],
     flops=per_element(3),  # x cos + rotated x sin
     keeps_heads=True,
 )

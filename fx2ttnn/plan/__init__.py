@@ -11,7 +11,7 @@ from fx2ttnn.plan.alternatives import Alternative, Solved, alternatives, residua
 from fx2ttnn.plan.cost import Cost
 from fx2ttnn.plan.device_shape import device_shape, local_shape, orders, split_count, whole_tiles
 from fx2ttnn.plan.memory import check_dram, dram_per_chip
-from fx2ttnn.plan.search import Choice, Move, Search, Solution, users_split
+from fx2ttnn.plan.search import Choice, Move, Search, Solution, rows_split
 from fx2ttnn.plan.segments import Segment, planned_counts, segments, without_folded
 from fx2ttnn.precision import PRECISIONS, Precision
 from fx2ttnn.targets import Target
@@ -54,6 +54,11 @@ class Plan:
         ops = tuple(_as_in(op, known[op.outputs]) if op.outputs in known else op for op in self.graph.ops)
         return replace(self, capture=capture, graph=replace(self.graph, specs=specs, ops=ops))
 
+    def attention_axes(self, dim: int) -> frozenset[int]:
+        """Mesh axes over which attention divides a dim of its heads: 0 users, 1 heads, 2 tokens."""
+        queries = (self.placements[op.inputs[0]] for op in self.graph.ops if op.name == "attention")
+        return frozenset(axis for placement in queries for axis in placement.axes_of(dim))
+
     def device_shape(self, value: str) -> tuple[int, ...]:
         """Shape of one chip's part of `value`, as ttnn sees it."""
         return device_shape(self.graph.specs[value], self.placements[value], self.target.mesh_shape, self.orders[value])
@@ -90,11 +95,12 @@ def plan(
     target: Target,
     precision: Precision = PRECISIONS["performance"],
     decode: Plan | None = None,
-    shortest: int | None = None,
+    continues: bool = True,
 ) -> Plan:
     """Place the recognised `capture` on `target`; raises UserError where its weights and cache do not fit.
 
-    With `decode`, the plan of a prefill: weights and caches lie as they do there. `shortest` tokens have the plan too.
+    With `decode`, the plan of a prefill: weights and caches lie as they do there. A chunk that `continues` a prompt of which the cache holds
+    tokens already finds them where decode keeps its user's: chips that do not attend for the user have none, and get none of the chunk's tokens.
     """
     graph = without_folded(capture.graph)
     tables = {out for op in graph.ops if op.name == "position_table" for out in op.outputs}
@@ -102,17 +108,18 @@ def plan(
     parts = segments(graph, free, planned_counts(capture))
     order = orders(graph)
     fixed = _fixed(graph, decode) if decode else {}
-    search = Search(graph, order, free, capture.users, target, precision, fixed, _share(graph, shortest))
+    search = Search(graph, order, free, capture.users, target, precision, fixed)
+    search.without_tokens = decode.attention_axes(0) if decode and continues else frozenset()
     reads = [(op.outputs[0], v) for op in graph.ops for v in op.inputs if v in tables]
 
-    def divide_users(way: tuple[bool, ...]) -> None:
-        search.users_split = way
+    def divide_rows(way: tuple[int | None, ...]) -> None:
+        search.rows_split = way
 
     def read_tables(way: Placement) -> None:
         search.fixed = {**fixed, **dict.fromkeys(reads, way)}
 
     plans = _plans(search, parts, graph)
-    plans = _agreed(plans, _users_splits(plans), divide_users, search, parts, graph)  # the page table is the model's
+    plans = _agreed(plans, _rows_splits(plans), divide_rows, search, parts, graph)  # the page table is the model's
     ways = _table_placements(tables, plans)
     plans = _agreed(plans, ways, read_tables, search, parts, graph)  # a table is looked up once
     if not plans:
@@ -174,20 +181,15 @@ def _choices(plans: list[Solved]) -> Iterator[Choice]:
     return (choice for _, _, solutions in plans[:1] for solution in solutions for choice in solution.choices)
 
 
-def _users_splits(plans: list[Solved]) -> list[tuple[bool, ...]]:
-    """Mesh axes over which attention divides the users, in the ways in which it does."""
-    return list(dict.fromkeys(users_split(c.inputs[0]) for c in _choices(plans) if c.op.name == "attention"))
+def _rows_splits(plans: list[Solved]) -> list[tuple[int | None, ...]]:
+    """The ways in which attention divides users and tokens over the mesh axes."""
+    return list(dict.fromkeys(rows_split(c.inputs[0]) for c in _choices(plans) if c.op.name == "attention"))
 
 
 def _table_placements(tables: set[str], plans: list[Solved]) -> list[Placement]:
     """Ways in which the position tables are read."""
     read = (p for c in _choices(plans) for v, p in zip(c.op.inputs, c.inputs, strict=True) if v in tables)
     return list(dict.fromkeys(read))
-
-
-def _share(graph: Graph, shortest: int | None) -> float:
-    """`shortest` as a share of the tokens of `graph`."""
-    return shortest / graph.specs[graph.inputs[0]].shape[1] if shortest else 1.0
 
 
 def _fixed(graph: Graph, decode: Plan) -> dict[tuple[str, str], Placement]:

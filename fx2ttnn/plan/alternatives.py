@@ -68,8 +68,8 @@ def alternatives(
 
 
 def residual_placements(target: Target) -> list[Placement]:
-    """Ways in which the hidden state may lie between layers: whole, split by users, or split by hidden size, for each axis."""
-    ways: list[tuple[str | int, ...]] = [("R", 0, 2) if n > 1 else ("R",) for n in target.mesh_shape]
+    """Ways in which the hidden state may lie between layers: whole, split by users, tokens or hidden size, for each axis."""
+    ways: list[tuple[str | int, ...]] = [("R", 0, 1, 2) if n > 1 else ("R",) for n in target.mesh_shape]
     return [Placement(p) for p in product(*ways)]
 
 

@@ -37,6 +37,7 @@ class Cost:
         self.graph, self.users, self.target, self.precision = graph, users, target, precision
         self.kernels = Kernels(target)
         self.prefill = graph.name == "prefill"
+        self.tokens = graph.specs[graph.inputs[0]].shape[1] if self.prefill else 1  # of a chunk
         self.gates = gates(graph)
         self.of_matmuls = {op.outputs[0] for op in graph.ops if op.name == "linear"}
         self.for_heads = {op.inputs[0] for op in graph.ops if op.name == "create_qkv_heads"}
@@ -111,7 +112,9 @@ class Cost:
         (_, heads, tokens, width), (rows, kv_heads, context, key), values = shapes[:3]
         if self.prefill:
             rate = PRECISIONS["accuracy"].flops(self.target)  # the rows ask for the most exact products
-            return self.kernels.prefill_attention(tokens, context - tokens, heads, width + values[-1], rate)
+            # The second chunk of a prompt: short ones are for short prompts. Of tokens that chips share the last ones see most.
+            behind = min(context, 2 * self.tokens) - tokens
+            return self.kernels.prefill_attention(tokens, behind, heads, width + values[-1], rate)
         together = key + values[-1]
         cache = self.precision.bytes_of("cache")
         return self.kernels.decode_attention(min(rows, self.users), context, kv_heads, together, cache)

@@ -54,16 +54,15 @@ class Solution:
 State = frozenset  # of (value, Placement)
 
 
-def users_split(placement: Placement) -> tuple[bool, ...]:
-    """For each mesh axis, whether it divides the users (the first dim)."""
-    return tuple(axis == 0 for axis in placement.axes)
+def rows_split(placement: Placement) -> tuple[int | None, ...]:
+    """For each mesh axis the dim of heads [users, heads, tokens, size] whose rows it divides: users, tokens, or none of them."""
+    return tuple(axis if axis in (0, 2) else None for axis in placement.axes)  # type: ignore[misc]
 
 
 class Search:
     """Searches segments of one graph for one target and precision.
 
-    `fixed`: placements that are given, by the first output of an op and the value that it reads or writes. `shortest`: the
-    share of the graph's tokens that the shortest chunk has, for which the plan must hold too.
+    `fixed`: placements that are given, by the first output of an op and the value that it reads or writes.
     """
 
     def __init__(
@@ -75,11 +74,11 @@ class Search:
         target: Target,
         precision: Precision,
         fixed: Mapping[tuple[str, str], Placement] | None = None,
-        shortest: float = 1,
     ):
         self.graph, self.orders, self.free = graph, orders, free
-        self.fixed, self.shortest = fixed or {}, shortest
-        self.users_split: tuple[bool, ...] | None = None  # over which mesh axes attention must divide the users
+        self.fixed = fixed or {}
+        self.rows_split: tuple[int | None, ...] | None = None  # how attention must divide users and tokens
+        self.without_tokens: frozenset[int] = frozenset()  # mesh axes over which attention must not divide tokens
         self.forbidden: tuple[str, tuple[Placement, ...]] | None = None  # an op, by its first output, must not read so
         self.target = target
         self.cost = Cost(graph, users, target, precision)
@@ -161,12 +160,18 @@ class Search:
         """Whether every split divides: heads and users evenly, hidden sizes into whole tiles, fused weights unit by unit."""
         if self.forbidden == (op.outputs[0], inputs):
             return False
-        if op.name == "attention" and self.users_split not in (None, users_split(inputs[0])):
+        if op.name == "attention" and self.rows_split not in (None, rows_split(inputs[0])):
+            return False
+        if op.name == "attention" and self.without_tokens.intersection(inputs[0].axes_of(2)):
             return False
         for value, placement in zip((*op.inputs, *op.outputs), (*inputs, *outputs), strict=True):
-            if self.fixed.get((op.outputs[0], value), placement) != placement:
-                return False
             spec = self.graph.specs[value]
+            heads = op.name == "create_qkv_heads"  # their columns are given, which tokens a chip has of them is not
+            if self.fixed.get((op.outputs[0], value), placement) not in (
+                placement,
+                heads and _of_all_tokens(placement),
+            ):
+                return False
             if value in self.graph.parameters and len(spec.shape) == 1:
                 pass  # follows the value it is added to or multiplied with
             for dim, size in enumerate(spec.shape):
@@ -178,7 +183,8 @@ class Search:
                     return False
                 contracted = value in op.inputs and dim == len(spec.shape) - 1
                 rows = dim == 0 and len(spec.shape) == 3 and op.name != "rotary"  # users are the rows of a tile
-                if self._is_token_dim(value, dim) and int(size * self.shortest) % (n * TILE):
+                rows_each = 2 * TILE if op.name == "attention" else TILE  # its blocks of keys are that long at least
+                if self._is_token_dim(value, dim) and size % (n * rows_each):
                     return False
                 if (contracted or rows) and not whole_tiles(local_shape(spec, placement, self.mesh)[dim]):
                     return False
@@ -226,6 +232,11 @@ class Search:
                 here = step.after
             self._known_moves[key] = None if steps is None else (Move(value, start, steps), cost)
         return self._known_moves[key]
+
+
+def _of_all_tokens(placement: Placement) -> Placement:
+    """The placement of [users, tokens, size] with every chip's tokens whole."""
+    return Placement(tuple("R" if axis == 1 else axis for axis in placement.axes))
 
 
 def filled_up(graph: Graph) -> frozenset[tuple[str, int]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from fx2ttnn.cost.calls import DeviceOp, Load, Pricer
 from fx2ttnn.cost.prefetching import waiting
+from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered
 from fx2ttnn.names import layer_of
 from fx2ttnn.plan import Plan
@@ -18,6 +19,7 @@ from fx2ttnn.profile.figures import Figure, figures
 from fx2ttnn.targets import Target
 
 SHORT = 128  # tokens behind a step: what published figures are mostly of
+PROMPTS = (128, 4096, 32_768)  # tokens of prompts whose first token is told
 
 
 @dataclass(frozen=True)
@@ -156,3 +158,43 @@ def loads(plan: Plan) -> tuple[Load, ...]:
     """What a decode step is told for: one user and all, with a short text and with a full cache."""
     contexts = dict.fromkeys((min(SHORT, plan.capture.max_seq_len), plan.capture.max_seq_len))
     return tuple(Load(users, context) for context in contexts for users in dict.fromkeys((1, plan.capture.users)))
+
+
+def chunks(count: int, lengths: Iterable[int]) -> list[tuple[int, int]]:
+    """(first token, length) of the chunks in which the emitted generator runs a prompt of `count` tokens."""
+    first, found = 0, []
+    while first < count:
+        fitting = [n for n in lengths if first % n == 0 and 2 * (count - first) >= n]
+        found.append((first, max(fitting, default=min(lengths))))
+        first += found[-1][1]
+    return found
+
+
+@dataclass(frozen=True)
+class FirstToken:
+    """Predicted seconds from a prompt of one user to the token behind it: its `chunks` (tokens of each) one after another, and the draw.
+
+    The host is not in it: as if all chunks were submitted before the first one ends, which holds for traces.
+    """
+
+    tokens: int
+    chunks: tuple[int, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tokens": self.tokens, "chunks": list(self.chunks), "seconds": self.seconds}
+
+
+def first_tokens(program: Program, prompts: Iterable[int] = PROMPTS) -> tuple[FirstToken, ...]:
+    """The first token of prompts of so many tokens, as far as the cache takes them."""
+    longest = program.plan.capture.max_seq_len
+    draw = program.sampling and predicted(program.plan, program.sampling, Load(1, longest)).seconds
+    found = []
+    for tokens in dict.fromkeys(min(n, longest) for n in prompts):
+        steps = [
+            (length, predicted(program.prefill_plans[length], program.lengths[length], Load(1, first + length)).seconds)
+            for first, length in chunks(tokens, program.lengths)
+        ]
+        seconds = sum(seconds for _, seconds in steps) + (draw or 0.0)
+        found.append(FirstToken(tokens, tuple(length for length, _ in steps), seconds))
+    return tuple(found)

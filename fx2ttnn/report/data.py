@@ -11,6 +11,7 @@ from fx2ttnn.errors import UserError
 from fx2ttnn.lower.program import Program
 from fx2ttnn.profile import profile
 from fx2ttnn.profile.figures import figures
+from fx2ttnn.profile.predicted import first_tokens
 from fx2ttnn.report.graph import FORMAT, graph_json
 
 # What the roofline plot draws of a target.
@@ -60,12 +61,14 @@ def profile_json(program: Program) -> dict[str, Any]:
     """The profile of each mode, without the graph and the bounds of single ops, which graph.json has; and the machine's figures."""
     modes = {}
     lowered = {"decode": program.decode, "prefill": program.lengths[max(program.lengths)]}
-    for mode, plan in program.plans.items():
-        found = profile(plan.capture, plan.target, plan.precision, plan, lowered[mode]).to_json()
+    for mode, graph in lowered.items():  # prefill by its longest chunk
+        plan = program.plans[mode]
+        found = profile(plan.capture, plan.target, plan.precision, plan, graph).to_json()
         del found["graph"]
         for bound in found["predicted"]["lower_bounds"]:
             del bound["ops"]
         modes[mode] = found
+    modes["prefill"]["predicted"]["first_tokens"] = [first.to_json() for first in first_tokens(program)]
     decode = program.plan
     machine = [vars(figure) for figure in figures(decode.target, *_MACHINE)]
     return {"format": FORMAT, "machine": machine, "matmul_rate": decode.precision.rate(decode.target), "modes": modes}

@@ -97,7 +97,8 @@ def _behind(report: Report, row: Mapping[str, Any], lines: list[str], found: Map
 
 
 def _calls(report: Report, mode: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]]:
-    for part in report.graph["modes"].get(mode, {"parts": []})["parts"]:
+    modes = {**report.graph["modes"], **report.graph.get("short_modes", {})}
+    for part in modes.get(mode, {"parts": []})["parts"]:
         for node in part["nodes"]:
             for call in node["calls"]:
                 yield part, node, call

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from fx2ttnn.ir import Op, Placement
-from fx2ttnn.lower.program import Program
+from fx2ttnn.lower.program import SHORT, Program
 from fx2ttnn.lower.values import Call, Lowered, Tensor
 from fx2ttnn.names import layer_of
 from fx2ttnn.ops.table import MATMUL
@@ -28,14 +28,16 @@ FORMAT = 2
 
 def graph_json(program: Program, provenance: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Every mode of a program; prefill for its longest chunk."""
-    plan = program.plan
+    plan, shared = program.plan, Emitted(program, provenance)
+    short = program.by_mode.get(SHORT, {})  # with other calls than the longest chunk: for `explain`
     return {
         "format": FORMAT,
         "model": plan.capture.model_name,
         "target": plan.target.name,
         "mesh_shape": list(plan.target.mesh_shape),
         "precision": plan.precision.name,
-        "modes": _modes(program, Emitted(program, provenance)),
+        "modes": _modes(program, shared),
+        "short_modes": {SHORT: _Step(shared, SHORT, max(short), short[max(short)]).to_json()} if short else {},
     }
 
 

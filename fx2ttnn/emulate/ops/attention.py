@@ -192,32 +192,29 @@ def chunked(
 ) -> torch.Tensor:
     """q [b, h, S, d] at positions from `chunk_start_idx` on, over paged caches that hold the chunk already."""
     q = input_tensor_q.value.float()
-    if chunk_start_idx_tensor is not None:
-        starts = chunk_start_idx_tensor.value.unique()
-        if starts.numel() > 1:
-            raise EmulationError("chunk starts that differ between chips have no emulation")
-        chunk_start_idx = int(starts)
-    assert chunk_start_idx is not None  # ttnn itself has asked for one of the two
+    start: Any = chunk_start_idx
+    if chunk_start_idx_tensor is not None:  # chips may have other tokens of the chunk
+        start = chunk_start_idx_tensor.value.long().reshape(*chunk_start_idx_tensor.value.shape[:2], 1, 1, 1, 1)
     size = input_tensor_k.value.shape[4]
-    total = chunk_start_idx + q.shape[-2]
+    total = int(torch.as_tensor(start).max()) + q.shape[-2]
     table = page_table_tensor.value.long()
     if total > table.shape[-1] * size:
         raise EmulationError(f"{total} tokens lie behind the {table.shape[-1]} pages of {size}")
     table = table[..., : q.shape[2], : -(-total // size)]
     _check_pages(table, torch.tensor(True))
     key, value = (_pages(cache.value, table, slice(None))[..., :total, :] for cache in (input_tensor_k, input_tensor_v))
-    seen = _seen(q.shape[-2], total, chunk_start_idx, True, sliding_window_size)
+    seen = _seen(q.shape[-2], total, start, True, sliding_window_size)
     mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
     sinks = None if attention_sink is None else attention_sink.value[..., 0].flatten(2).float()
     return _attend(q, key, value, mask, scale, sinks, Compute.of(compute_kernel_config, DEFAULT))
 
 
-def _seen(queries: int, keys: int, start: int, causal: bool, window: int | None) -> torch.Tensor:
-    """Which key each query sees; query 0 stands at position `start`. A window without causality is centred."""
-    at, n = torch.arange(start, start + queries)[:, None], torch.arange(keys)
+def _seen(queries: int, keys: int, start: int | torch.Tensor, causal: bool, window: int | None) -> torch.Tensor:
+    """Which key each query sees; query 0 stands at position `start`, or that of each chip. A window without causality is centred."""
+    at, n = start + torch.arange(queries)[:, None], torch.arange(keys)
     seen = (n <= at) if causal else torch.ones(queries, keys, dtype=torch.bool)
     if window is not None:
-        seen &= (n > at - window) if causal else ((n - at).abs() <= window // 2)
+        seen = seen & (n > at - window) if causal else ((n - at).abs() <= window // 2)
     return seen
 
 

@@ -30,9 +30,9 @@ class Qwen3Attention:
             "o_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.O_PROJ_WEIGHT_MEMORY
         )
         self.first_user = weights.first_user(batch=32, mesh_dims=(None, 0))
+        self.mesh_device = mesh_device
         self.turn = weights.resources.quarter_turn()
         self.semaphore = weights.resources.global_semaphore()
-        self.mesh_device = mesh_device
         self.buffer = weights.resources.persistent_buffer(
             [1, 1, 32, 5120], ttnn.bfloat16, memory_config=cfg.ATTENTION_BUFFER_MEMORY
         )
@@ -162,6 +162,99 @@ class Qwen3Attention:
     ):
         """A chunk of one user's prompt.
 
+        hidden_states: [1, 1, 256, 1280] bfloat16, dim 2 split over mesh axis 0, dim 3 split over mesh axis 1
+        cos: [1, 1, 512, 128] bfloat16, dim 2 split over mesh axis 1
+        sin: [1, 1, 512, 128] bfloat16, dim 2 split over mesh axis 1
+        key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        chunk_page_table: [1, 32] int32, dim 0 split over mesh axis 1
+        page_table: [1, 64] int32, dim 0 split over mesh axis 1
+        chunk_start: [1] int32, dim 0 split over mesh axis 1
+        """
+        hidden_states = ccl.all_gather(
+            hidden_states, 2, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 2048, 1280]
+        qkv = ttnn.linear(
+            hidden_states,
+            self.qkv_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.QKV_PROJ_PREFILL_PROGRAM,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 2048, 1280]
+        qkv = ccl.reduce_scatter(qkv, 2, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 512, 1280]
+        query, key, value = ttnn.experimental.nlp_create_qkv_heads(
+            qkv,
+            num_heads=cfg.NUM_HEADS,
+            num_kv_heads=cfg.NUM_KV_HEADS,
+            transpose_k_heads=False,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )  # [1, 8, 512, 128], [1, 1, 512, 128], [1, 1, 512, 128]
+        query = ttnn.experimental.dit_fused_distributed_rmsnorm(
+            query,
+            None,
+            self.mesh_device,
+            [],
+            epsilon=cfg.NORM_EPS,
+            weight=self.q_norm,
+            transformation_mat=self.turn,
+            rope_cos=cos,
+            rope_sin=sin,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 8, 512, 128]
+        key = ttnn.experimental.dit_fused_distributed_rmsnorm(
+            key,
+            None,
+            self.mesh_device,
+            [],
+            epsilon=cfg.NORM_EPS,
+            weight=self.k_norm,
+            transformation_mat=self.turn,
+            rope_cos=cos,
+            rope_sin=sin,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 1, 512, 128]
+        key = ccl.all_gather(key, 2, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 2048, 128]
+        value = ccl.all_gather(value, 2, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 2048, 128]
+        key = ttnn.typecast(key, ttnn.bfloat8_b, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 2048, 128]
+        ttnn.experimental.paged_fill_cache(key_cache, key, chunk_page_table, batch_idx=0)
+        value = ttnn.typecast(value, ttnn.bfloat8_b, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 2048, 128]
+        ttnn.experimental.paged_fill_cache(value_cache, value, chunk_page_table, batch_idx=0)
+        attn_output = ttnn.transformer.chunked_scaled_dot_product_attention(
+            query,
+            key_cache,
+            value_cache,
+            page_table,
+            chunk_start_idx_tensor=chunk_start,
+            scale=cfg.ATTENTION_SCALE,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            program_config=cfg.ATTENTION_PREFILL_PROGRAM,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 8, 512, 128]
+        attn_output = ttnn.experimental.nlp_concat_heads(
+            attn_output, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 512, 1024]
+        attn_output = ccl.all_gather(
+            attn_output, 2, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 2048, 1024]
+        o = ttnn.linear(
+            attn_output,
+            self.o_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.O_PROJ_PREFILL_PROGRAM,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 2048, 1280]
+        o = ccl.reduce_scatter(o, 2, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 256, 1280]
+        return o
+
+    def short_prefill_forward(
+        self, hidden_states, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
+    ):
+        """A short chunk of one user's prompt.
+
         hidden_states: [1, 1, seq_len, 1280] bfloat16, dim 3 split over mesh axis 1
         cos: [1, 1, seq_len, 128] bfloat16
         sin: [1, 1, seq_len, 128] bfloat16
@@ -176,7 +269,7 @@ class Qwen3Attention:
             hidden_states,
             self.qkv_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.QKV_PROJ_PREFILL_PROGRAM[seq_len],
+            program_config=cfg.QKV_PROJ_SHORT_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 1280]
@@ -188,25 +281,31 @@ class Qwen3Attention:
             transpose_k_heads=False,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )  # [1, 8, seq_len, 128], [1, 1, seq_len, 128], [1, 1, seq_len, 128]
-        query = ttnn.rms_norm(
+        query = ttnn.experimental.dit_fused_distributed_rmsnorm(
             query,
+            None,
+            self.mesh_device,
+            [],
             epsilon=cfg.NORM_EPS,
             weight=self.q_norm,
+            transformation_mat=self.turn,
+            rope_cos=cos,
+            rope_sin=sin,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, seq_len, 128]
-        key = ttnn.rms_norm(
+        key = ttnn.experimental.dit_fused_distributed_rmsnorm(
             key,
+            None,
+            self.mesh_device,
+            [],
             epsilon=cfg.NORM_EPS,
             weight=self.k_norm,
+            transformation_mat=self.turn,
+            rope_cos=cos,
+            rope_sin=sin,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
-        )  # [1, 1, seq_len, 128]
-        query = ttnn.experimental.rotary_embedding_llama(
-            query, cos, sin, self.turn, memory_config=ttnn.DRAM_MEMORY_CONFIG
-        )  # [1, 8, seq_len, 128]
-        key = ttnn.experimental.rotary_embedding_llama(
-            key, cos, sin, self.turn, memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # [1, 1, seq_len, 128]
         key = ttnn.typecast(key, ttnn.bfloat8_b, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 128]
         ttnn.experimental.paged_fill_cache(key_cache, key, chunk_page_table, batch_idx=0)
@@ -220,7 +319,7 @@ class Qwen3Attention:
             chunk_start_idx_tensor=chunk_start,
             scale=cfg.ATTENTION_SCALE,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
-            program_config=cfg.ATTENTION_PREFILL_PROGRAM[seq_len],
+            program_config=cfg.ATTENTION_SHORT_PREFILL_PROGRAM[seq_len],
             compute_kernel_config=cfg.COMPUTE_HIFI3,
         )  # [1, 8, seq_len, 128]
         attn_output = ttnn.experimental.nlp_concat_heads(
@@ -230,7 +329,7 @@ class Qwen3Attention:
             attn_output,
             self.o_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.O_PROJ_PREFILL_PROGRAM[seq_len],
+            program_config=cfg.O_PROJ_SHORT_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 1280]

@@ -92,6 +92,47 @@ class Qwen3MLP:
     def prefill_forward(self, hidden_states):
         """A chunk of one user's prompt.
 
+        hidden_states: [1, 1, 256, 5120] bfloat16, dim 2 split over mesh axis 0
+        """
+        hidden_states = ccl.all_gather(
+            hidden_states, 2, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 2048, 5120]
+        gate = ttnn.linear(
+            hidden_states,
+            self.gate_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.GATE_PROJ_PREFILL_PROGRAM,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 2048, 800]
+        up = ttnn.linear(
+            hidden_states,
+            self.up_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.UP_PROJ_PREFILL_PROGRAM,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 2048, 800]
+        hidden_states = ttnn.multiply(
+            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 2048, 800]
+        hidden_states = ccl.all_gather(
+            hidden_states, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 2048, 3200]
+        down = ttnn.linear(
+            hidden_states,
+            self.down_proj,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.DOWN_PROJ_PREFILL_PROGRAM,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 2048, 1280]
+        down = ccl.reduce_scatter(down, 2, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 256, 1280]
+        return down
+
+    def short_prefill_forward(self, hidden_states):
+        """A short chunk of one user's prompt.
+
         hidden_states: [1, 1, seq_len, 5120] bfloat16
         """
         seq_len = hidden_states.shape[2]
@@ -99,7 +140,7 @@ class Qwen3MLP:
             hidden_states,
             self.gate_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.GATE_PROJ_PREFILL_PROGRAM[seq_len],
+            program_config=cfg.GATE_PROJ_SHORT_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 800]
@@ -107,7 +148,7 @@ class Qwen3MLP:
             hidden_states,
             self.up_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.UP_PROJ_PREFILL_PROGRAM[seq_len],
+            program_config=cfg.UP_PROJ_SHORT_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 800]
@@ -121,7 +162,7 @@ class Qwen3MLP:
             hidden_states,
             self.down_proj,
             dtype=ttnn.bfloat16,
-            program_config=cfg.DOWN_PROJ_PREFILL_PROGRAM[seq_len],
+            program_config=cfg.DOWN_PROJ_SHORT_PREFILL_PROGRAM[seq_len],
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, seq_len, 1280]

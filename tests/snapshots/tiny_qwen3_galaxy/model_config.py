@@ -18,7 +18,9 @@ PAGES_PER_USER = 64
 USER_GROUPS = 4  # groups of chips, each of which attends for its own users
 USERS_PER_GROUP = 8
 PAGES_PER_GROUP = 512  # pages of its users; where there are several groups, spare pages follow
-PREFILL_LENGTHS = (128, 2048)  # tokens of a chunk of a prompt; shorter ones are padded, longer ones split
+PREFILL_LENGTHS = (128, 512, 2048)  # tokens of a chunk of a prompt; shorter ones are padded, longer ones split
+# For prompts run from their first token on: groups of chips divide a chunk's tokens, and those that do not keep the user's pages have what such chunks leave in spare pages.
+WHOLE_PROMPT_LENGTHS = (2048,)
 NUM_LAYERS = 64
 VOCAB_SIZE = 16384
 NORM_EPS = 1e-06
@@ -103,7 +105,24 @@ ATTENTION_O_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 0))]
 )  # 32 x 1280
 ATTENTION_O_REDUCED_MEMORY = RESIDUAL_MEMORY
-QKV_PROJ_PREFILL_PROGRAM = {
+QKV_PROJ_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+    compute_with_storage_grid_size=(8, 9),
+    in0_block_w=8,
+    out_subblock_h=4,
+    out_subblock_w=1,
+    out_block_h=8,
+    out_block_w=5,
+    per_core_M=8,
+    per_core_N=5,
+    transpose_mcast=False,
+    fused_activation=None,
+    fuse_batch=True,
+)  # [1, 1, 2048, 1280] -> [1, 1, 2048, 1280]
+ATTENTION_PREFILL_PROGRAM = ttnn.SDPAProgramConfig(
+    compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=256, exp_approx_mode=False
+)  # [1, 8, 512, 128] -> [1, 8, 512, 128]
+O_PROJ_PREFILL_PROGRAM = QKV_PROJ_PREFILL_PROGRAM
+QKV_PROJ_SHORT_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
@@ -117,29 +136,29 @@ QKV_PROJ_PREFILL_PROGRAM = {
         fused_activation=None,
         fuse_batch=True,
     ),
-    2048: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+    512: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
-        out_subblock_h=4,
+        out_subblock_h=2,
         out_subblock_w=1,
-        out_block_h=8,
+        out_block_h=2,
         out_block_w=5,
-        per_core_M=8,
+        per_core_M=2,
         per_core_N=5,
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=True,
     ),
 }  # [1, 1, seq_len, 1280] -> [1, 1, seq_len, 1280]
-ATTENTION_PREFILL_PROGRAM = {
+ATTENTION_SHORT_PREFILL_PROGRAM = {
     128: ttnn.SDPAProgramConfig(
         compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=128, exp_approx_mode=False
     ),
-    2048: ttnn.SDPAProgramConfig(
-        compute_with_storage_grid_size=(8, 9), q_chunk_size=256, k_chunk_size=256, exp_approx_mode=False
+    512: ttnn.SDPAProgramConfig(
+        compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=256, exp_approx_mode=False
     ),
 }  # [1, 8, seq_len, 128] -> [1, 8, seq_len, 128]
-O_PROJ_PREFILL_PROGRAM = QKV_PROJ_PREFILL_PROGRAM
+O_PROJ_SHORT_PREFILL_PROGRAM = QKV_PROJ_SHORT_PREFILL_PROGRAM
 NORM_GATHERED_GATHERED_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 3))]
 )  # 32 x 5120
@@ -174,7 +193,34 @@ DOWN_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramC
 )  # [1, 1, 32, 3200] -> [1, 1, 32, 1280]
 MLP_DOWN_MEMORY = ATTENTION_QKV_MEMORY
 MLP_DOWN_REDUCED_MEMORY = RESIDUAL_MEMORY
-GATE_PROJ_PREFILL_PROGRAM = {
+GATE_PROJ_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+    compute_with_storage_grid_size=(8, 9),
+    in0_block_w=8,
+    out_subblock_h=1,
+    out_subblock_w=4,
+    out_block_h=8,
+    out_block_w=4,
+    per_core_M=8,
+    per_core_N=4,
+    transpose_mcast=False,
+    fused_activation=None,
+    fuse_batch=True,
+)  # [1, 1, 2048, 5120] -> [1, 1, 2048, 800]
+UP_PROJ_PREFILL_PROGRAM = GATE_PROJ_PREFILL_PROGRAM
+DOWN_PROJ_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+    compute_with_storage_grid_size=(8, 9),
+    in0_block_w=5,
+    out_subblock_h=4,
+    out_subblock_w=1,
+    out_block_h=8,
+    out_block_w=5,
+    per_core_M=8,
+    per_core_N=5,
+    transpose_mcast=False,
+    fused_activation=None,
+    fuse_batch=True,
+)  # [1, 1, 2048, 3200] -> [1, 1, 2048, 1280]
+GATE_PROJ_SHORT_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
@@ -188,22 +234,22 @@ GATE_PROJ_PREFILL_PROGRAM = {
         fused_activation=None,
         fuse_batch=True,
     ),
-    2048: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+    512: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
         out_subblock_h=1,
         out_subblock_w=4,
-        out_block_h=8,
+        out_block_h=2,
         out_block_w=4,
-        per_core_M=8,
+        per_core_M=2,
         per_core_N=4,
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=True,
     ),
 }  # [1, 1, seq_len, 5120] -> [1, 1, seq_len, 800]
-UP_PROJ_PREFILL_PROGRAM = GATE_PROJ_PREFILL_PROGRAM
-DOWN_PROJ_PREFILL_PROGRAM = {
+UP_PROJ_SHORT_PREFILL_PROGRAM = GATE_PROJ_SHORT_PREFILL_PROGRAM
+DOWN_PROJ_SHORT_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=5,
@@ -217,14 +263,14 @@ DOWN_PROJ_PREFILL_PROGRAM = {
         fused_activation=None,
         fuse_batch=True,
     ),
-    2048: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+    512: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=(8, 9),
         in0_block_w=5,
-        out_subblock_h=4,
+        out_subblock_h=2,
         out_subblock_w=1,
-        out_block_h=8,
+        out_block_h=2,
         out_block_w=5,
-        per_core_M=8,
+        per_core_M=2,
         per_core_N=5,
         transpose_mcast=False,
         fused_activation=None,
@@ -254,6 +300,7 @@ LM_HEAD_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
     fused_activation=None,
     fuse_batch=True,
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 512]
+LM_HEAD_SHORT_PREFILL_PROGRAM = LM_HEAD_PREFILL_PROGRAM
 SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
 ATTENTION_QKV_REDUCED_MEMORY_2 = ATTENTION_QUERY_MEMORY
 ATTENTION_QKV_REDUCED_MEMORY_3 = ATTENTION_KEY_MEMORY
