@@ -1,6 +1,7 @@
-"""The decode step and the choice of the next tokens, with all that they need on the mesh: captured once, replayed for every token."""
+"""The decode step, the choice of the next tokens and chunks of prompts, with all that they need on the mesh: captured once, replayed then."""
 
 import hashlib
+from contextlib import nullcontext
 
 import torch
 import ttnn
@@ -63,8 +64,8 @@ def begin_chance(seeds, user_ids):
 class DecodeLoop:
     """Runs decode steps one after the other. A step takes nothing from the host: tokens and positions stay on the mesh.
 
-    Each of its two parts, the step and the sampling, runs call by call the first time, which compiles its programs. With
-    `trace` it is then captured, and from then on replayed. Nothing may be compiled while there is a trace: its
+    Each part, the step in three, the sampling and a prompt's chunk of each length, runs call by call the first time, which compiles its programs.
+    With `trace` it is then captured, and from then on replayed: what it gives is overwritten when it runs again. Nothing may be compiled while there is a trace: its
     programs would lie where the replay writes. Who runs something new calls `release` first.
     """
 
@@ -72,6 +73,7 @@ class DecodeLoop:
         self.model, self.sampler, self.trace = model, sampler, trace
         self.mesh_device = model.mesh_device
         self.inputs = self.kv_cache = self.logits = None
+        self.chunks = {}  # inputs of a chunk by its length
         self.settings = self._put(host_settings(self.mesh_device, []))
         self.prompt_settings = self._put(host_settings(self.mesh_device, []))
         self.chance = self._put(host_chance(self.mesh_device, []))
@@ -79,9 +81,7 @@ class DecodeLoop:
 
     def load(self, tokens, positions, page_table, kv_cache):
         """Begin at these tokens and positions [users] (-1: an idle user), page table [users, pages]."""
-        if kv_cache is not self.kv_cache:
-            self.release()
-            self.kv_cache = kv_cache
+        self._take_cache(kv_cache)
         host = self.model.host_decode_inputs(tokens, positions, page_table)
         if self.inputs is None:
             self.release()
@@ -109,9 +109,25 @@ class DecodeLoop:
         """What the next draw of each user depends on, [users]: `draw_seed`. Users that take the best token need none."""
         self._write(host_chance(self.mesh_device, seeds), self.chance)
 
+    def chunk(self, length, host, kv_cache):
+        """Logits of a chunk of `length` tokens on the mesh, of the inputs that `host_prefill_inputs` gives: until the next one."""
+        self._take_cache(kv_cache)
+        self.model.prefetcher.global_cb.free()  # a replay writes where it lies
+        if length in self.chunks:
+            self._write(host, self.chunks[length])
+        else:
+            self.release()
+            self.chunks[length] = self._put(host)
+        return self._run(length, lambda: self.model.prefill_forward(**self.chunks[length], kv_cache=self.kv_cache))
+
     def step(self):
         """Logits of the tokens that are loaded, on the mesh; every user's position goes on by one."""
-        self.logits = self._run("step", self._step)
+        # In three parts: the prefetcher is loaded between them, which no trace holds.
+        first = self._before_compiling("step")
+        handed = self._run("embed", self._embed, first)
+        with self.model.prefetcher.loaded():
+            hidden = self._run("layers", lambda: self._layers(*handed), first)
+        self.logits = self._run("logits", lambda: self._logits(hidden), first)
         return self.logits
 
     def draw(self):
@@ -132,25 +148,41 @@ class DecodeLoop:
 
     def release(self):
         """Drop the traces; the next step captures them anew."""
-        for trace, _ in self._traces.values():
-            ttnn.release_trace(self.mesh_device, trace)
+        for name, (trace, _) in self._traces.items():
+            with self.model.prefetcher.loaded() if name == "layers" else nullcontext():
+                ttnn.release_trace(self.mesh_device, trace)
         self._traces = {}
 
-    def _step(self):
-        logits = self.model.decode_forward(**self.inputs, kv_cache=self.kv_cache)
+    def _take_cache(self, kv_cache):
+        """Traces hold the cache that they were captured with."""
+        if kv_cache is not self.kv_cache:
+            self.release()
+            self.kv_cache = kv_cache
+
+    def _embed(self):
+        return self.model.decode_embed(self.inputs["position_ids"], self.inputs["input_ids"])
+
+    def _layers(self, *handed):
+        return self.model.decode_layers(*handed, self.inputs["current_pos"], self.inputs["page_table"], self.kv_cache)
+
+    def _logits(self, hidden):
+        logits = self.model.decode_logits(hidden)
+        logits = ttnn.to_memory_config(
+            logits, ttnn.DRAM_MEMORY_CONFIG
+        )  # it stays with the trace, and L1 is for prompts, too
         ttnn.plus_one(self.inputs["current_pos"], skip_negative_entries=True)  # an idle user stays at -1
         ttnn.plus_one(self.inputs["position_ids"])  # an idle user's begins at 0 and stays behind all others
         return logits
 
     def _sample(self):
         begin_chance(**self.chance)
-        tokens = self.sampler.sample_forward(self.logits, **self.settings)
+        tokens = self.sampler.sample_forward(ttnn.to_memory_config(self.logits, cfg.LM_HEAD_MEMORY), **self.settings)
         ttnn.copy(tokens, self.inputs["input_ids"])
         return tokens
 
-    def _run(self, name, part):
-        """Run `step` or `sample`: call by call the first time, then as a trace."""
-        if self._before_compiling(name) or not self.trace:
+    def _run(self, name, part, first=None):
+        """Run a part by its name, a chunk by its length: call by call the first time, then as a trace."""
+        if (self._before_compiling(name) if first is None else first) or not self.trace:
             return part()
         if name not in self._traces:
             trace = ttnn.begin_trace_capture(self.mesh_device, cq_id=0)

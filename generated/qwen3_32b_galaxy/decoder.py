@@ -21,8 +21,8 @@ class Qwen3DecoderLayer:
         """One token for every user.
 
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
-        cos: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
-        sin: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
+        cos: [1, 16, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        sin: [1, 16, 1, 128] bfloat16, dim 1 split over mesh axis 1
         key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         current_pos: [8] int32, dim 0 split over mesh axis 1
@@ -45,6 +45,32 @@ class Qwen3DecoderLayer:
     ):
         """A chunk of one user's prompt.
 
+        hidden_states: [1, 1, 256, 1280] bfloat16, dim 2 split over mesh axis 0, dim 3 split over mesh axis 1
+        cos: [1, 1, 512, 128] bfloat16, dim 2 split over mesh axis 1
+        sin: [1, 1, 512, 128] bfloat16, dim 2 split over mesh axis 1
+        key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
+        chunk_page_table: [1, 32] int32, dim 0 split over mesh axis 1
+        page_table: [1, 64] int32, dim 0 split over mesh axis 1
+        chunk_start: [1] int32, dim 0 split over mesh axis 1
+        """
+        input_layernorm_output = self.input_layernorm.prefill_forward(hidden_states)  # [1, 1, 256, 1280]
+        o = self.self_attn.prefill_forward(
+            input_layernorm_output, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
+        )  # [1, 1, 256, 1280]
+        hidden_states = ttnn.add(hidden_states, o, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 256, 1280]
+        post_attention_layernorm_output = self.post_attention_layernorm.prefill_forward(
+            hidden_states
+        )  # [1, 1, 256, 5120]
+        down = self.mlp.prefill_forward(post_attention_layernorm_output)  # [1, 1, 256, 1280]
+        hidden_states = ttnn.add(hidden_states, down, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 256, 1280]
+        return hidden_states
+
+    def short_prefill_forward(
+        self, hidden_states, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
+    ):
+        """A short chunk of one user's prompt.
+
         hidden_states: [1, 1, seq_len, 1280] bfloat16, dim 3 split over mesh axis 1
         cos: [1, 1, seq_len, 128] bfloat16
         sin: [1, 1, seq_len, 128] bfloat16
@@ -54,14 +80,18 @@ class Qwen3DecoderLayer:
         page_table: [1, 64] int32, dim 0 split over mesh axis 1
         chunk_start: [1] int32
         """
-        input_layernorm_output = self.input_layernorm.prefill_forward(hidden_states)  # [1, 1, seq_len, 1280]
-        o = self.self_attn.prefill_forward(
+        input_layernorm_output = self.input_layernorm.short_prefill_forward(hidden_states)  # [1, 1, seq_len, 1280]
+        o = self.self_attn.short_prefill_forward(
             input_layernorm_output, cos, sin, key_cache, value_cache, chunk_page_table, page_table, chunk_start
         )  # [1, 1, seq_len, 1280]
         hidden_states = ttnn.add(hidden_states, o, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
-        post_attention_layernorm_output = self.post_attention_layernorm.prefill_forward(
+        post_attention_layernorm_output = self.post_attention_layernorm.short_prefill_forward(
             hidden_states
         )  # [1, 1, seq_len, 5120]
-        down = self.mlp.prefill_forward(post_attention_layernorm_output)  # [1, 1, seq_len, 1280]
+        down = self.mlp.short_prefill_forward(post_attention_layernorm_output)  # [1, 1, seq_len, 1280]
         hidden_states = ttnn.add(hidden_states, down, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         return hidden_states
+
+    def prefetched(self):
+        """The weights that are prefetched for a decode step, in the order in which it reads them."""
+        return [*self.self_attn.prefetched(), *self.mlp.prefetched()]

@@ -2,6 +2,7 @@
 
 import ttnn
 
+from . import ccl
 from . import model_config as cfg
 
 
@@ -29,6 +30,22 @@ class EmbedTokens:
 
     def prefill_forward(self, input_ids):
         """A chunk of one user's prompt.
+
+        input_ids: [1, 1, 1, 2048] uint32
+        """
+        hidden_states = ttnn.embedding(
+            input_ids, self.weight, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 2048, 1280]
+        hidden_states = ttnn.reshape(
+            hidden_states, [1, 1, 2048, 1280], memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 2048, 1280]
+        hidden_states = ccl.mesh_partition(
+            hidden_states, 2, 0, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 256, 1280]
+        return hidden_states
+
+    def short_prefill_forward(self, input_ids):
+        """A short chunk of one user's prompt.
 
         input_ids: [1, 1, 1, seq_len] uint32
         """

@@ -78,7 +78,6 @@ class Generator:
         self.users = {}
         self.max_users = cfg.BATCH
         self._kv_cache = None
-        self._prefilled = set()
 
     @property
     def kv_cache(self):
@@ -93,14 +92,14 @@ class Generator:
         self.pool, self.users = PagePool(), {}
 
     def warm_up_prompts(self, kv_cache):
-        """Compile what runs prompts of any length and draws the token behind them."""
+        """Compile what runs prompts of any length and draws the token behind them; where it is compiled already, capture the chunks."""
         pages = torch.zeros(1, cfg.PAGES_PER_USER, dtype=torch.int32)
         for length in cfg.PREFILL_LENGTHS:
             tokens = torch.zeros(1, min(length, cfg.MAX_SEQ_LEN), dtype=torch.int32)
-            ((logits, _),) = self.run_prompts(
+            for logits, _ in self.run_prompts(
                 tokens, page_table=pages, kv_cache=kv_cache, prompt_lens=[tokens.shape[1]]
-            )
-            self.loop.read(self.loop.draw_prompt(logits, GREEDY, 1))
+            ):
+                self.loop.read(self.loop.draw_prompt(logits, GREEDY, 1))
 
     def warm_up_steps(self, kv_cache):
         """Compile a step and the draw behind it; where they are compiled already, capture them, unless the loop runs without traces."""
@@ -114,9 +113,9 @@ class Generator:
     def warm_up(self, kv_cache=None):
         """Compile all and capture the traces: nothing is compiled, captured or allocated for longer than a call from then on."""
         kv_cache = self.kv_cache if kv_cache is None else kv_cache
-        self.warm_up_prompts(kv_cache)
-        self.warm_up_steps(kv_cache)
-        self.warm_up_steps(kv_cache)
+        for _ in range(2):
+            self.warm_up_prompts(kv_cache)
+            self.warm_up_steps(kv_cache)
 
     def prefill_forward(self, tokens, *, page_table, kv_cache, prompt_lens, start_pos=None, empty_slots=None):
         """Logits of every prompt's last token, [prompts, 1, VOCAB_SIZE], of prompts as `run_prompts` takes them."""
@@ -128,11 +127,10 @@ class Generator:
             start_pos=start_pos,
             empty_slots=empty_slots,
         )
-        # Read when all have been submitted: the host is not waited for between prompts.
         return torch.stack([self.model.read_rows(logits)[last] for logits, last in found]).unsqueeze(1)
 
     def run_prompts(self, tokens, *, page_table, kv_cache, prompt_lens, start_pos=None, empty_slots=None):
-        """Every prompt's logits on the mesh, and the row in them of its last token.
+        """Yields every prompt's logits on the mesh, and the row in them of its last token. The next prompt overwrites them.
 
         `tokens` [prompts, longest], of which `prompt_lens` count: 1 to MAX_SEQ_LEN. `empty_slots` are the users that the prompts become,
         else the first ones. The cache holds a prompt's first `start_pos` tokens already: any number, also all. They are given all the
@@ -161,12 +159,12 @@ class Generator:
             if not 0 <= user < cfg.BATCH:
                 raise ValueError(f"prompt {number} becomes user {user}; there are users 0 to {cfg.BATCH - 1}")
         check_pages(page_table, torch.tensor(lengths), self.model.pages)
-        found = []
-        for row, length, start, user, pages in zip(rows, lengths, starts, users, page_table):
-            table = torch.zeros(cfg.BATCH, len(pages), dtype=torch.int32)
-            table[user] = pages
-            found.append(self._prefill(torch.as_tensor(row[:length]), user, table, kv_cache, start))
-        return found
+        tables = torch.zeros(count, cfg.BATCH, page_table.shape[1], dtype=torch.int32)
+        tables[range(count), users] = page_table.to(torch.int32)
+        return (
+            self._prefill(torch.as_tensor(row[:length]), user, table, kv_cache, start)
+            for row, length, start, user, table in zip(rows, lengths, starts, users, tables)
+        )
 
     def decode_forward(self, tokens, start_pos, *, page_table, kv_cache, read_from_device=True):
         """One step: `tokens` [users] or [users, 1] at `start_pos` [users], -1 for an idle user -> logits [users, 1, VOCAB_SIZE].
@@ -351,11 +349,8 @@ class Generator:
         """Run a prompt in chunks, of which the cache holds `start` tokens: logits of the last one's last tile, and the row in it of the last token."""
         for first, length in chunks(start, tokens.numel()):
             chunk = tokens[first : first + length]
-            if length not in self._prefilled:  # its programs are compiled now
-                self.loop.release()
-                self._prefilled.add(length)
-            inputs = self.model.prepare_prefill_inputs(chunk, first, user, page_table, start)
-            logits = self.model.prefill_forward(**inputs, kv_cache=kv_cache)
+            inputs = self.model.host_prefill_inputs(chunk, first, user, page_table, start)
+            logits = self.loop.chunk(length, inputs, kv_cache)
         return logits, (chunk.numel() - 1) % ttnn.TILE_SIZE
 
 
@@ -373,13 +368,15 @@ class _Run:
 def chunks(start, count):
     """(first token, length) of the chunks in which the tokens from `start` to `count` are run, the last token in any case.
 
-    A chunk begins at a multiple of its own length, the first one at or before `start`. A long one is used where at least half of it is filled.
+    A chunk begins at a multiple of its own length, the first one at or before `start`. A long one is used where at least half of it is filled,
+    one of WHOLE_PROMPT_LENGTHS where the first chunk begins the prompt, too.
     """
     shortest = min(cfg.PREFILL_LENGTHS)
     first = min(start, count - 1) // shortest * shortest
+    lengths = [n for n in cfg.PREFILL_LENGTHS if first == 0 or n not in cfg.WHOLE_PROMPT_LENGTHS]
     found = []
     while first < count:
-        fitting = [n for n in cfg.PREFILL_LENGTHS if first % n == 0 and 2 * (count - first) >= n]
+        fitting = [n for n in lengths if first % n == 0 and 2 * (count - first) >= n]
         found.append((first, max(fitting, default=shortest)))
         first += found[-1][1]
     return found

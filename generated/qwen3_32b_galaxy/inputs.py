@@ -40,6 +40,11 @@ def prefill_positions(start, length):
     return torch.arange(start, start + length).clamp(max=cfg.MAX_SEQ_LEN - 1).reshape(1, 1, 1, -1).to(torch.int32)
 
 
+def chunk_starts(start, length):
+    """Where the tokens begin that each group of chips attends for, of a chunk whose tokens these divide, [4]."""
+    return torch.arange(start, start + length, length // 4)
+
+
 def prefill_hidden(tensor, length):
     """[1, tokens, size] -> [1, 1, length, size], padded."""
     return F.pad(tensor, (0, 0, 0, length - tensor.shape[1])).unsqueeze(0)
@@ -92,9 +97,11 @@ def prefill_page_table(page_table, user, end, pages=cfg.PAGES_PER_GROUP):
 
 
 def pages_of_chunk(page_table, user, start, length, end, cached, pages=cfg.PAGES_PER_GROUP):
-    """The pages that a chunk writes, [USER_GROUPS, pages]; -1, which is skipped, for those full of `cached` tokens and behind the last token."""
+    """The pages that a chunk writes, [USER_GROUPS, pages]; -1, which is skipped, for those behind the last token and for the user's own that
+    are full of `cached` tokens."""
     columns = torch.arange(start // cfg.PAGE_SIZE, -(-(start + length) // cfg.PAGE_SIZE))
-    written = (columns >= cached // cfg.PAGE_SIZE) & (columns * cfg.PAGE_SIZE < end)
+    spare = torch.arange(cfg.USER_GROUPS).unsqueeze(1) != user // cfg.USERS_PER_GROUP
+    written = (spare | (columns >= cached // cfg.PAGE_SIZE)) & (columns * cfg.PAGE_SIZE < end)
     return torch.where(
         written, pages_of_groups(page_table, user, end, pages)[:, columns.clamp(max=cfg.PAGES_PER_USER - 1)], -1
     )

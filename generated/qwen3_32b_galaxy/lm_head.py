@@ -45,3 +45,18 @@ class LmHead:
             compute_kernel_config=cfg.COMPUTE_HIFI2,
         )  # [1, 1, 32, 4748]
         return lm_head
+
+    def short_prefill_forward(self, hidden_states):
+        """A short chunk of one user's prompt.
+
+        hidden_states: [1, 1, 32, 5120] bfloat16
+        """
+        lm_head = ttnn.linear(
+            hidden_states,
+            self.weight,
+            dtype=ttnn.bfloat16,
+            program_config=cfg.LM_HEAD_SHORT_PREFILL_PROGRAM,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI2,
+        )  # [1, 1, 32, 4748]
+        return lm_head

@@ -4,7 +4,9 @@ import ttnn
 
 from . import model_config as cfg
 
-TRACE_REGION_BYTES = 67108864  # DRAM of a chip for captured traces: room for a decode step and sampling
+TRACE_REGION_BYTES = (
+    268435456  # DRAM of a chip for captured traces: room for a decode step and sampling, and a chunk of each length
+)
 # L1 of a core for the semaphores of collectives. Without it ttnn puts them where a tensor lay that an operation may still read, and zeroes them.
 L1_SMALL_BYTES = 8192
 
@@ -51,7 +53,11 @@ def open_mesh():
     """Open the mesh of this package, with the fabric its collectives need."""
     ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D_RING if cfg.RING else ttnn.FabricConfig.FABRIC_1D)
     return ttnn.open_mesh_device(
-        ttnn.MeshShape(*cfg.MESH_SHAPE), l1_small_size=L1_SMALL_BYTES, trace_region_size=TRACE_REGION_BYTES
+        ttnn.MeshShape(*cfg.MESH_SHAPE),
+        l1_small_size=L1_SMALL_BYTES,
+        trace_region_size=TRACE_REGION_BYTES,
+        # A column of dispatch cores: with a row the receivers of some senders would lie outside the grid.
+        dispatch_core_config=ttnn.DispatchCoreConfig(ttnn.DispatchCoreType.WORKER, ttnn.DispatchCoreAxis.COL),
     )
 
 

@@ -3,10 +3,12 @@
 import torch
 import ttnn
 
+from . import ccl
 from . import model_config as cfg
 from .decoder import Qwen3DecoderLayer
 from .embed_tokens import EmbedTokens
 from .inputs import (
+    chunk_starts,
     decode_rows,
     decode_tokens,
     last_tile,
@@ -17,8 +19,9 @@ from .inputs import (
     prefill_tokens,
 )
 from .lm_head import LmHead
-from .mesh import from_mesh, on_host, to_mesh
+from .mesh import from_mesh, on_host
 from .norm import Qwen3RMSNormNorm
+from .prefetcher import Prefetcher
 from .rotary_emb import Qwen3RotaryEmbedding
 
 LAYER_CLASSES = [Qwen3DecoderLayer] * 64
@@ -38,6 +41,9 @@ class Qwen3ForCausalLM:
             layer_class(mesh_device, weights.at(f"model.layers.{index}"))
             for index, layer_class in enumerate(LAYER_CLASSES[:num_layers])
         ]
+        self.prefetcher = Prefetcher(
+            mesh_device, weights.resources.global_circular_buffer(), [layer.prefetched() for layer in self.layers]
+        )
 
     def allocate_kv_cache(self, pages=cfg.PAGES_PER_GROUP):
         """Empty pages for every layer: a list of (key cache, value cache), each [pages of the chip, kv heads of the chip, page, head dim].
@@ -82,41 +88,82 @@ class Qwen3ForCausalLM:
         }
 
     def prepare_prefill_inputs(self, tokens, start, user, page_table, cached=0):
-        """Put a chunk's inputs on the mesh: token ids [tokens] that begin at position `start` of a user's prompt, page table [users, pages].
+        """Put a chunk's inputs on the mesh: see `host_prefill_inputs`."""
+        host = self.host_prefill_inputs(tokens, start, user, page_table, cached)
+        return {name: ttnn.to_device(tensor, self.mesh_device) for name, tensor in host.items()}
+
+    def host_prefill_inputs(self, tokens, start, user, page_table, cached=0):
+        """A chunk's inputs still on the host: token ids [tokens] that begin at position `start` of a user's prompt, page table [users, pages].
 
         `start` is a multiple of the chunk's length; the cache holds the tokens before it. Pages that are full of the prompt's first
         `cached` tokens are not written, nor are those behind its last token, whatever the page table has there.
         """
         length = prefill_length(tokens.numel())
         end = start + tokens.numel()
+        if length in (128, 512):
+            return {
+                "position_ids": on_host(
+                    self.mesh_device, prefill_positions(start, length), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
+                ),
+                "input_ids": on_host(
+                    self.mesh_device, prefill_tokens(tokens, length), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
+                ),
+                "chunk_page_table": on_host(
+                    self.mesh_device,
+                    pages_of_chunk(page_table, user, start, length, end, cached, self.pages),
+                    (None, 0),
+                    ttnn.int32,
+                    ttnn.ROW_MAJOR_LAYOUT,
+                ),
+                "page_table": on_host(
+                    self.mesh_device,
+                    prefill_page_table(page_table, user, end, self.pages),
+                    (None, 0),
+                    ttnn.int32,
+                    ttnn.ROW_MAJOR_LAYOUT,
+                ),
+                "chunk_start": on_host(
+                    self.mesh_device, torch.tensor([start]), (None, None), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
+                ),
+                "last_tile_start": on_host(
+                    self.mesh_device, last_tile(tokens), (None, None), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
+                ),
+                "last_tile_end": on_host(
+                    self.mesh_device,
+                    last_tile(tokens) + torch.tensor([1, 1, ttnn.TILE_SIZE, 1280]),
+                    (None, None),
+                    ttnn.int32,
+                    ttnn.ROW_MAJOR_LAYOUT,
+                ),
+            }
         return {
-            "position_ids": to_mesh(
-                self.mesh_device, prefill_positions(start, length), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
+            "position_ids": on_host(
+                self.mesh_device, prefill_positions(start, length), (None, 3), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
             ),
-            "input_ids": to_mesh(
+            "input_ids": on_host(
                 self.mesh_device, prefill_tokens(tokens, length), (None, None), ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
             ),
-            "chunk_page_table": to_mesh(
+            "chunk_page_table": on_host(
                 self.mesh_device,
                 pages_of_chunk(page_table, user, start, length, end, cached, self.pages),
                 (None, 0),
                 ttnn.int32,
                 ttnn.ROW_MAJOR_LAYOUT,
             ),
-            "page_table": to_mesh(
+            "page_table": on_host(
                 self.mesh_device,
                 prefill_page_table(page_table, user, end, self.pages),
                 (None, 0),
                 ttnn.int32,
                 ttnn.ROW_MAJOR_LAYOUT,
             ),
-            "chunk_start": to_mesh(
-                self.mesh_device, torch.tensor([start]), (None, None), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
+            "chunk_start": on_host(
+                self.mesh_device, chunk_starts(start, length), (None, 0), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
             ),
-            "last_tile_start": to_mesh(
+            "last_tile_start": on_host(
                 self.mesh_device, last_tile(tokens), (None, None), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
             ),
-            "last_tile_end": to_mesh(
+            "last_tile_end": on_host(
                 self.mesh_device,
                 last_tile(tokens) + torch.tensor([1, 1, ttnn.TILE_SIZE, 1280]),
                 (None, None),
@@ -125,17 +172,42 @@ class Qwen3ForCausalLM:
             ),
         }
 
+    def prefill_forward(self, kv_cache, **inputs):
+        """A chunk of one user's prompt: device tensors of `prepare_prefill_inputs` -> logits of the tile of tokens that holds the last one."""
+        short = inputs["input_ids"].shape[-1] in (128, 512)
+        return (self.short_prefill_forward if short else self.long_prefill_forward)(**inputs, kv_cache=kv_cache)
+
     def decode_forward(self, position_ids, input_ids, current_pos, page_table, kv_cache):
         """One token for each user: device tensors of `prepare_decode_inputs` -> logits on the mesh."""
-        cos, sin = self.rotary_emb.decode_forward(position_ids)  # [1, 1, 256, 128], [1, 1, 256, 128]
+        hidden_states, cos, sin = self.decode_embed(position_ids, input_ids)
+        with self.prefetcher.loaded():
+            hidden_states = self.decode_layers(hidden_states, cos, sin, current_pos, page_table, kv_cache)
+        return self.decode_logits(hidden_states)
+
+    def decode_embed(self, position_ids, input_ids):
+        """What a step runs before the layers. What it hands on lies in DRAM, where it stays with the trace: L1 is for prompts, too."""
+        cos, sin = self.rotary_emb.decode_forward(position_ids)  # [1, 16, 1, 128], [1, 16, 1, 128]
         hidden_states = self.embed_tokens.decode_forward(input_ids)  # [1, 1, 32, 1280]
+        return [ttnn.to_memory_config(x, ttnn.DRAM_MEMORY_CONFIG) for x in (hidden_states, cos, sin)]
+
+    def decode_layers(self, hidden_states, cos, sin, current_pos, page_table, kv_cache):
+        """The layers, while the prefetcher is loaded."""
+        self.prefetcher.start()
+        hidden_states = ttnn.to_memory_config(hidden_states, cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY)
+        cos = ttnn.to_memory_config(cos, cfg.ROTARY_EMB_COS_MEMORY)
+        sin = ttnn.to_memory_config(sin, cfg.ROTARY_EMB_SIN_MEMORY)
         for layer, cache in zip(self.layers, kv_cache):
             hidden_states = layer.decode_forward(hidden_states, cos, sin, cache[0], cache[1], current_pos, page_table)
+        return ttnn.to_memory_config(hidden_states, ttnn.DRAM_MEMORY_CONFIG)
+
+    def decode_logits(self, hidden_states):
+        """What a step runs behind the layers."""
+        hidden_states = ttnn.to_memory_config(hidden_states, cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY)
         hidden_states = self.norm.decode_forward(hidden_states)  # [1, 1, 32, 5120]
         lm_head = self.lm_head.decode_forward(hidden_states)  # [1, 1, 32, 4748]
         return lm_head
 
-    def prefill_forward(
+    def long_prefill_forward(
         self,
         position_ids,
         input_ids,
@@ -146,12 +218,47 @@ class Qwen3ForCausalLM:
         last_tile_end,
         kv_cache,
     ):
-        """A chunk of one user's prompt: device tensors of `prepare_prefill_inputs` -> logits of the tile of tokens that holds the last one."""
-        seq_len = position_ids.shape[3]
-        cos, sin = self.rotary_emb.prefill_forward(position_ids)  # [1, 1, seq_len, 128], [1, 1, seq_len, 128]
-        hidden_states = self.embed_tokens.prefill_forward(input_ids)  # [1, 1, seq_len, 1280]
+        """`prefill_forward` of a long chunk."""
+        self.prefetcher.global_cb.free()
+        cos, sin = self.rotary_emb.prefill_forward(position_ids)  # [1, 1, 512, 128], [1, 1, 512, 128]
+        hidden_states = self.embed_tokens.prefill_forward(input_ids)  # [1, 1, 256, 1280]
         for layer, cache in zip(self.layers, kv_cache):
             hidden_states = layer.prefill_forward(
+                hidden_states, cos, sin, cache[0], cache[1], chunk_page_table, page_table, chunk_start
+            )
+        hidden_states = ccl.all_gather(
+            hidden_states, 2, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 2048, 1280]
+        hidden_states = ttnn.slice(
+            hidden_states,
+            last_tile_start,
+            last_tile_end,
+            slice_dim=2,
+            num_devices=64,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )  # [1, 1, 32, 1280]
+        hidden_states = self.norm.prefill_forward(hidden_states)  # [1, 1, 32, 5120]
+        lm_head = self.lm_head.prefill_forward(hidden_states)  # [1, 1, 32, 4748]
+        return lm_head
+
+    def short_prefill_forward(
+        self,
+        position_ids,
+        input_ids,
+        chunk_page_table,
+        page_table,
+        chunk_start,
+        last_tile_start,
+        last_tile_end,
+        kv_cache,
+    ):
+        """`prefill_forward` of a short chunk."""
+        self.prefetcher.global_cb.free()
+        seq_len = position_ids.shape[3]
+        cos, sin = self.rotary_emb.short_prefill_forward(position_ids)  # [1, 1, seq_len, 128], [1, 1, seq_len, 128]
+        hidden_states = self.embed_tokens.short_prefill_forward(input_ids)  # [1, 1, seq_len, 1280]
+        for layer, cache in zip(self.layers, kv_cache):
+            hidden_states = layer.short_prefill_forward(
                 hidden_states, cos, sin, cache[0], cache[1], chunk_page_table, page_table, chunk_start
             )
         hidden_states = ttnn.slice(
@@ -162,8 +269,8 @@ class Qwen3ForCausalLM:
             num_devices=seq_len // 32,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )  # [1, 1, 32, 1280]
-        hidden_states = self.norm.prefill_forward(hidden_states)  # [1, 1, 32, 5120]
-        lm_head = self.lm_head.prefill_forward(hidden_states)  # [1, 1, 32, 4748]
+        hidden_states = self.norm.short_prefill_forward(hidden_states)  # [1, 1, 32, 5120]
+        lm_head = self.lm_head.short_prefill_forward(hidden_states)  # [1, 1, 32, 4748]
         return lm_head
 
     def read_logits(self, logits):

@@ -38,11 +38,34 @@ class Qwen3RMSNorm:
             stats=self.stats.next(),
             memory_config=cfg.NORM_HIDDEN_STATES_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
+            subdevice_id=cfg.WORKERS,
         )  # [1, 1, 32, 1280]
         return hidden_states
 
     def prefill_forward(self, hidden_states):
         """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, 256, 1280] bfloat16, dim 2 split over mesh axis 0, dim 3 split over mesh axis 1
+        """
+        stats = ttnn.rms_norm_pre_all_gather(
+            hidden_states,
+            dtype=ttnn.bfloat16,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 1, 256, 32]
+        stats = ccl.all_gather(stats, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, 256, 128]
+        hidden_states = ttnn.rms_norm_post_all_gather(
+            hidden_states,
+            stats,
+            epsilon=cfg.NORM_EPS,
+            weight=self.weight,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 1, 256, 1280]
+        return hidden_states
+
+    def short_prefill_forward(self, hidden_states):
+        """A short chunk of one user's prompt.
 
         hidden_states: [1, 1, seq_len, 1280] bfloat16, dim 3 split over mesh axis 1
         """
@@ -95,6 +118,7 @@ class Qwen3RMSNormGathered:
             persistent_output_tensor=self.gathered.next(),
             memory_config=cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY,
             num_links=4,
+            subdevice_id=cfg.WORKERS,
         )  # [1, 1, 32, 5120]
         hidden_states = ttnn.rms_norm(
             hidden_states,
@@ -108,6 +132,23 @@ class Qwen3RMSNormGathered:
 
     def prefill_forward(self, hidden_states):
         """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, 256, 1280] bfloat16, dim 2 split over mesh axis 0, dim 3 split over mesh axis 1
+        """
+        hidden_states = ccl.all_gather(
+            hidden_states, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 256, 5120]
+        hidden_states = ttnn.rms_norm(
+            hidden_states,
+            epsilon=cfg.NORM_EPS,
+            weight=self.weight_in_tiles,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 1, 256, 5120]
+        return hidden_states
+
+    def short_prefill_forward(self, hidden_states):
+        """A short chunk of one user's prompt.
 
         hidden_states: [1, 1, seq_len, 1280] bfloat16, dim 3 split over mesh axis 1
         """
@@ -155,6 +196,23 @@ class Qwen3RMSNormNorm:
 
     def prefill_forward(self, hidden_states):
         """A chunk of one user's prompt.
+
+        hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
+        """
+        hidden_states = ccl.all_gather(
+            hidden_states, 3, cluster_axis=1, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # [1, 1, 32, 5120]
+        hidden_states = ttnn.rms_norm(
+            hidden_states,
+            epsilon=cfg.NORM_EPS,
+            weight=self.weight_in_tiles,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+            compute_kernel_config=cfg.COMPUTE_HIFI3,
+        )  # [1, 1, 32, 5120]
+        return hidden_states
+
+    def short_prefill_forward(self, hidden_states):
+        """A short chunk of one user's prompt.
 
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
         """

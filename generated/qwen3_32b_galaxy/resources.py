@@ -6,6 +6,7 @@ import torch
 import ttnn
 
 from .mesh import to_mesh
+from .prefetcher import GlobalCircularBuffer
 
 
 class Turns:
@@ -46,6 +47,21 @@ class Resources:
             turn = torch.kron(torch.eye(ttnn.TILE_SIZE // 2), torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
             self.made["turn"] = to_mesh(self.mesh_device, turn[None, None], (None, None), ttnn.bfloat16)
         return self.made["turn"]
+
+    def quarter_turns(self, shape, dtype, memory_config):
+        """As above, `shape[2] // TILE_SIZE` of them one below the other, each on a core of its own."""
+        key = "turns", tuple(shape), str(memory_config)
+        if key not in self.made:
+            turn = torch.kron(torch.eye(ttnn.TILE_SIZE // 2), torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
+            turns = turn.repeat(shape[2] // ttnn.TILE_SIZE, 1)[None, None]
+            self.made[key] = ttnn.to_memory_config(to_mesh(self.mesh_device, turns, (None, None), dtype), memory_config)
+        return self.made[key]
+
+    def global_circular_buffer(self):
+        """Where prefetched weights arrive: see GlobalCircularBuffer."""
+        if "global_cb" not in self.made:
+            self.made["global_cb"] = GlobalCircularBuffer(self.mesh_device)
+        return self.made["global_cb"]
 
     def _semaphore(self):
         grid = self.mesh_device.compute_with_storage_grid_size()

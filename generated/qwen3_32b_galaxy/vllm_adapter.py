@@ -86,8 +86,9 @@ class ServedModel:
             )
         return self.generator.model.allocate_kv_cache(pages)
 
-    def warmup_model_prefill(self, *, kv_cache, **kwargs):
-        """Compile the programs of every chunk, and of drawing the token behind a prompt."""
+    def warmup_model_prefill(self, *, kv_cache, enable_trace, **kwargs):
+        """Compile the programs of every chunk, and of drawing the token behind a prompt; with `enable_trace` capture the chunks."""
+        self.generator.loop.trace = enable_trace
         self.generator.warm_up_prompts(kv_cache)
 
     def warmup_model_decode(self, *, kv_cache, enable_trace, **kwargs):
@@ -96,12 +97,23 @@ class ServedModel:
         self.generator.warm_up_steps(kv_cache)
 
     def prefill_forward(
-        self, *, tokens, page_table, kv_cache, prompt_lens, start_pos, empty_slots=None, sampling_params=None, **kwargs
+        self,
+        *,
+        tokens,
+        page_table,
+        kv_cache,
+        prompt_lens,
+        start_pos,
+        enable_trace=True,
+        empty_slots=None,
+        sampling_params=None,
+        **kwargs,
     ):
         """Logits of every prompt's last token, [prompts, 1, VOCAB_SIZE], on the host; with `sampling_params` the tokens behind the prompts.
 
         `start_pos`: tokens that the cache holds already, from another prompt or from an earlier part of this one.
         """
+        self.generator.loop.trace = enable_trace
         slots = range(len(prompt_lens)) if empty_slots is None else empty_slots
         prompts = {
             "page_table": page_table,
@@ -114,17 +126,18 @@ class ServedModel:
             return self.generator.prefill_forward(tokens, **prompts)
         loop, lengths = self.generator.loop, [int(length) for length in prompt_lens]
         draws = [Draw.of(sampling_params, row) for row in range(len(lengths))]
-        found = self.generator.run_prompts(tokens, **prompts)
-        seeds = [draw.seed_of(length) for draw, length in zip(draws, lengths)]
-        chosen = [loop.draw_prompt(logits, draw.settings, seed) for (logits, _), draw, seed in zip(found, draws, seeds)]
-        drawn = torch.tensor([loop.read(row_tokens)[last] for row_tokens, (_, last) in zip(chosen, found)])
         wanted = any(draw.log_prob for draw in draws)
-        if wanted or not all(draw.on_mesh for draw in draws):
-            rows = torch.stack([self.generator.model.read_rows(logits)[last] for logits, last in found])
-            for row, (draw, length) in enumerate(zip(draws, lengths)):
-                if not draw.on_mesh:
-                    drawn[row] = draw.choose(rows[row], length, torch.as_tensor(tokens)[row, :length])
-        return (drawn, log_probs(rows, drawn)) if wanted else drawn
+        chosen, rows = [], []
+        found = self.generator.run_prompts(tokens, **prompts)
+        for row, ((logits, last), draw, length) in enumerate(zip(found, draws, lengths)):
+            if wanted or not draw.on_mesh:
+                rows.append(self.generator.model.read_rows(logits)[last])
+            if draw.on_mesh:
+                chosen.append(loop.read(loop.draw_prompt(logits, draw.settings, draw.seed_of(length)))[last])
+            else:
+                chosen.append(draw.choose(rows[-1], length, torch.as_tensor(tokens)[row, :length]))
+        drawn = torch.as_tensor(chosen)
+        return (drawn, log_probs(torch.stack(rows), drawn)) if wanted else drawn
 
     def decode_forward(
         self,

@@ -235,6 +235,10 @@ class Reference:
         counts = dict.fromkeys([max(2, lengths[0] - 28), *([] if self.quick else lengths)])
         return [self._prompt(count) for count in counts]
 
+    def prompts_of(self, lengths):
+        """Those of the prompts that are run as chunks of these lengths."""
+        return [prompt for prompt in self.prompts if prompt.length in lengths]
+
     @cached_property
     def chunked_prompt(self):
         """A prompt longer than the shortest chunk, where the cache has room for it."""

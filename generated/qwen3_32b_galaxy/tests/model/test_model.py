@@ -22,10 +22,11 @@ PLACED = {
     "Qwen3Attention": {
         "qkv_proj": ttnn.bfloat8_b,
         "q_norm": ttnn.bfloat16,
-        "k_norm": ttnn.bfloat16,
         "turn": ttnn.bfloat16,
+        "k_norm": ttnn.bfloat16,
         "o_proj": ttnn.bfloat8_b,
         "first_user": ttnn.int32,
+        "turns": ttnn.bfloat16,
     },
     "Qwen3RMSNormGathered": {
         "weight_in_tiles": ttnn.bfloat16,

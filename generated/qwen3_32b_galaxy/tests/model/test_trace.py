@@ -1,4 +1,4 @@
-"""Decode steps as the loop runs them, call by call, then captured, then replayed from the trace, against Hugging Face's model."""
+"""Decode steps and chunks as the loop runs them, call by call, then captured, then replayed from the trace, against Hugging Face's model."""
 
 from ... import model_config as cfg
 from ...decode_loop import DecodeLoop
@@ -18,5 +18,19 @@ def test_steps(mesh_device, reference):
             loop.load_tokens(step.tokens)
             logits = model.read_logits(loop.step())
             assert_pcc(logits, step.logits, cfg.PCC)
+    finally:
+        loop.release()
+
+
+def test_chunks(mesh_device, reference):
+    """Logits of prompts of the shortest chunk, one after another and again: what is replayed reads the prompt that was put last."""
+    model = Qwen3ForCausalLM(mesh_device, reference.weights(mesh_device), num_layers=reference.num_layers)
+    kv_cache, loop = model.allocate_kv_cache(), DecodeLoop(model, sampler=None)
+    prompts = reference.prompts_of([min(cfg.PREFILL_LENGTHS)])
+    try:
+        for prompt in [*prompts, *prompts, *prompts]:
+            host = model.host_prefill_inputs(prompt.tokens, 0, reference.user, reference.page_table)
+            logits = loop.chunk(prompt.length, host, kv_cache)
+            assert_pcc(model.read_prefill_logits(logits, prompt.tokens), prompt.logits, cfg.PCC)
     finally:
         loop.release()

@@ -30,7 +30,7 @@ def test_lm_head_prefill(mesh_device, reference):
     """lm_head"""
     weights = reference.weights(mesh_device)
     module = LmHead(mesh_device, weights.at("lm_head"))
-    for prompt in reference.prompts:
+    for prompt in reference.prompts_of((2048,)):
         hidden_states = to_mesh(
             mesh_device,
             prompt.last_tile(prompt.before["lm_head"]),
@@ -39,6 +39,27 @@ def test_lm_head_prefill(mesh_device, reference):
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )
         output = module.prefill_forward(hidden_states)
+        assert output.dtype == ttnn.bfloat16
+        assert_pcc(
+            from_mesh(mesh_device, output, (3, 3))[:, :, : prompt.rows],
+            prompt.last_tile(prompt.after["lm_head"][0])[:, :, : prompt.rows],
+            cfg.PCC,
+        )
+
+
+def test_lm_head_short_prefill(mesh_device, reference):
+    """lm_head"""
+    weights = reference.weights(mesh_device)
+    module = LmHead(mesh_device, weights.at("lm_head"))
+    for prompt in reference.prompts_of((128, 512)):
+        hidden_states = to_mesh(
+            mesh_device,
+            prompt.last_tile(prompt.before["lm_head"]),
+            (None, None),
+            ttnn.bfloat16,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )
+        output = module.short_prefill_forward(hidden_states)
         assert output.dtype == ttnn.bfloat16
         assert_pcc(
             from_mesh(mesh_device, output, (3, 3))[:, :, : prompt.rows],

@@ -3,6 +3,8 @@
 A value is held as [rows of the mesh, columns of the mesh, *shape on a chip].
 """
 
+import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +12,7 @@ import ttnn
 
 from ... import model_config as cfg
 from ...mesh import from_mesh, to_mesh
+from ...prefetcher import Prefetcher
 from ...resources import Resources, Turns
 from ..pcc import assert_pcc
 
@@ -24,6 +27,9 @@ PLACEMENT = {
     "layout",
     "sub_core_grids",
     "final_memory_config",
+    "subdevice_id",
+    "sub_device_id",
+    "overlap_qk_coregrid",
 }
 CHIPS = cfg.MESH_SHAPE
 
@@ -72,7 +78,10 @@ def check(mesh_device, operation, reference, case):
         if name not in PLACEMENT and not isinstance(value, Resource):
             host_kwargs[name] = made
     expected = reference(*host, **host_kwargs)
-    found = operation(*device, **device_kwargs)
+    with _beside_prefetcher(mesh_device, case, device, device_kwargs):
+        if "global_cb" in device_kwargs:
+            device_kwargs["global_cb"] = device_kwargs["global_cb"].get()
+        found = operation(*device, **device_kwargs)
     found = list(found) if isinstance(found, (tuple, list)) else [found]
     written = [device_kwargs[at] if isinstance(at, str) else device[at] for at in case.written]
     found = [*found, *written] if case.returns else written
@@ -84,6 +93,13 @@ def check(mesh_device, operation, reference, case):
         defined = ~torch.isnan(wanted)
         assert got.shape == wanted.shape, f"{tuple(got.shape)} on the mesh, {tuple(wanted.shape)} expected"
         assert_pcc(torch.where(defined, got, 0), torch.where(defined, wanted, 0), case.pcc)
+
+
+def _beside_prefetcher(mesh_device, case, device, kwargs):
+    """What an operation needs that runs on a sub-device: the prefetcher loaded, and where it reads a prefetched weight, that on its way."""
+    if not {"subdevice_id", "sub_device_id"} & case.kwargs.keys():
+        return nullcontext()
+    return Prefetcher(mesh_device, kwargs.get("global_cb"), [[device[1]]] if "global_cb" in kwargs else []).running()
 
 
 def _materialise(mesh_device, value):
@@ -157,8 +173,10 @@ def _current_pos(value, count):
 
 
 def _chunk_start(value, count):
-    """The last start of a chunk that leaves room for it."""
-    return torch.full((*count, *value.shape), value.high, dtype=torch.int32)
+    """The last start of a chunk that leaves room for it; where chips have starts of their own, earlier ones for the others."""
+    chips = math.prod(count)
+    starts = [value.high * (n + 1) // chips // 256 * 256 for n in range(chips - 1)]
+    return torch.tensor([*starts, value.high], dtype=torch.int32).reshape(*count, *value.shape)
 
 
 def _last_tile_start(value, count):

@@ -254,6 +254,15 @@ def rotary_embedding_llama(x, cos, sin, turn):
     return _rotated_neighbours(x.float(), cos[..., :rows, :].float(), sin[..., :rows, :].float())
 
 
+def rotary_embedding_llama_fused_qk(query, key, cos, sin, turns):
+    users = query.shape[3]
+    rows = cos[..., :1, :].float(), sin[..., :1, :].float()
+    return [
+        _rotated_neighbours(x.float(), *(t[:, :, :, first : first + users] for t in rows))
+        for x, first in ((query, 0), (key, users))
+    ]
+
+
 def dit_fused_distributed_rmsnorm(x, cluster_axis, mesh_device, semaphores, epsilon, weight, rope_cos, rope_sin):
     assert cluster_axis is None
     return _rotated_neighbours(rms_norm(x, epsilon, weight), rope_cos.float(), rope_sin.float())
@@ -328,16 +337,17 @@ def chunked_scaled_dot_product_attention(
     attention_sink=None,
 ):
     """Each token of the chunk sees the tokens up to itself, of these the last `sliding_window_size`."""
-    chips = torch.broadcast_shapes(*(t.shape[:2] for t in (query, key_cache, page_table)))
-    query, key_cache, value_cache, page_table = (
-        t.expand(*chips, *t.shape[2:]) for t in (query.float(), key_cache, value_cache, page_table)
+    chips = torch.broadcast_shapes(*(t.shape[:2] for t in (query, key_cache, page_table, chunk_start_idx_tensor)))
+    query, key_cache, value_cache, page_table, starts = (
+        t.expand(*chips, *t.shape[2:])
+        for t in (query.float(), key_cache, value_cache, page_table, chunk_start_idx_tensor)
     )
-    start, count = int(chunk_start_idx_tensor.flatten()[0]), query.shape[-2]
-    own, other = torch.arange(start, start + count)[:, None], torch.arange(start + count)[None]
-    seen = (other <= own) & (other > own - (sliding_window_size or start + count))
-    out = torch.empty_like(query)
+    count, out = query.shape[-2], torch.empty_like(query)
     for r in range(chips[0]):
         for c in range(chips[1]):
+            start = int(starts[r, c].flatten()[0])
+            own, other = torch.arange(start, start + count)[:, None], torch.arange(start + count)[None]
+            seen = (other <= own) & (other > own - (sliding_window_size or start + count))
             keys, values = (
                 cache[r, c, page_table[r, c, 0].long()].transpose(0, 1).flatten(1, 2)[:, : start + count].float()
                 for cache in (key_cache, value_cache)

@@ -41,8 +41,21 @@ CASES = [
         name="model.layers.0''",
         used=["model.layers.0"],
         args=[
-            Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
-            Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            Input((1, 1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            Input((1, 1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # elementwise.toml:3
+    Case(
+        name="model.layers.0'''",
+        used=["model.layers.0"],
+        args=[
+            Input((1, 1, 256, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((1, 1, 256, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
         ],
         kwargs={
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,

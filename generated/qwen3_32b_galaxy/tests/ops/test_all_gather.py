@@ -19,7 +19,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:63
+    # norm.toml:75
     Case(
         name="model.layers.0.input_layernorm",
         used=["model.layers.0.input_layernorm"],
@@ -63,11 +63,11 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:63
+    # norm.toml:75
     Case(
         name="model.layers.0.input_layernorm'",
         used=["model.layers.0.input_layernorm"],
-        args=[Input((1, 1, 2048, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
+        args=[Input((1, 1, 512, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
@@ -78,7 +78,7 @@ CASES = [
     Case(
         name="model.layers.0.post_attention_layernorm'",
         used=["model.layers.0.post_attention_layernorm"],
-        args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
+        args=[Input((1, 1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)), 3],
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
@@ -88,6 +88,83 @@ CASES = [
     # collectives.toml:27
     Case(
         name="model.layers.0.mlp.down_proj'",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[Input((1, 1, 512, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # norm.toml:75
+    Case(
+        name="model.layers.0.input_layernorm''",
+        used=["model.layers.0.input_layernorm"],
+        args=[Input((1, 1, 256, 32), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:79
+    Case(
+        name="model.layers.0.self_attn",
+        used=["", "model.layers.0.self_attn"],
+        args=[Input((1, 1, 256, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 2],
+        kwargs={
+            "cluster_axis": 0,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # heads.toml:75
+    Case(
+        name="model.layers.0.self_attn'",
+        used=["model.layers.0.self_attn"],
+        args=[Input((1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 2],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:79
+    Case(
+        name="model.layers.0.self_attn.o_proj",
+        used=["model.layers.0.self_attn.o_proj"],
+        args=[Input((1, 1, 512, 1024), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 2],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:27
+    Case(
+        name="model.layers.0.post_attention_layernorm''",
+        used=["model.layers.0.post_attention_layernorm"],
+        args=[Input((1, 1, 256, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
+        kwargs={
+            "cluster_axis": 1,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:79
+    Case(
+        name="model.layers.0.mlp.gate_proj",
+        used=["model.layers.0.mlp.gate_proj"],
+        args=[Input((1, 1, 256, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)), 2],
+        kwargs={
+            "cluster_axis": 0,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # collectives.toml:27
+    Case(
+        name="model.layers.0.mlp.down_proj''",
         used=["model.layers.0.mlp.down_proj"],
         args=[Input((1, 1, 2048, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)), 3],
         kwargs={

@@ -26,6 +26,7 @@ CASES = [
             ),
             "memory_config": cfg.ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY,
             "num_links": 4,
+            "subdevice_id": cfg.WORKERS,
         },
         pcc=0.999,
     ),
@@ -44,6 +45,7 @@ CASES = [
             ),
             "memory_config": cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY,
             "num_links": 4,
+            "subdevice_id": cfg.WORKERS,
         },
         pcc=0.999,
     ),
@@ -51,7 +53,10 @@ CASES = [
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
-        args=[Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_HIDDEN_STATES_MEMORY, (True, True)), 3],
+        args=[
+            Input((1, 1, 32, 800), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_HIDDEN_STATES_GLU_MEMORY, (True, True)),
+            3,
+        ],
         kwargs={
             "cluster_axis": 1,
             "mesh_device": Resource("mesh_device"),
@@ -62,6 +67,7 @@ CASES = [
             ),
             "memory_config": cfg.MLP_HIDDEN_STATES_GATHERED_MEMORY,
             "num_links": 4,
+            "subdevice_id": cfg.WORKERS,
         },
         pcc=0.999,
     ),

@@ -37,7 +37,7 @@ CASES = [
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
-        args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
+        args=[Input((1, 1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
         kwargs={
             "cluster_axis": 1,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
@@ -50,7 +50,7 @@ CASES = [
     Case(
         name="model.layers.0.self_attn.o_proj'",
         used=["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.o_proj"],
-        args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
+        args=[Input((1, 1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
         kwargs={
             "cluster_axis": 0,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,

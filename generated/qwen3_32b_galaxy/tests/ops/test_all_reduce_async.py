@@ -11,34 +11,20 @@ CASES = [
     # collectives.toml:9
     Case(
         name="model.layers.0.self_attn.o_proj",
-        used=["model.layers.0.self_attn.o_proj"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_O_MEMORY, (True, True))],
+        used=["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.o_proj"],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.ATTENTION_O_MEMORY, (True, True))],
         kwargs={
             "buffer_tensor": Resource(
-                "persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.ATTENTION_BUFFER_2_MEMORY)
+                "persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat8_b, cfg.ATTENTION_BUFFER_2_MEMORY)
             ),
             "cluster_axis": 0,
             "mesh_device": Resource("mesh_device"),
             "multi_device_global_semaphore": Resource("global_semaphore"),
+            "dtype": ttnn.bfloat16,
             "memory_config": cfg.ATTENTION_O_REDUCED_MEMORY,
             "topology": ttnn.Topology.Ring,
             "num_links": 4,
-        },
-        pcc=0.999,
-    ),
-    # collectives.toml:9
-    Case(
-        name="model.layers.0.mlp.down_proj",
-        used=["model.layers.0.mlp.down_proj"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_DOWN_MEMORY, (True, True))],
-        kwargs={
-            "buffer_tensor": Resource("persistent_buffer", ((1, 1, 32, 10240), ttnn.bfloat16, cfg.MLP_BUFFER_MEMORY)),
-            "cluster_axis": 0,
-            "mesh_device": Resource("mesh_device"),
-            "multi_device_global_semaphore": Resource("global_semaphore"),
-            "memory_config": cfg.MLP_DOWN_REDUCED_MEMORY,
-            "topology": ttnn.Topology.Ring,
-            "num_links": 4,
+            "subdevice_id": cfg.WORKERS,
         },
         pcc=0.999,
     ),

@@ -12,10 +12,10 @@ CASES = [
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
-        args=[Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_MEMORY, (True, True))],
+        args=[Input((1, 1, 32, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_MEMORY, (True, True))],
         kwargs={
             "buffer_tensor": Resource(
-                "persistent_buffer", ((1, 1, 32, 5120), ttnn.bfloat16, cfg.ATTENTION_BUFFER_MEMORY)
+                "persistent_buffer", ((1, 1, 32, 5120), ttnn.bfloat8_b, cfg.ATTENTION_BUFFER_MEMORY)
             ),
             "batch_offset": Input(
                 (1, 1), ttnn.int32, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True), values="first_user"
@@ -31,6 +31,7 @@ CASES = [
             "topology": ttnn.Topology.Ring,
             "num_links": 4,
             "dtype": ttnn.bfloat16,
+            "subdevice_id": cfg.WORKERS,
         },
         pcc=0.999,
     ),

@@ -8,12 +8,12 @@ from . import references
 from .harness import Case, Input, Resource, check
 
 CASES = [
-    # attention.toml:65
+    # attention.toml:162
     Case(
         name="model.layers.0.self_attn.q_norm",
         used=["model.layers.0.self_attn.q_norm"],
         args=[
-            Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QUERY_MEMORY, (True, True)),
+            Input((1, 8, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
             None,
             Resource("mesh_device"),
             [],
@@ -22,19 +22,23 @@ CASES = [
             "epsilon": cfg.NORM_EPS,
             "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "transformation_mat": Resource("quarter_turn"),
-            "rope_cos": Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
-            "rope_sin": Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
-            "memory_config": cfg.ATTENTION_QUERY_MEMORY,
+            "rope_cos": Input(
+                (1, 1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "rope_sin": Input(
+                (1, 1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,
     ),
-    # attention.toml:65
+    # attention.toml:162
     Case(
         name="model.layers.0.self_attn.k_norm",
         used=["model.layers.0.self_attn.k_norm"],
         args=[
-            Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_KEY_MEMORY, (True, True)),
+            Input((1, 1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
             None,
             Resource("mesh_device"),
             [],
@@ -43,9 +47,113 @@ CASES = [
             "epsilon": cfg.NORM_EPS,
             "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
             "transformation_mat": Resource("quarter_turn"),
-            "rope_cos": Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
-            "rope_sin": Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
-            "memory_config": cfg.ATTENTION_KEY_MEMORY,
+            "rope_cos": Input(
+                (1, 1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "rope_sin": Input(
+                (1, 1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
+        },
+        pcc=0.999,
+    ),
+    # attention.toml:162
+    Case(
+        name="model.layers.0.self_attn.q_norm'",
+        used=["model.layers.0.self_attn.q_norm"],
+        args=[
+            Input((1, 8, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
+            None,
+            Resource("mesh_device"),
+            [],
+        ],
+        kwargs={
+            "epsilon": cfg.NORM_EPS,
+            "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            "transformation_mat": Resource("quarter_turn"),
+            "rope_cos": Input(
+                (1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "rope_sin": Input(
+                (1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
+        },
+        pcc=0.999,
+    ),
+    # attention.toml:162
+    Case(
+        name="model.layers.0.self_attn.k_norm'",
+        used=["model.layers.0.self_attn.k_norm"],
+        args=[
+            Input((1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
+            None,
+            Resource("mesh_device"),
+            [],
+        ],
+        kwargs={
+            "epsilon": cfg.NORM_EPS,
+            "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            "transformation_mat": Resource("quarter_turn"),
+            "rope_cos": Input(
+                (1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "rope_sin": Input(
+                (1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
+        },
+        pcc=0.999,
+    ),
+    # attention.toml:162
+    Case(
+        name="model.layers.0.self_attn.q_norm''",
+        used=["model.layers.0.self_attn.q_norm"],
+        args=[
+            Input((1, 8, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            None,
+            Resource("mesh_device"),
+            [],
+        ],
+        kwargs={
+            "epsilon": cfg.NORM_EPS,
+            "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            "transformation_mat": Resource("quarter_turn"),
+            "rope_cos": Input(
+                (1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
+            ),
+            "rope_sin": Input(
+                (1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI3,
+        },
+        pcc=0.999,
+    ),
+    # attention.toml:162
+    Case(
+        name="model.layers.0.self_attn.k_norm''",
+        used=["model.layers.0.self_attn.k_norm"],
+        args=[
+            Input((1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            None,
+            Resource("mesh_device"),
+            [],
+        ],
+        kwargs={
+            "epsilon": cfg.NORM_EPS,
+            "weight": Input((1, 1, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            "transformation_mat": Resource("quarter_turn"),
+            "rope_cos": Input(
+                (1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
+            ),
+            "rope_sin": Input(
+                (1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)
+            ),
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
         },
         pcc=0.999,

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:22
+    # embedding.toml:35
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
@@ -52,7 +52,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:35
+    # embedding.toml:48
     Case(
         name="model.rotary_emb'",
         used=["model.rotary_emb"],
@@ -96,13 +96,13 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:35
+    # embedding.toml:48
     Case(
         name="model.rotary_emb''",
         used=["model.rotary_emb"],
         args=[
             Input(
-                (1, 1, 1, 2048),
+                (1, 1, 1, 512),
                 ttnn.uint32,
                 ttnn.ROW_MAJOR_LAYOUT,
                 ttnn.DRAM_MEMORY_CONFIG,
@@ -121,6 +121,50 @@ CASES = [
     # embedding.toml:3
     Case(
         name="model.embed_tokens''",
+        used=["model.embed_tokens"],
+        args=[
+            Input(
+                (1, 1, 1, 512),
+                ttnn.uint32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, False),
+                values="ids",
+                high=151936,
+            ),
+            Input((1, 1, 151936, 1280), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+        ],
+        kwargs={
+            "layout": ttnn.TILE_LAYOUT,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:48
+    Case(
+        name="model.rotary_emb'''",
+        used=["model.rotary_emb"],
+        args=[
+            Input(
+                (1, 1, 1, 512),
+                ttnn.uint32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, True),
+                values="ids",
+                high=4096,
+            ),
+            Input((1, 1, 4096, 128), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+        ],
+        kwargs={
+            "layout": ttnn.TILE_LAYOUT,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:3
+    Case(
+        name="model.embed_tokens'''",
         used=["model.embed_tokens"],
         args=[
             Input(

@@ -31,6 +31,7 @@ CASES = [
             "stats": Resource("persistent_buffer", ((1, 1, 32, 128), ttnn.float32, cfg.NORM_STATS_MEMORY)),
             "memory_config": cfg.NORM_HIDDEN_STATES_MEMORY,
             "compute_kernel_config": cfg.COMPUTE_HIFI3,
+            "subdevice_id": cfg.WORKERS,
         },
         pcc=0.999,
     ),

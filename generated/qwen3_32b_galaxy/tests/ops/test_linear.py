@@ -10,84 +10,6 @@ from .harness import Case, Input, check
 CASES = [
     # matmul.toml:6
     Case(
-        name="model.layers.0.self_attn",
-        used=["model.layers.0.self_attn"],
-        args=[
-            Input((1, 1, 32, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.NORM_HIDDEN_STATES_MEMORY, (False, True)),
-            Input((1, 1, 1280, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.QKV_PROJ_WEIGHT_MEMORY, (True, True)),
-        ],
-        kwargs={
-            "dtype": ttnn.bfloat16,
-            "program_config": cfg.QKV_PROJ_DECODE_PROGRAM,
-            "memory_config": cfg.ATTENTION_QKV_MEMORY,
-            "compute_kernel_config": cfg.COMPUTE_HIFI2,
-        },
-        pcc=0.999,
-    ),
-    # matmul.toml:6
-    Case(
-        name="model.layers.0.self_attn.o_proj",
-        used=["model.layers.0.self_attn.o_proj"],
-        args=[
-            Input(
-                (1, 1, 32, 1024),
-                ttnn.bfloat16,
-                ttnn.TILE_LAYOUT,
-                cfg.ATTENTION_ATTN_OUTPUT_CONCAT_HEADS_MEMORY,
-                (True, False),
-            ),
-            Input((1, 1, 1024, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.O_PROJ_WEIGHT_MEMORY, (True, True)),
-        ],
-        kwargs={
-            "dtype": ttnn.bfloat16,
-            "program_config": cfg.O_PROJ_DECODE_PROGRAM,
-            "memory_config": cfg.ATTENTION_O_MEMORY,
-            "compute_kernel_config": cfg.COMPUTE_HIFI2,
-        },
-        pcc=0.999,
-    ),
-    # matmul.toml:6
-    Case(
-        name="model.layers.0.mlp.gate_proj",
-        used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
-        args=[
-            Input(
-                (1, 1, 32, 5120),
-                ttnn.bfloat16,
-                ttnn.TILE_LAYOUT,
-                cfg.NORM_GATHERED_HIDDEN_STATES_MEMORY,
-                (False, False),
-            ),
-            Input((1, 1, 5120, 800), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.GATE_PROJ_WEIGHT_MEMORY, (True, True)),
-        ],
-        kwargs={
-            "dtype": ttnn.bfloat16,
-            "program_config": cfg.GATE_PROJ_DECODE_PROGRAM,
-            "memory_config": cfg.MLP_GATE_MEMORY,
-            "compute_kernel_config": cfg.COMPUTE_HIFI2,
-        },
-        pcc=0.999,
-    ),
-    # matmul.toml:6
-    Case(
-        name="model.layers.0.mlp.down_proj",
-        used=["model.layers.0.mlp.down_proj"],
-        args=[
-            Input(
-                (1, 1, 32, 3200), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.MLP_HIDDEN_STATES_GATHERED_MEMORY, (True, False)
-            ),
-            Input((1, 1, 3200, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.DOWN_PROJ_WEIGHT_MEMORY, (True, True)),
-        ],
-        kwargs={
-            "dtype": ttnn.bfloat16,
-            "program_config": cfg.DOWN_PROJ_DECODE_PROGRAM,
-            "memory_config": cfg.MLP_DOWN_MEMORY,
-            "compute_kernel_config": cfg.COMPUTE_HIFI2,
-        },
-        pcc=0.999,
-    ),
-    # matmul.toml:6
-    Case(
         name="lm_head",
         used=["lm_head"],
         args=[
@@ -104,9 +26,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
     Case(
-        name="model.layers.0.self_attn'",
+        name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
         args=[
             Input((1, 1, 128, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
@@ -114,15 +36,15 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.QKV_PROJ_PREFILL_PROGRAM[128],
+            "program_config": cfg.QKV_PROJ_SHORT_PREFILL_PROGRAM[128],
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
     Case(
-        name="model.layers.0.self_attn.o_proj'",
+        name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.self_attn.o_proj"],
         args=[
             Input((1, 1, 128, 1024), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
@@ -130,15 +52,15 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.O_PROJ_PREFILL_PROGRAM[128],
+            "program_config": cfg.O_PROJ_SHORT_PREFILL_PROGRAM[128],
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
     Case(
-        name="model.layers.0.mlp.gate_proj'",
+        name="model.layers.0.mlp.gate_proj",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
         args=[
             Input((1, 1, 128, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
@@ -146,15 +68,15 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.GATE_PROJ_PREFILL_PROGRAM[128],
+            "program_config": cfg.GATE_PROJ_SHORT_PREFILL_PROGRAM[128],
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
     Case(
-        name="model.layers.0.mlp.down_proj'",
+        name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
         args=[
             Input((1, 1, 128, 3200), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
@@ -162,13 +84,13 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.DOWN_PROJ_PREFILL_PROGRAM[128],
+            "program_config": cfg.DOWN_PROJ_SHORT_PREFILL_PROGRAM[128],
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
     Case(
         name="lm_head'",
         used=["lm_head"],
@@ -178,13 +100,77 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.LM_HEAD_PREFILL_PROGRAM,
+            "program_config": cfg.LM_HEAD_SHORT_PREFILL_PROGRAM,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
+    Case(
+        name="model.layers.0.self_attn'",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((1, 1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            Input((1, 1, 1280, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.QKV_PROJ_WEIGHT_MEMORY, (True, True)),
+        ],
+        kwargs={
+            "dtype": ttnn.bfloat16,
+            "program_config": cfg.QKV_PROJ_SHORT_PREFILL_PROGRAM[512],
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI2,
+        },
+        pcc=0.999,
+    ),
+    # matmul.toml:52
+    Case(
+        name="model.layers.0.self_attn.o_proj'",
+        used=["model.layers.0.self_attn.o_proj"],
+        args=[
+            Input((1, 1, 512, 1024), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
+            Input((1, 1, 1024, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.O_PROJ_WEIGHT_MEMORY, (True, True)),
+        ],
+        kwargs={
+            "dtype": ttnn.bfloat16,
+            "program_config": cfg.O_PROJ_SHORT_PREFILL_PROGRAM[512],
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI2,
+        },
+        pcc=0.999,
+    ),
+    # matmul.toml:52
+    Case(
+        name="model.layers.0.mlp.gate_proj'",
+        used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
+        args=[
+            Input((1, 1, 512, 5120), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            Input((1, 1, 5120, 800), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.GATE_PROJ_WEIGHT_MEMORY, (True, True)),
+        ],
+        kwargs={
+            "dtype": ttnn.bfloat16,
+            "program_config": cfg.GATE_PROJ_SHORT_PREFILL_PROGRAM[512],
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI2,
+        },
+        pcc=0.999,
+    ),
+    # matmul.toml:52
+    Case(
+        name="model.layers.0.mlp.down_proj'",
+        used=["model.layers.0.mlp.down_proj"],
+        args=[
+            Input((1, 1, 512, 3200), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
+            Input((1, 1, 3200, 1280), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, cfg.DOWN_PROJ_WEIGHT_MEMORY, (True, True)),
+        ],
+        kwargs={
+            "dtype": ttnn.bfloat16,
+            "program_config": cfg.DOWN_PROJ_SHORT_PREFILL_PROGRAM[512],
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+            "compute_kernel_config": cfg.COMPUTE_HIFI2,
+        },
+        pcc=0.999,
+    ),
+    # matmul.toml:52
     Case(
         name="model.layers.0.self_attn''",
         used=["model.layers.0.self_attn"],
@@ -194,13 +180,13 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.QKV_PROJ_PREFILL_PROGRAM[2048],
+            "program_config": cfg.QKV_PROJ_PREFILL_PROGRAM,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
     Case(
         name="model.layers.0.self_attn.o_proj''",
         used=["model.layers.0.self_attn.o_proj"],
@@ -210,13 +196,13 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.O_PROJ_PREFILL_PROGRAM[2048],
+            "program_config": cfg.O_PROJ_PREFILL_PROGRAM,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
     Case(
         name="model.layers.0.mlp.gate_proj''",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -226,13 +212,13 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.GATE_PROJ_PREFILL_PROGRAM[2048],
+            "program_config": cfg.GATE_PROJ_PREFILL_PROGRAM,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },
         pcc=0.999,
     ),
-    # matmul.toml:42
+    # matmul.toml:52
     Case(
         name="model.layers.0.mlp.down_proj''",
         used=["model.layers.0.mlp.down_proj"],
@@ -242,7 +228,7 @@ CASES = [
         ],
         kwargs={
             "dtype": ttnn.bfloat16,
-            "program_config": cfg.DOWN_PROJ_PREFILL_PROGRAM[2048],
+            "program_config": cfg.DOWN_PROJ_PREFILL_PROGRAM,
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
             "compute_kernel_config": cfg.COMPUTE_HIFI2,
         },

@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:152
+    # attention.toml:184
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -17,11 +17,21 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:152
+    # attention.toml:184
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
-        args=[Input((1, 8, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        args=[Input((1, 8, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # attention.toml:184
+    Case(
+        name="model.layers.0.self_attn''",
+        used=["model.layers.0.self_attn"],
+        args=[Input((1, 8, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
         kwargs={
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
         },

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:105
+    # attention.toml:127
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -23,6 +23,7 @@ CASES = [
         ],
         kwargs={
             "num_heads": cfg.NUM_HEADS,
+            "sub_core_grids": cfg.WORKER_CORES,
         },
         pcc=0.999,
     ),

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:119
+    # attention.toml:141
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -21,11 +21,24 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:119
+    # attention.toml:141
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
-        args=[Input((1, 1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        args=[Input((1, 1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False))],
+        kwargs={
+            "num_heads": cfg.NUM_HEADS,
+            "num_kv_heads": cfg.NUM_KV_HEADS,
+            "transpose_k_heads": False,
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # attention.toml:141
+    Case(
+        name="model.layers.0.self_attn''",
+        used=["model.layers.0.self_attn"],
+        args=[Input((1, 1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True))],
         kwargs={
             "num_heads": cfg.NUM_HEADS,
             "num_kv_heads": cfg.NUM_KV_HEADS,

@@ -37,6 +37,30 @@ CASES = [
         used=["model.layers.0.self_attn"],
         args=[
             Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
+            Input((1, 1, 512, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
+            Input(
+                (1, 8),
+                ttnn.int32,
+                ttnn.ROW_MAJOR_LAYOUT,
+                ttnn.DRAM_MEMORY_CONFIG,
+                (False, True),
+                values="page_table",
+                high=576,
+            ),
+        ],
+        kwargs={
+            "batch_idx": 0,
+        },
+        written=(0,),
+        returns=False,
+        pcc=0.999,
+    ),
+    # cache.toml:47
+    Case(
+        name="model.layers.0.self_attn''",
+        used=["model.layers.0.self_attn"],
+        args=[
+            Input((576, 1, 64, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, True)),
             Input((1, 1, 2048, 128), ttnn.bfloat8_b, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
             Input(
                 (1, 32),

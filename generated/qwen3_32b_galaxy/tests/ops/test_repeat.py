@@ -7,13 +7,13 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:22
+    # embedding.toml:35
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
         args=[
             Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
-            [1, 1, 32, 1],
+            [1, 2, 1, 1],
         ],
         kwargs={
             "memory_config": ttnn.L1_MEMORY_CONFIG,

@@ -8,26 +8,13 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # embedding.toml:22
+    # embedding.toml:35
     Case(
         name="model.rotary_emb",
         used=["model.rotary_emb"],
         args=[
             Input((1, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
             [1, 8, 1, 128],
-        ],
-        kwargs={
-            "memory_config": ttnn.L1_MEMORY_CONFIG,
-        },
-        pcc=0.999,
-    ),
-    # embedding.toml:22
-    Case(
-        name="model.rotary_emb'",
-        used=["model.rotary_emb"],
-        args=[
-            Input((1, 8, 32, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.L1_MEMORY_CONFIG, (False, True)),
-            [1, 1, 256, 128],
         ],
         kwargs={
             "memory_config": ttnn.L1_MEMORY_CONFIG,
@@ -47,57 +34,9 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:65
+    # embedding.toml:48
     Case(
-        name="model.layers.0.self_attn.q_norm",
-        used=["model.layers.0.self_attn.q_norm"],
-        args=[
-            Input((1, 8, 8, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_2, (True, True)),
-            [1, 1, 256, 128],
-            [1, 1, 256, 128],
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # attention.toml:65
-    Case(
-        name="model.layers.0.self_attn.q_norm'",
-        used=["model.layers.0.self_attn.q_norm"],
-        args=[
-            Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QUERY_MEMORY, (True, True)),
-            [1, 8, 8, 128],
-            [1, 8, 32, 128],
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # attention.toml:65
-    Case(
-        name="model.layers.0.self_attn.k_norm",
-        used=["model.layers.0.self_attn.k_norm"],
-        args=[
-            Input((1, 8, 1, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_QKV_REDUCED_MEMORY_3, (True, True)),
-            [1, 1, 256, 128],
-            [1, 1, 256, 128],
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # attention.toml:65
-    Case(
-        name="model.layers.0.self_attn.k_norm'",
-        used=["model.layers.0.self_attn.k_norm"],
-        args=[
-            Input((1, 1, 256, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, cfg.ATTENTION_KEY_MEMORY, (True, True)),
-            [1, 8, 1, 128],
-            [1, 8, 32, 128],
-        ],
-        kwargs={},
-        pcc=0.999,
-    ),
-    # embedding.toml:35
-    Case(
-        name="model.rotary_emb''",
+        name="model.rotary_emb'",
         used=["model.rotary_emb"],
         args=[
             Input((1, 128, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
@@ -121,13 +60,13 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # embedding.toml:35
+    # embedding.toml:48
     Case(
-        name="model.rotary_emb'''",
+        name="model.rotary_emb''",
         used=["model.rotary_emb"],
         args=[
-            Input((1, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
-            [1, 1, 2048, 128],
+            Input((1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, False)),
+            [1, 1, 512, 128],
         ],
         kwargs={
             "memory_config": ttnn.DRAM_MEMORY_CONFIG,
@@ -137,6 +76,32 @@ CASES = [
     # embedding.toml:3
     Case(
         name="model.embed_tokens''",
+        used=["model.embed_tokens"],
+        args=[
+            Input((1, 512, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            [1, 1, 512, 1280],
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:48
+    Case(
+        name="model.rotary_emb'''",
+        used=["model.rotary_emb"],
+        args=[
+            Input((1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),
+            [1, 1, 512, 128],
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # embedding.toml:3
+    Case(
+        name="model.embed_tokens'''",
         used=["model.embed_tokens"],
         args=[
             Input((1, 2048, 1280), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (False, True)),

@@ -25,6 +25,19 @@ CASES = [
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
         args=[
+            Input((1, 1, 512, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
+            ttnn.bfloat8_b,
+        ],
+        kwargs={
+            "memory_config": ttnn.DRAM_MEMORY_CONFIG,
+        },
+        pcc=0.999,
+    ),
+    # cache.toml:47
+    Case(
+        name="model.layers.0.self_attn''",
+        used=["model.layers.0.self_attn"],
+        args=[
             Input((1, 1, 2048, 128), ttnn.bfloat16, ttnn.TILE_LAYOUT, ttnn.DRAM_MEMORY_CONFIG, (True, False)),
             ttnn.bfloat8_b,
         ],

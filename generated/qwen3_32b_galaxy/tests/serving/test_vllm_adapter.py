@@ -226,7 +226,7 @@ def plugin(served):
         )
 
     before = held()
-    assert set(before[1]) == {"step", "sample"}
+    assert set(before[1]) == {"step", "sample", *cfg.PREFILL_LENGTHS}
     yield Plugin(adapter, kv_cache)
     assert held() == before
 
