@@ -249,3 +249,14 @@ def test_the_first_collective_of_a_mesh_reads_what_lies_in_l1(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=600)
     said = [line for line in done.stdout.splitlines() if line.startswith("difference")]
     assert said and float(said[0].split()[1]) < 0.1, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@needs_simulator(ONE)
+@pytest.mark.slow
+def test_prefetched_weights(tmp_path: Path) -> None:
+    """A package's prefetcher and the matmuls that read from it, in the order of a layer, on one chip."""
+    fields = {**CONFIGS["qwen3"], "hidden_size": 512, "num_attention_heads": 16, "num_key_value_heads": 8}
+    package = compiled(tmp_path, str(write_config(tmp_path / "small", fields)), "galaxy", prefetch=True)
+    script = Path(__file__).with_name("prefetched_on_simulator.py")
+    done = subprocess.run([sys.executable, str(script), str(package)], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0 and "all right" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
