@@ -4,7 +4,8 @@ Usage: python benchmarks/ladder.py [MODEL] [TARGET]
 
 Families are found, not listed: rows that the package took, and without which other rows take the same operations and the layer is slower,
 by the ttnn function that they call. The one that gives least beside all that is left is switched off first. The last to go is the
-planner's trust in collectives with buffers of their own: left out where it plans the same.
+planner's trust in collectives with buffers of their own: left out where it plans the same. Where the package prefetches weights, the
+first step down is the package that does not.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ def main() -> None:
     """Compile, then lower once for each rung."""
     model, target = [*sys.argv[1:], *("qwen3-32b", "galaxy")[len(sys.argv) - 1 :]]
     compiled = pipeline.compile_model(pipeline.Options(model, target))
-    found = [*rungs(compiled.plan)]
+    found = []
+    if compiled.plan.target.prefetching:
+        whole = compiled.plan
+        found.append(("weights prefetched, planned for it", measured(whole, lowered_by(whole, load_rules()))))
+        compiled = pipeline.compile_model(pipeline.Options(model, target, prefetch=False))
+    found += rungs(compiled.plan)
     users = compiled.plan.capture.users
     print(f"{compiled.plan.capture.model_name} on {target}, {users} users with {SHORT} tokens each, predicted:\n")
     print(

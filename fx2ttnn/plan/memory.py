@@ -16,13 +16,13 @@ from fx2ttnn.targets import Target
 from fx2ttnn.tiles import TILE, tiles
 
 
-def dram_elements(shape: tuple[int, ...], target: Target) -> int:
-    """Elements that a weight [N, K] takes on a chip, and whose reading takes as long as that of the fullest bank.
+def dram_elements(shape: tuple[int, ...], parts: int) -> int:
+    """Elements that a weight [N, K] takes on a chip.
 
-    Its columns lie in whole tiles over the DRAM banks (rule matmul.toml), so they are padded to a multiple of both.
+    Its columns lie in whole tiles over the DRAM banks, or where it is prefetched over their receivers: so many `parts` (rules of matmul.toml).
     """
     n, k = shape if len(shape) == 2 else (shape[0], 1)
-    return -(-tiles(n) // target.dram_banks) * TILE * target.dram_banks * k
+    return -(-tiles(n) // parts) * TILE * parts * k
 
 
 def dram_per_chip(
@@ -40,7 +40,9 @@ def dram_per_chip(
         role = "weights" if len(spec.shape) > 1 and value not in embeddings else "small"
         shape = local_shape(spec, placements[value], target.mesh_shape)
         bytes_of = precision.bytes_of("gates" if role == "weights" and value in of_gates else role)
-        size = (dram_elements(shape, target) if role == "weights" else prod(shape)) * bytes_of
+        prefetched = target.prefetcher if target.prefetching and layer_of(name) else None
+        parts = len(prefetched.ring) if prefetched else target.dram_banks
+        size = (dram_elements(shape, parts) if role == "weights" else prod(shape)) * bytes_of
         found["embedding" if value in embeddings else "weights"] += size * copies.get(layer_of(name) or "", 1)
     for op in graph.ops:
         if op.name == "update_cache":

@@ -46,6 +46,7 @@ def sharded(kind, buffer, shard, rectangles):
 
 
 # Two sub-devices, so that cores which stream weights from DRAM run beside those that compute.
+GRID = (7, 10)  # of a mesh whose dispatch cores are a column
 SENDERS = [
     (0, 9),
     (0, 0),

@@ -18,6 +18,11 @@ class Prefetcher:
 
     def __init__(self, mesh_device, global_cb, layers):
         self.mesh_device, self.global_cb, self.layers = mesh_device, global_cb, layers
+        grid = mesh_device.compute_with_storage_grid_size()
+        if (grid.x, grid.y) != cfg.GRID:
+            raise ValueError(
+                f"the mesh has {grid.x} x {grid.y} cores, not {cfg.GRID}: open it with a column of dispatch cores"
+            )
         senders = cfg.cores([(core, core) for core in cfg.SENDERS])
         sub_devices = [ttnn.SubDevice([senders]), ttnn.SubDevice([cfg.WORKER_CORES])]
         self.manager = mesh_device.create_sub_device_manager(sub_devices, 0)
