@@ -23,10 +23,7 @@ def main(package: Path) -> None:
     import ttnn
 
     sys.path.insert(0, str(package.parent))
-    part = {
-        name: importlib.import_module(f"{package.name}.{name}")
-        for name in ("model_config", "mesh", "prefetcher")
-    }
+    part = {name: importlib.import_module(f"{package.name}.{name}") for name in ("model_config", "mesh", "prefetcher")}
     cfg, to_mesh = part["model_config"], part["mesh"].to_mesh
     cfg.MESH_SHAPE = (1, 1)
     device = ttnn.open_mesh_device(

@@ -44,7 +44,7 @@ def test_rates_of_a_matmul_are_those_of_the_tool():
     assert float(line["FLOPs"]) == pytest.approx(2 * 32 * 1280 * 1280 / us / 1e6, rel=1e-4)
     assert float(line["FLOPs %"]) == pytest.approx(float(line["FLOPs"]) / (131 * 12 / 72) * 100, rel=1e-4)
     said = [line[name] for name in ("Bound", "Cores", "Math Fidelity", "DRAM Sharded", "Input 0 Memory")]
-    assert said == ["SLOW", "12", "HiFi2 BF16 x BFP8 => BF16", "True", "L1_WIDTH_SHARDED"]
+    assert said == ["SLOW", "12", "HiFi2 BF16 x BFP8 => BFP8", "True", "L1_WIDTH_SHARDED"]
 
 
 def test_what_is_not_known_before_a_run_is_empty():

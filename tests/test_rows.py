@@ -49,7 +49,7 @@ COMPILES = {
     "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe opt llama4_wide"
     " apertus ernie4_5_moe",
     "n300": "most_tokens",
-    "galaxy": "qwen3_galaxy long_rows layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text llama_mha widest widest_layer_norms",
+    "galaxy": "layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text llama_mha widest widest_layer_norms",
 }
 
 
@@ -72,7 +72,7 @@ def test_every_row_is_taken_by_a_model(monkeypatch):
         monkeypatch.setitem(CONFIGS, name, fields)
     made = [compiled(model, target) for target, models in COMPILES.items() for model in models.split()]
     made.append(compiled("laguna", "n150", precision="accuracy"))
-    made.append(stages("small", "galaxy", prefetch=True))
+    made += [stages("small", "galaxy", prefetch=True), stages("qwen3_galaxy", "galaxy"), stages("long_rows", "galaxy")]
     # What the planner takes for no model here: a hidden state split over both axes, and heads of which a chip keeps some rows.
     with monkeypatch.context() as patch:
         patch.setattr(planning, "residual_placements", lambda target: [Placement((2, 2))])

@@ -277,8 +277,10 @@ def folder_of(model: str) -> Path:
 def compiled(
     model: str, target: str = "n150", batch: int = 32, max_seq_len: int | None = None, precision: str = "performance"
 ):
-    """All stages but emit for one of `CONFIGS`."""
-    return pipeline.compile_model(pipeline.Options(str(folder_of(model)), target, batch, max_seq_len, precision))
+    """All stages but emit for one of `CONFIGS`, without the prefetcher, which test_prefetch.py is about."""
+    return pipeline.compile_model(
+        pipeline.Options(str(folder_of(model)), target, batch, max_seq_len, precision, prefetch=False)
+    )
 
 
 @cache

@@ -32,13 +32,9 @@ class Qwen3Attention:
         self.first_user = weights.first_user(batch=32, mesh_dims=(None, 0))
         self.mesh_device = mesh_device
         self.turn = weights.resources.quarter_turn()
-        self.global_cb = weights.resources.global_circular_buffer()
         self.semaphore = weights.resources.global_semaphore()
         self.buffer = weights.resources.persistent_buffer(
             [1, 1, 32, 5120], ttnn.bfloat8_b, memory_config=cfg.ATTENTION_BUFFER_MEMORY
-        )
-        self.turns = weights.resources.quarter_turns(
-            [1, 1, 512, 32], ttnn.bfloat16, memory_config=cfg.ATTENTION_TURNS_MEMORY
         )
         self.semaphores = weights.resources.two_semaphores()
         self.gathered = weights.resources.persistent_output(
@@ -52,22 +48,20 @@ class Qwen3Attention:
         """One token for every user.
 
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
-        cos: [1, 16, 1, 128] bfloat16, dim 1 split over mesh axis 1
-        sin: [1, 16, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        cos: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
+        sin: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
         key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         current_pos: [8] int32, dim 0 split over mesh axis 1
         page_table: [8, 64] int32, dim 0 split over mesh axis 1
         """
-        qkv = ttnn.matmul(
+        qkv = ttnn.linear(
             hidden_states,
             self.qkv_proj,
             dtype=ttnn.bfloat8_b,
             program_config=cfg.QKV_PROJ_DECODE_PROGRAM,
             memory_config=cfg.ATTENTION_QKV_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
-            global_cb=self.global_cb.get(),
-            sub_device_id=cfg.WORKERS,
         )  # [1, 1, 32, 1280]
         qkv, query, key, value = ttnn.experimental.all_reduce_create_qkv_heads(
             qkv,
@@ -84,31 +78,37 @@ class Qwen3Attention:
             topology=ttnn.Topology.Ring,
             num_links=4,
             dtype=ttnn.bfloat16,
-            subdevice_id=cfg.WORKERS,
         )  # [1, 1, 32, 1280], [1, 8, 8, 128], [1, 8, 1, 128], [1, 8, 1, 128]
-        query = ttnn.to_memory_config(query, cfg.ATTENTION_QUERY_MEMORY)  # [1, 8, 8, 128]
-        query = ttnn.rms_norm(
+        query = ttnn.reshape(query, [1, 1, 256, 128], [1, 1, 256, 128])  # [1, 1, 256, 128]
+        query = ttnn.experimental.dit_fused_distributed_rmsnorm(
             query,
+            None,
+            self.mesh_device,
+            [],
             epsilon=cfg.NORM_EPS,
             weight=self.q_norm,
-            program_config=cfg.Q_NORM_DECODE_PROGRAM,
+            transformation_mat=self.turn,
+            rope_cos=cos,
+            rope_sin=sin,
             memory_config=cfg.ATTENTION_QUERY_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
-        )  # [1, 8, 8, 128]
-        query = ttnn.to_memory_config(query, cfg.ATTENTION_QUERY_RMS_NORM_MEMORY)  # [1, 8, 8, 128]
-        key = ttnn.to_memory_config(key, cfg.ATTENTION_KEY_MEMORY)  # [1, 8, 1, 128]
-        key = ttnn.rms_norm(
+        )  # [1, 1, 256, 128]
+        query = ttnn.reshape(query, [1, 8, 8, 128], [1, 8, 32, 128])  # [1, 8, 8, 128]
+        key = ttnn.reshape(key, [1, 1, 256, 128], [1, 1, 256, 128])  # [1, 1, 256, 128]
+        key = ttnn.experimental.dit_fused_distributed_rmsnorm(
             key,
+            None,
+            self.mesh_device,
+            [],
             epsilon=cfg.NORM_EPS,
             weight=self.k_norm,
-            program_config=cfg.K_NORM_DECODE_PROGRAM,
+            transformation_mat=self.turn,
+            rope_cos=cos,
+            rope_sin=sin,
             memory_config=cfg.ATTENTION_KEY_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
-        )  # [1, 8, 1, 128]
-        key = ttnn.to_memory_config(key, cfg.ATTENTION_KEY_RMS_NORM_MEMORY)  # [1, 8, 1, 128]
-        query, key = ttnn.experimental.rotary_embedding_llama_fused_qk(
-            query, key, cos, sin, self.turns
-        )  # [1, 8, 8, 128], [1, 8, 1, 128]
+        )  # [1, 1, 256, 128]
+        key = ttnn.reshape(key, [1, 8, 1, 128], [1, 8, 32, 128])  # [1, 8, 1, 128]
         ttnn.experimental.paged_fused_update_cache(
             key_cache, key, value_cache, value, update_idxs_tensor=current_pos, page_table=page_table
         )
@@ -133,21 +133,17 @@ class Qwen3Attention:
             persistent_output_tensor=self.gathered.next(),
             memory_config=cfg.ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY,
             num_links=4,
-            subdevice_id=cfg.WORKERS,
         )  # [1, 32, 8, 128]
         attn_output = ttnn.experimental.nlp_concat_heads_decode(
-            attn_output, num_heads=cfg.NUM_HEADS, sub_core_grids=cfg.WORKER_CORES
+            attn_output, num_heads=cfg.NUM_HEADS
         )  # [1, 1, 32, 1024]
-        attn_output = ttnn.to_memory_config(attn_output, cfg.ATTENTION_ATTN_OUTPUT_RESHARD_MEMORY)  # [1, 1, 32, 1024]
-        o = ttnn.matmul(
+        o = ttnn.linear(
             attn_output,
             self.o_proj,
             dtype=ttnn.bfloat8_b,
             program_config=cfg.O_PROJ_DECODE_PROGRAM,
             memory_config=cfg.ATTENTION_O_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
-            global_cb=self.global_cb.get(),
-            sub_device_id=cfg.WORKERS,
         )  # [1, 1, 32, 1280]
         o = ttnn.experimental.all_reduce_async(
             o,
@@ -159,7 +155,6 @@ class Qwen3Attention:
             memory_config=cfg.ATTENTION_O_REDUCED_MEMORY,
             topology=ttnn.Topology.Ring,
             num_links=4,
-            subdevice_id=cfg.WORKERS,
         )  # [1, 1, 32, 1280]
         return o
 
@@ -341,7 +336,3 @@ class Qwen3Attention:
         )  # [1, 1, seq_len, 1280]
         o = ccl.all_reduce(o, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         return o
-
-    def prefetched(self):
-        """The weights that are prefetched for a decode step, in the order in which it reads them."""
-        return [self.qkv_proj, self.o_proj]

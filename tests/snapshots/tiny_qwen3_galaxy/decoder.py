@@ -21,8 +21,8 @@ class Qwen3DecoderLayer:
         """One token for every user.
 
         hidden_states: [1, 1, 32, 1280] bfloat16, dim 3 split over mesh axis 1
-        cos: [1, 16, 1, 128] bfloat16, dim 1 split over mesh axis 1
-        sin: [1, 16, 1, 128] bfloat16, dim 1 split over mesh axis 1
+        cos: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
+        sin: [1, 1, 256, 128] bfloat16, dim 2 split over mesh axis 1
         key_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         value_cache: [576, 1, 64, 128] bfloat8_b, dim 1 split over mesh axis 0, dim 0 split over mesh axis 1
         current_pos: [8] int32, dim 0 split over mesh axis 1
@@ -91,7 +91,3 @@ class Qwen3DecoderLayer:
         down = self.mlp.short_prefill_forward(post_attention_layernorm_output)  # [1, 1, seq_len, 1280]
         hidden_states = ttnn.add(hidden_states, down, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         return hidden_states
-
-    def prefetched(self):
-        """The weights that are prefetched for a decode step, in the order in which it reads them."""
-        return [*self.self_attn.prefetched(), *self.mlp.prefetched()]

@@ -24,7 +24,6 @@ class Qwen3MLP:
         self.down_proj = weights.linear(
             "down_proj.weight", mesh_dims=(2, 3), dtype=ttnn.bfloat8_b, memory_config=cfg.DOWN_PROJ_WEIGHT_MEMORY
         )
-        self.global_cb = weights.resources.global_circular_buffer()
         self.semaphores = weights.resources.two_semaphores()
         self.mesh_device = mesh_device
         self.gathered = weights.resources.persistent_output(
@@ -40,29 +39,24 @@ class Qwen3MLP:
 
         hidden_states: [1, 1, 32, 5120] bfloat16
         """
-        hidden_states = ttnn.to_memory_config(hidden_states, cfg.MLP_HIDDEN_STATES_MEMORY)  # [1, 1, 32, 5120]
-        gate = ttnn.matmul(
+        gate = ttnn.linear(
             hidden_states,
             self.gate_proj,
             dtype=ttnn.bfloat16,
             program_config=cfg.GATE_PROJ_DECODE_PROGRAM,
             memory_config=cfg.MLP_GATE_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
-            global_cb=self.global_cb.get(),
-            sub_device_id=cfg.WORKERS,
         )  # [1, 1, 32, 800]
-        up = ttnn.matmul(
+        up = ttnn.linear(
             hidden_states,
             self.up_proj,
             dtype=ttnn.bfloat16,
             program_config=cfg.UP_PROJ_DECODE_PROGRAM,
             memory_config=cfg.MLP_UP_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
-            global_cb=self.global_cb.get(),
-            sub_device_id=cfg.WORKERS,
         )  # [1, 1, 32, 800]
         hidden_states = ttnn.multiply(
-            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=cfg.MLP_HIDDEN_STATES_GLU_MEMORY
+            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=cfg.MLP_HIDDEN_STATES_MEMORY
         )  # [1, 1, 32, 800]
         hidden_states = ttnn.experimental.all_gather_async(
             hidden_states,
@@ -74,17 +68,14 @@ class Qwen3MLP:
             persistent_output_tensor=self.gathered.next(),
             memory_config=cfg.MLP_HIDDEN_STATES_GATHERED_MEMORY,
             num_links=4,
-            subdevice_id=cfg.WORKERS,
         )  # [1, 1, 32, 3200]
-        down = ttnn.matmul(
+        down = ttnn.linear(
             hidden_states,
             self.down_proj,
             dtype=ttnn.bfloat8_b,
             program_config=cfg.DOWN_PROJ_DECODE_PROGRAM,
             memory_config=cfg.MLP_DOWN_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI2,
-            global_cb=self.global_cb.get(),
-            sub_device_id=cfg.WORKERS,
         )  # [1, 1, 32, 1280]
         down = ttnn.experimental.all_reduce_async(
             down,
@@ -96,7 +87,6 @@ class Qwen3MLP:
             memory_config=cfg.MLP_DOWN_REDUCED_MEMORY,
             topology=ttnn.Topology.Ring,
             num_links=4,
-            subdevice_id=cfg.WORKERS,
         )  # [1, 1, 32, 1280]
         return down
 
@@ -179,7 +169,3 @@ class Qwen3MLP:
         )  # [1, 1, seq_len, 1280]
         down = ccl.all_reduce(down, cluster_axis=0, memory_config=ttnn.DRAM_MEMORY_CONFIG)  # [1, 1, seq_len, 1280]
         return down
-
-    def prefetched(self):
-        """The weights that are prefetched for a decode step, in the order in which it reads them."""
-        return [self.gate_proj, self.up_proj, self.down_proj]

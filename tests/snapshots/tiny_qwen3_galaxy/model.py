@@ -21,7 +21,6 @@ from .inputs import (
 from .lm_head import LmHead
 from .mesh import from_mesh, on_host
 from .norm import Qwen3RMSNormNorm
-from .prefetcher import Prefetcher
 from .rotary_emb import Qwen3RotaryEmbedding
 
 LAYER_CLASSES = [Qwen3DecoderLayer] * 64
@@ -41,9 +40,6 @@ class Qwen3ForCausalLM:
             layer_class(mesh_device, weights.at(f"model.layers.{index}"))
             for index, layer_class in enumerate(LAYER_CLASSES[:num_layers])
         ]
-        self.prefetcher = Prefetcher(
-            mesh_device, weights.resources.global_circular_buffer(), [layer.prefetched() for layer in self.layers]
-        )
 
     def allocate_kv_cache(self, pages=cfg.PAGES_PER_GROUP):
         """Empty pages for every layer: a list of (key cache, value cache), each [pages of the chip, kv heads of the chip, page, head dim].
@@ -179,30 +175,10 @@ class Qwen3ForCausalLM:
 
     def decode_forward(self, position_ids, input_ids, current_pos, page_table, kv_cache):
         """One token for each user: device tensors of `prepare_decode_inputs` -> logits on the mesh."""
-        hidden_states, cos, sin = self.decode_embed(position_ids, input_ids)
-        with self.prefetcher.loaded():
-            hidden_states = self.decode_layers(hidden_states, cos, sin, current_pos, page_table, kv_cache)
-        return self.decode_logits(hidden_states)
-
-    def decode_embed(self, position_ids, input_ids):
-        """What a step runs before the layers. What it hands on lies in DRAM, where it stays with the trace: L1 is for prompts, too."""
-        cos, sin = self.rotary_emb.decode_forward(position_ids)  # [1, 16, 1, 128], [1, 16, 1, 128]
+        cos, sin = self.rotary_emb.decode_forward(position_ids)  # [1, 1, 256, 128], [1, 1, 256, 128]
         hidden_states = self.embed_tokens.decode_forward(input_ids)  # [1, 1, 32, 1280]
-        return [ttnn.to_memory_config(x, ttnn.DRAM_MEMORY_CONFIG) for x in (hidden_states, cos, sin)]
-
-    def decode_layers(self, hidden_states, cos, sin, current_pos, page_table, kv_cache):
-        """The layers, while the prefetcher is loaded."""
-        self.prefetcher.start()
-        hidden_states = ttnn.to_memory_config(hidden_states, cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY)
-        cos = ttnn.to_memory_config(cos, cfg.ROTARY_EMB_COS_MEMORY)
-        sin = ttnn.to_memory_config(sin, cfg.ROTARY_EMB_SIN_MEMORY)
         for layer, cache in zip(self.layers, kv_cache):
             hidden_states = layer.decode_forward(hidden_states, cos, sin, cache[0], cache[1], current_pos, page_table)
-        return ttnn.to_memory_config(hidden_states, ttnn.DRAM_MEMORY_CONFIG)
-
-    def decode_logits(self, hidden_states):
-        """What a step runs behind the layers."""
-        hidden_states = ttnn.to_memory_config(hidden_states, cfg.EMBED_TOKENS_HIDDEN_STATES_MEMORY)
         hidden_states = self.norm.decode_forward(hidden_states)  # [1, 1, 32, 5120]
         lm_head = self.lm_head.decode_forward(hidden_states)  # [1, 1, 32, 512]
         return lm_head
@@ -219,7 +195,6 @@ class Qwen3ForCausalLM:
         kv_cache,
     ):
         """`prefill_forward` of a long chunk."""
-        self.prefetcher.global_cb.free()
         cos, sin = self.rotary_emb.prefill_forward(position_ids)  # [1, 1, 512, 128], [1, 1, 512, 128]
         hidden_states = self.embed_tokens.prefill_forward(input_ids)  # [1, 1, 256, 1280]
         for layer, cache in zip(self.layers, kv_cache):
@@ -253,7 +228,6 @@ class Qwen3ForCausalLM:
         kv_cache,
     ):
         """`prefill_forward` of a short chunk."""
-        self.prefetcher.global_cb.free()
         seq_len = position_ids.shape[3]
         cos, sin = self.rotary_emb.short_prefill_forward(position_ids)  # [1, 1, seq_len, 128], [1, 1, seq_len, 128]
         hidden_states = self.embed_tokens.short_prefill_forward(input_ids)  # [1, 1, seq_len, 1280]

@@ -45,77 +45,17 @@ def sharded(kind, buffer, shard, rectangles):
     return ttnn.MemoryConfig(kind, buffer, spec)
 
 
-# Two sub-devices, so that cores which stream weights from DRAM run beside those that compute.
-SENDERS = [
-    (0, 9),
-    (0, 0),
-    (0, 4),
-    (0, 5),
-    (4, 0),
-    (4, 9),
-    (4, 1),
-    (4, 7),
-    (4, 6),
-    (4, 2),
-    (4, 4),
-    (4, 5),
-]  # the core that streams each DRAM bank
-RECEIVERS = 2  # cores behind a sender, in its row, that get the columns of its bank
-WORKER_RECTANGLES = [((1, 0), (3, 9)), ((5, 0), (6, 9))]
-WORKER_CORES = cores(WORKER_RECTANGLES)
-WORKERS = ttnn.SubDeviceId(1)
-RECEIVER_CORES = [((x + n, y),) * 2 for x, y in SENDERS for n in range(1, RECEIVERS + 1)]
-# The same cores in the order in which they hand on their parts of a matmul's input: as the chip's wires run.
-RING_CORES = [
-    (core, core)
-    for core in [
-        (6, 6),
-        (6, 7),
-        (6, 9),
-        (6, 0),
-        (6, 1),
-        (6, 2),
-        (6, 4),
-        (6, 5),
-        (5, 5),
-        (5, 6),
-        (5, 7),
-        (5, 9),
-        (5, 0),
-        (5, 1),
-        (5, 2),
-        (5, 4),
-        (1, 4),
-        (1, 5),
-        (1, 9),
-        (1, 0),
-        (2, 0),
-        (2, 4),
-        (2, 5),
-        (2, 9),
-    ]
-]
-HOP_CORES = cores([((3, 6), (3, 6))])  # where the ring passes beside its cores
-GLOBAL_CB_BYTES = 580000  # of each core's L1, where prefetched weights arrive
-
-
 RESIDUAL_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((1, 0), (2, 9))]
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (4, 3))]
 )  # 32 x 1280
-ROTARY_EMB_COS_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((1, 0), (3, 4)), ((1, 5), (1, 5))]
-)  # 512 x 128
-ROTARY_EMB_SIN_MEMORY = ROTARY_EMB_COS_MEMORY
 EMBED_TOKENS_HIDDEN_STATES_MEMORY = RESIDUAL_MEMORY
 NORM_STATS_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((1, 0), (1, 0))]
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (0, 0))]
 )  # 32 x 128
 NORM_DECODE_PROGRAM = ttnn.LayerNormShardedMultiCoreProgramConfig(
-    compute_with_storage_grid_size=(2, 10), subblock_w=2, block_h=1, block_w=2, inplace=False
+    compute_with_storage_grid_size=(5, 4), subblock_w=2, block_h=1, block_w=2, inplace=False
 )  # [1, 1, 32, 1280] -> [1, 1, 32, 1280]
-NORM_HIDDEN_STATES_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), RING_CORES
-)  # 32 x 1536
+NORM_HIDDEN_STATES_MEMORY = RESIDUAL_MEMORY
 COMPUTE_HIFI3 = ttnn.WormholeComputeKernelConfig(
     math_fidelity=ttnn.MathFidelity.HiFi3, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
 )
@@ -126,112 +66,85 @@ O_PROJ_WEIGHT_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (1024, 128), [((0, 0), (11, 0))]
 )  # 1024 x 1536
 ATTENTION_BUFFER_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 256), [((1, 0), (2, 9))]
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 256), [((0, 0), (4, 3))]
 )  # 32 x 5120
-ATTENTION_TURNS_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 32), [((1, 0), (3, 4)), ((1, 5), (1, 5))]
-)  # 512 x 32
 ATTENTION_GATHERED_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((1, 0), (3, 9)), ((5, 0), (6, 0))]
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 3))]
 )  # 1024 x 128
 ATTENTION_BUFFER_2_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 512), [((1, 0), (2, 9))]
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 512), [((0, 0), (4, 3))]
 )  # 32 x 10240
-QKV_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
-    compute_with_storage_grid_size=(8, 3),
-    in0_block_w=2,
-    out_subblock_h=1,
-    out_subblock_w=2,
-    per_core_M=1,
-    per_core_N=2,
-    fuse_batch=True,
-    fused_activation=None,
-    mcast_in0=False,
-    gather_in0=True,
-    hop_cores=HOP_CORES,
-    num_global_cb_receivers=2,
-    untilize_out=False,
+QKV_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+    in0_block_w=2, per_core_M=1, per_core_N=2
 )  # [1, 1, 32, 1280] -> [1, 1, 32, 1280]
 ATTENTION_QKV_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), RECEIVER_CORES
-)  # 32 x 1536
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 64), [((0, 0), (7, 1)), ((0, 2), (3, 2))]
+)  # 32 x 1280
 COMPUTE_HIFI2 = ttnn.WormholeComputeKernelConfig(
     math_fidelity=ttnn.MathFidelity.HiFi2, math_approx_mode=False, fp32_dest_acc_en=True, packer_l1_acc=True
 )
 ATTENTION_QKV_REDUCED_MEMORY = RESIDUAL_MEMORY
 ATTENTION_QKV_FINAL_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((1, 0), (3, 7))]
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 2))]
 )  # 768 x 128
 ATTENTION_QUERY_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.BLOCK_SHARDED, ttnn.BufferType.L1, (32, 128), [((1, 0), (1, 7))]
-)  # 32 x 1024
-Q_NORM_DECODE_PROGRAM = ttnn.LayerNormShardedMultiCoreProgramConfig(
-    compute_with_storage_grid_size=(1, 8), subblock_w=4, block_h=1, block_w=4, inplace=False
-)  # [1, 8, 8, 128] -> [1, 8, 8, 128]
-ATTENTION_QUERY_RMS_NORM_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((1, 0), (3, 1)), ((1, 2), (2, 2))]
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
 )  # 256 x 128
-ATTENTION_KEY_MEMORY = ATTENTION_QUERY_MEMORY
-K_NORM_DECODE_PROGRAM = Q_NORM_DECODE_PROGRAM
-ATTENTION_KEY_RMS_NORM_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED,
-    ttnn.BufferType.L1,
-    (32, 128),
-    [((3, 2), (3, 2)), ((1, 3), (3, 4)), ((1, 5), (1, 5))],
+ATTENTION_KEY_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 1), (7, 1))]
 )  # 256 x 128
-ATTENTION_ATTN_OUTPUT_MEMORY = ATTENTION_QUERY_RMS_NORM_MEMORY
+ATTENTION_ATTN_OUTPUT_MEMORY = ATTENTION_QUERY_MEMORY
 ATTENTION_DECODE_PROGRAM = ttnn.SDPAProgramConfig(
-    compute_with_storage_grid_size=(5, 10),
-    q_chunk_size=0,
-    k_chunk_size=0,
-    exp_approx_mode=False,
-    sub_core_grids=WORKER_CORES,
+    compute_with_storage_grid_size=(8, 9), q_chunk_size=0, k_chunk_size=0, exp_approx_mode=False
 )  # [1, 8, 8, 128] -> [1, 8, 8, 128]
 ATTENTION_ATTN_OUTPUT_GATHERED_MEMORY = ATTENTION_GATHERED_MEMORY
-ATTENTION_ATTN_OUTPUT_RESHARD_MEMORY = NORM_HIDDEN_STATES_MEMORY
-O_PROJ_DECODE_PROGRAM = QKV_PROJ_DECODE_PROGRAM
-ATTENTION_O_MEMORY = ATTENTION_QKV_MEMORY
+O_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+    in0_block_w=4, per_core_M=1, per_core_N=5
+)  # [1, 1, 32, 1024] -> [1, 1, 32, 1280]
+ATTENTION_O_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 0))]
+)  # 32 x 1280
 ATTENTION_O_REDUCED_MEMORY = RESIDUAL_MEMORY
 QKV_PROJ_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-    compute_with_storage_grid_size=(7, 10),
+    compute_with_storage_grid_size=(8, 9),
     in0_block_w=8,
-    out_subblock_h=1,
-    out_subblock_w=3,
-    out_block_h=7,
-    out_block_w=6,
-    per_core_M=7,
-    per_core_N=6,
+    out_subblock_h=4,
+    out_subblock_w=1,
+    out_block_h=8,
+    out_block_w=5,
+    per_core_M=8,
+    per_core_N=5,
     transpose_mcast=False,
     fused_activation=None,
     fuse_batch=True,
 )  # [1, 1, 2048, 1280] -> [1, 1, 2048, 1280]
 ATTENTION_PREFILL_PROGRAM = ttnn.SDPAProgramConfig(
-    compute_with_storage_grid_size=(7, 10), q_chunk_size=64, k_chunk_size=256, exp_approx_mode=False
+    compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=256, exp_approx_mode=False
 )  # [1, 8, 512, 128] -> [1, 8, 512, 128]
 O_PROJ_PREFILL_PROGRAM = QKV_PROJ_PREFILL_PROGRAM
 QKV_PROJ_SHORT_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-        compute_with_storage_grid_size=(7, 10),
+        compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
         out_subblock_h=1,
-        out_subblock_w=3,
+        out_subblock_w=1,
         out_block_h=1,
-        out_block_w=6,
+        out_block_w=5,
         per_core_M=1,
-        per_core_N=6,
+        per_core_N=5,
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=True,
     ),
     512: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-        compute_with_storage_grid_size=(7, 10),
+        compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
         out_subblock_h=2,
-        out_subblock_w=2,
+        out_subblock_w=1,
         out_block_h=2,
-        out_block_w=6,
+        out_block_w=5,
         per_core_M=2,
-        per_core_N=6,
+        per_core_N=5,
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=True,
@@ -239,64 +152,55 @@ QKV_PROJ_SHORT_PREFILL_PROGRAM = {
 }  # [1, 1, seq_len, 1280] -> [1, 1, seq_len, 1280]
 ATTENTION_SHORT_PREFILL_PROGRAM = {
     128: ttnn.SDPAProgramConfig(
-        compute_with_storage_grid_size=(7, 10), q_chunk_size=64, k_chunk_size=128, exp_approx_mode=False
+        compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=128, exp_approx_mode=False
     ),
     512: ttnn.SDPAProgramConfig(
-        compute_with_storage_grid_size=(7, 10), q_chunk_size=64, k_chunk_size=256, exp_approx_mode=False
+        compute_with_storage_grid_size=(8, 9), q_chunk_size=64, k_chunk_size=256, exp_approx_mode=False
     ),
 }  # [1, 8, seq_len, 128] -> [1, 8, seq_len, 128]
 O_PROJ_SHORT_PREFILL_PROGRAM = QKV_PROJ_SHORT_PREFILL_PROGRAM
-NORM_GATHERED_GATHERED_MEMORY = ATTENTION_BUFFER_MEMORY
-NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY = ATTENTION_BUFFER_MEMORY
+NORM_GATHERED_GATHERED_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), [((0, 0), (7, 3))]
+)  # 32 x 5120
+NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY = NORM_GATHERED_GATHERED_MEMORY
 NORM_GATHERED_DECODE_PROGRAM = ttnn.LayerNormShardedMultiCoreProgramConfig(
-    compute_with_storage_grid_size=(2, 10), subblock_w=4, block_h=1, block_w=8, inplace=False
+    compute_with_storage_grid_size=(8, 4), subblock_w=1, block_h=1, block_w=5, inplace=False
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 5120]
-NORM_GATHERED_HIDDEN_STATES_MEMORY = ATTENTION_BUFFER_MEMORY
+NORM_GATHERED_HIDDEN_STATES_MEMORY = NORM_GATHERED_GATHERED_MEMORY
 GATE_PROJ_WEIGHT_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 128), [((0, 0), (11, 0))]
-)  # 5120 x 1536
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 96), [((0, 0), (11, 0))]
+)  # 5120 x 1152
 UP_PROJ_WEIGHT_MEMORY = GATE_PROJ_WEIGHT_MEMORY
 DOWN_PROJ_WEIGHT_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (3200, 128), [((0, 0), (11, 0))]
 )  # 3200 x 1536
 MLP_GATHERED_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 160), RING_CORES
-)  # 32 x 3840
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (4, 4))]
+)  # 32 x 3200
 MLP_BUFFER_MEMORY = ATTENTION_BUFFER_2_MEMORY
-MLP_HIDDEN_STATES_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 224), RING_CORES
-)  # 32 x 5376
-GATE_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
-    compute_with_storage_grid_size=(8, 3),
-    in0_block_w=5,
-    out_subblock_h=1,
-    out_subblock_w=2,
-    per_core_M=1,
-    per_core_N=2,
-    fuse_batch=True,
-    fused_activation=None,
-    mcast_in0=False,
-    gather_in0=True,
-    hop_cores=HOP_CORES,
-    num_global_cb_receivers=2,
-    untilize_out=False,
+GATE_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+    in0_block_w=5, per_core_M=1, per_core_N=1
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 800]
-MLP_GATE_MEMORY = ATTENTION_QKV_MEMORY
+MLP_GATE_MEMORY = sharded(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 2)), ((0, 3), (0, 3))]
+)  # 32 x 800
 UP_PROJ_DECODE_PROGRAM = GATE_PROJ_DECODE_PROGRAM
-MLP_UP_MEMORY = ATTENTION_QKV_MEMORY
-MLP_HIDDEN_STATES_GLU_MEMORY = ATTENTION_QKV_MEMORY
+MLP_UP_MEMORY = MLP_GATE_MEMORY
+MLP_HIDDEN_STATES_MEMORY = MLP_GATE_MEMORY
 MLP_HIDDEN_STATES_GATHERED_MEMORY = MLP_GATHERED_MEMORY
-DOWN_PROJ_DECODE_PROGRAM = GATE_PROJ_DECODE_PROGRAM
+DOWN_PROJ_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+    in0_block_w=4, per_core_M=1, per_core_N=2
+)  # [1, 1, 32, 3200] -> [1, 1, 32, 1280]
 MLP_DOWN_MEMORY = ATTENTION_QKV_MEMORY
 MLP_DOWN_REDUCED_MEMORY = RESIDUAL_MEMORY
 GATE_PROJ_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-    compute_with_storage_grid_size=(7, 10),
+    compute_with_storage_grid_size=(8, 9),
     in0_block_w=8,
     out_subblock_h=1,
     out_subblock_w=4,
-    out_block_h=7,
+    out_block_h=8,
     out_block_w=4,
-    per_core_M=7,
+    per_core_M=8,
     per_core_N=4,
     transpose_mcast=False,
     fused_activation=None,
@@ -304,21 +208,21 @@ GATE_PROJ_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
 )  # [1, 1, 2048, 5120] -> [1, 1, 2048, 800]
 UP_PROJ_PREFILL_PROGRAM = GATE_PROJ_PREFILL_PROGRAM
 DOWN_PROJ_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-    compute_with_storage_grid_size=(7, 10),
+    compute_with_storage_grid_size=(8, 9),
     in0_block_w=5,
-    out_subblock_h=1,
-    out_subblock_w=3,
-    out_block_h=7,
-    out_block_w=6,
-    per_core_M=7,
-    per_core_N=6,
+    out_subblock_h=4,
+    out_subblock_w=1,
+    out_block_h=8,
+    out_block_w=5,
+    per_core_M=8,
+    per_core_N=5,
     transpose_mcast=False,
     fused_activation=None,
     fuse_batch=True,
 )  # [1, 1, 2048, 3200] -> [1, 1, 2048, 1280]
 GATE_PROJ_SHORT_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-        compute_with_storage_grid_size=(7, 10),
+        compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
         out_subblock_h=1,
         out_subblock_w=4,
@@ -331,7 +235,7 @@ GATE_PROJ_SHORT_PREFILL_PROGRAM = {
         fuse_batch=True,
     ),
     512: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-        compute_with_storage_grid_size=(7, 10),
+        compute_with_storage_grid_size=(8, 9),
         in0_block_w=8,
         out_subblock_h=1,
         out_subblock_w=4,
@@ -347,67 +251,63 @@ GATE_PROJ_SHORT_PREFILL_PROGRAM = {
 UP_PROJ_SHORT_PREFILL_PROGRAM = GATE_PROJ_SHORT_PREFILL_PROGRAM
 DOWN_PROJ_SHORT_PREFILL_PROGRAM = {
     128: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-        compute_with_storage_grid_size=(7, 10),
+        compute_with_storage_grid_size=(8, 9),
         in0_block_w=5,
         out_subblock_h=1,
-        out_subblock_w=3,
+        out_subblock_w=1,
         out_block_h=1,
-        out_block_w=6,
+        out_block_w=5,
         per_core_M=1,
-        per_core_N=6,
+        per_core_N=5,
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=True,
     ),
     512: ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-        compute_with_storage_grid_size=(7, 10),
+        compute_with_storage_grid_size=(8, 9),
         in0_block_w=5,
         out_subblock_h=2,
-        out_subblock_w=2,
+        out_subblock_w=1,
         out_block_h=2,
-        out_block_w=6,
+        out_block_w=5,
         per_core_M=2,
-        per_core_N=6,
+        per_core_N=5,
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=True,
     ),
 }  # [1, 1, seq_len, 3200] -> [1, 1, seq_len, 1280]
-NORM_NORM_HIDDEN_STATES_GATHERED_MEMORY = ATTENTION_BUFFER_MEMORY
+NORM_NORM_HIDDEN_STATES_GATHERED_MEMORY = NORM_GATHERED_GATHERED_MEMORY
 NORM_NORM_DECODE_PROGRAM = NORM_GATHERED_DECODE_PROGRAM
-NORM_NORM_HIDDEN_STATES_MEMORY = ATTENTION_BUFFER_MEMORY
+NORM_NORM_HIDDEN_STATES_MEMORY = NORM_GATHERED_GATHERED_MEMORY
 LM_HEAD_WEIGHT_MEMORY = sharded(
     ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, (5120, 64), [((0, 0), (11, 0))]
 )  # 5120 x 768
-LM_HEAD_DECODE_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
-    in0_block_w=8, per_core_M=1, per_core_N=1
-)  # [1, 1, 32, 5120] -> [1, 1, 32, 512]
+LM_HEAD_DECODE_PROGRAM = GATE_PROJ_DECODE_PROGRAM
 LM_HEAD_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (6, 1)), ((0, 2), (1, 2))]
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 32), [((0, 0), (7, 1))]
 )  # 32 x 512
 LM_HEAD_PREFILL_PROGRAM = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-    compute_with_storage_grid_size=(7, 10),
+    compute_with_storage_grid_size=(8, 9),
     in0_block_w=8,
     out_subblock_h=1,
-    out_subblock_w=3,
+    out_subblock_w=2,
     out_block_h=1,
-    out_block_w=3,
+    out_block_w=2,
     per_core_M=1,
-    per_core_N=3,
+    per_core_N=2,
     transpose_mcast=False,
     fused_activation=None,
     fuse_batch=True,
 )  # [1, 1, 32, 5120] -> [1, 1, 32, 512]
 LM_HEAD_SHORT_PREFILL_PROGRAM = LM_HEAD_PREFILL_PROGRAM
-SAMPLE_CORES = cores(rectangles=(((0, 0), (6, 3)), ((0, 4), (3, 4))))
-ATTENTION_QKV_REDUCED_MEMORY_2 = ATTENTION_QUERY_RMS_NORM_MEMORY
-ATTENTION_QKV_REDUCED_MEMORY_3 = ATTENTION_KEY_RMS_NORM_MEMORY
-ATTENTION_QUERY_ROTARY_OF_BOTH_MEMORY = ATTENTION_KEY_RMS_NORM_MEMORY
+SAMPLE_CORES = cores(rectangles=(((0, 0), (7, 3)),))
+ATTENTION_QKV_REDUCED_MEMORY_2 = ATTENTION_QUERY_MEMORY
+ATTENTION_QKV_REDUCED_MEMORY_3 = ATTENTION_KEY_MEMORY
 ATTENTION_QKV_REDUCED_MEMORY_4 = sharded(
-    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((2, 5), (3, 5)), ((1, 6), (3, 7))]
+    ttnn.TensorMemoryLayout.HEIGHT_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 2), (7, 2))]
 )  # 256 x 128
-ATTENTION_QUERY_MEMORY_2 = ATTENTION_QUERY_RMS_NORM_MEMORY
 ATTENTION_ATTN_OUTPUT_CONCAT_HEADS_MEMORY = sharded(
-    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((1, 0), (3, 1)), ((1, 2), (2, 2))]
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, 128), [((0, 0), (7, 0))]
 )  # 32 x 1024
 LOGITS_MEMORY = LM_HEAD_MEMORY

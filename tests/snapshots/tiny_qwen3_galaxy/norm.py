@@ -38,7 +38,6 @@ class Qwen3RMSNorm:
             stats=self.stats.next(),
             memory_config=cfg.NORM_HIDDEN_STATES_MEMORY,
             compute_kernel_config=cfg.COMPUTE_HIFI3,
-            subdevice_id=cfg.WORKERS,
         )  # [1, 1, 32, 1280]
         return hidden_states
 
@@ -118,7 +117,6 @@ class Qwen3RMSNormGathered:
             persistent_output_tensor=self.gathered.next(),
             memory_config=cfg.NORM_GATHERED_HIDDEN_STATES_GATHERED_MEMORY,
             num_links=4,
-            subdevice_id=cfg.WORKERS,
         )  # [1, 1, 32, 5120]
         hidden_states = ttnn.rms_norm(
             hidden_states,
