@@ -75,8 +75,7 @@ def test_small_models_go_without(model: str) -> None:
 
 def test_what_cannot_keep_to_the_workers_is_told(tmp_path: Path) -> None:
     """Soft caps have attention composed of operations that take any core: by default such a model goes without, and an order is refused."""
-    fields = {**tiny.CONFIGS["gemma2"], "num_hidden_layers": 1}
-    model = str(tiny.write_config(tmp_path / "capped", fields))
+    model = str(tiny.write_config(tmp_path / "capped", tiny.CONFIGS["gemma2"]))
     with pytest.raises(UserError, match="--prefetch: ttnn.* of model.layers.0.* may take any core"):
         lowered(model, True)
     assert not any("global_cb" in call.kwargs for call in lowered(model, None).calls)
@@ -119,7 +118,7 @@ def _cores(ranges) -> list[tuple[int, int]]:
     ("ops", "room", "expected"),
     [
         ([(10.0, 0.0), (5.0, 1000.0)], 1000.0, 0.0),  # it has come while the first ran
-        ([(10.0, 0.0), (5.0, 1000.0)], 500.0, 2.5),  # of which half found room: 2.5 us at full speed, 5 us as it comes
+        ([(10.0, 0.0), (5.0, 1000.0)], 200.0, 3.0),  # of which a fifth found room: 2 us at full speed, 6 us as it comes
         ([(5.0, 1000.0)], 1000.0, 5.0),  # nothing has come: as fast as the stream, 10 us
         ([(20.0, 1000.0)], 1000.0, 0.0),  # slower than the stream
         ([(5.0, 0.0)], 0.0, 0.0),

@@ -177,7 +177,7 @@ def test_serve_sh(tmp_path: Path) -> None:
     given = dict(zip(arguments[4::2], arguments[5::2], strict=True))
     assert given["--block-size"] == "64" and given["--max-num-seqs"] == "32"
     assert json.loads(given["--hf-overrides"]) == {"architectures": ["TTQwen3ForCausalLM"]}
-    tt = {"trace_region_size": 64 << 20, "sample_on_device_mode": "all"}
+    tt = {"trace_region_size": 128 << 20, "sample_on_device_mode": "all"}
     assert json.loads(given["--additional-config"]) == {"tt": tt}
 
 
@@ -213,7 +213,7 @@ def test_entry_of_tt_inference_server(tmp_path: Path) -> None:
     assert (device["device"], device["max_concurrency"]) == ("N150", 32)
     assert device["vllm_args"]["block_size"] == 64
     assert json.loads(device["vllm_args"]["hf_overrides"]) == {"architectures": ["TTQwen3ForCausalLM"]}
-    assert device["override_tt_config"]["trace_region_size"] == 64 << 20
+    assert device["override_tt_config"]["trace_region_size"] == 128 << 20
 
 
 def test_a_foreign_folder_stays(tmp_path: Path) -> None:
