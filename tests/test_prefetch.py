@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from suites import assert_passes, compiled, run_suite
@@ -14,6 +15,8 @@ from suites import assert_passes, compiled, run_suite
 from fx2ttnn import pipeline, targets
 from fx2ttnn.check import check
 from fx2ttnn.cost.prefetching import waiting
+from fx2ttnn.emulate.sub_devices import SubDevices
+from fx2ttnn.emulate.tensor import EmulationError
 from fx2ttnn.errors import UserError
 from fx2ttnn.lower.beside import not_beside
 from fx2ttnn.lower.vocabulary import Vocabulary
@@ -141,8 +144,6 @@ class _Weight:
     """A tensor as far as the order of prefetched weights goes."""
 
     def __init__(self, *numbers: int):
-        import torch
-
         self.value = torch.tensor([[[numbers]]])
 
     def buffer_address(self) -> int:
@@ -151,8 +152,6 @@ class _Weight:
 
 def streaming(*addresses: int):
     """Sub-devices that are loaded, with weights on their way to a buffer."""
-    from fx2ttnn.emulate.sub_devices import SubDevices
-
     found, global_cb = SubDevices(), object()
     found.loaded = 1
     found.begin("ttnn.dram_prefetcher", ([_Weight(0), _Weight(*addresses)],), {"global_cb": global_cb})
@@ -165,8 +164,6 @@ def streaming(*addresses: int):
 
 def test_weights_are_read_in_order() -> None:
     """A card hangs, or multiplies by another weight."""
-    from fx2ttnn.emulate.tensor import EmulationError
-
     found, read = streaming(7, 8)
     read(7)
     with pytest.raises(EmulationError, match="another one comes first"):

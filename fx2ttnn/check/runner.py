@@ -82,9 +82,8 @@ class Runner:
         """Build one module, run it for what ttnn refuses, run it again for its L1."""
         report: dict[str, Any] = {"device_ops": None, "peak_l1_bytes": None, "weights_bytes": None, "cache_bytes": None}
         made = self._weights.resources.made if hasattr(self._weights, "resources") else {}
-        if (
-            "global_cb" in made
-        ):  # of an earlier module: in a model it comes behind all that modules hold, and a prompt has it not
+        # That of an earlier module: in a model it comes behind all that modules hold, and a prompt has it not.
+        if "global_cb" in made:
             made.pop("global_cb").free()
         before, shared = measure.dram_in_use(self._device), len(made)
         unit = self._guarded(lambda: self._build(entry))
@@ -115,8 +114,8 @@ class Runner:
         def peak() -> int:
             # The inputs are made inside, so that they count.
             with self._beside_prefetcher(unit, entry):
-                run = lambda: call(feed(unit, entry))  # noqa: E731
-                return measure.peak_l1(measure.captured(ttnn.graph.RunMode.NO_DISPATCH, run)[1])
+                _, trace = measure.captured(ttnn.graph.RunMode.NO_DISPATCH, lambda: call(feed(unit, entry)))
+            return measure.peak_l1(trace)
 
         report["device_ops"] = self._guarded(accepted)
         if report["device_ops"] is not None:

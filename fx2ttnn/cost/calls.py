@@ -76,8 +76,7 @@ class Pricer:
         if "global_cb" not in call.kwargs:
             return 0.0
         weight = self._operands(call)[1]
-        assert weight.memory.shard is not None
-        return prod(weight.memory.shard) * weight.memory.core_count * BYTES[weight.dtype]
+        return weight.stored_elements * BYTES[weight.dtype]
 
     # -- operands --------------------------------------------------------------------------------------------------------
 

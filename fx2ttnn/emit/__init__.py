@@ -52,7 +52,9 @@ def emit(program: Program, folder: Path) -> None:
     writer = Writer(program, configs)
     tables = table_context(plan)
     files = _module_files(program, root, writer, tables)
-    files |= run_time_files(program, root, writer, render, paging(program)["pages"])
+    model = model_context(program, root, writer, layer_paths(plan))
+    files["model.py"] = render("model.py.j2", **model)
+    files |= run_time_files(program, root, configs, render, paging(program)["pages"], model["parts"])
     files |= op_test_files(program, configs, render)
     files |= module_test_files(program, root, writer, render)
     modules = manifest(program, root, writer, layer_paths(plan))
@@ -130,7 +132,6 @@ def _module_files(program: Program, root: Unit, writer: Writer, tables: dict[str
     files["position_tables.py"] = render("position_tables.py.j2", batch=capture.batch, **tables)
     for file, members in by_file.items():
         files[f"{file}.py"] = _unit_file(file, members, program)
-    files["model.py"] = render("model.py.j2", **model_context(program, root, writer, layer_paths(plan)))
     return files
 
 
@@ -156,7 +157,7 @@ def _model_config(program: Program, configs: Configs, tables: dict[str, Any]) ->
         pcc=_least_pcc(plan.precision),
         constants=configs.constants(),
         configs=configs.definitions(),
-        prefetcher=plan.target.prefetcher if plan.target.prefetching else None,
+        prefetcher=plan.target.working_prefetcher,
     )
 
 

@@ -80,27 +80,19 @@ def _method(program: Program, root: Unit, writer: Writer, mode: str, loop_units:
     alike = all(names_of_kind == tables[0] for names_of_kind in tables)
     arguments = [hidden, *(tables[0] if alike else ["*tables[kind]"]), *states]
     given = [v for v in body.inputs if lowered.states.get(v) != "layer"]
+    in_parts = program.plan.target.prefetching and mode == "decode"
+    handed = [v for v in loop_units[0].bodies[mode].inputs if v not in lowered.states] if in_parts else []
     return {
         "opening": list(writer.opening(body, names, [*before, *after])),
         "arguments": [names.of[v] for v in given],
         "prepared": [(names.of[v], prepare(v, lowered)) for v in given],
-        "memories": {
-            names.of[v]: writer.configs.memory(lowered, v)
-            for v in loop_units[0].bodies[mode].inputs
-            if v not in lowered.states
-        },
+        "memories": {names.of[v]: writer.configs.memory(lowered, v) for v in handed},
         "before": before,
         "loop": f"{hidden} = layer.{mode}_forward({', '.join(arguments)})",
         "tables": [] if alike else [f"({', '.join(kind)}{',' * (len(kind) == 1)})" for kind in tables],
         "after": after,
         "result": names.of[lowered.outputs[0]],
     }
-
-
-def decode_method(program: Program, root: Unit, writer: Writer) -> dict[str, Any]:
-    """The forward of a decode step: see `_method`."""
-    loop_units = [child for child in root.children if layer_of(child.path) == child.path]
-    return _method(program, root, writer, "decode", loop_units)
 
 
 def parts_of_step(decode: Mapping[str, Any]) -> dict[str, Any]:

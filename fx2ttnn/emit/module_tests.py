@@ -22,11 +22,8 @@ from fx2ttnn.recognise.tables import border_of
 
 _WEIGH = ("scale_by_routing", "scale_both_by_routing")
 LARGE = 1 << 30  # parameters of a layer: 2 GB in bfloat16, in the reference and on the emulated mesh each
-_STEP = {
-    "decode": "step",
-    "prefill": "prompt",
-    SHORT: "prompt",
-}  # what the reference runs, and the loop variable of the tests
+# What the reference runs, and the loop variable of the tests.
+_STEP = {"decode": "step", "prefill": "prompt", SHORT: "prompt"}
 
 
 def module_test_files(program: Program, root: Unit, writer: Writer, render: Callable[..., str]) -> dict[str, str]:

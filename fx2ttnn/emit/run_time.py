@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from fx2ttnn.emit.code import Writer
-from fx2ttnn.emit.model import decode_method, parts_of_step
+from fx2ttnn.emit.configs import Configs
 from fx2ttnn.emit.serving import SERVED, how_to_serve
 from fx2ttnn.emit.units import Unit
 from fx2ttnn.errors import UserError
@@ -17,9 +17,14 @@ PLAIN = ("backend.py", "pages.py", "tokenizer.py", "demo_decode.py", "text_demo.
 
 
 def run_time_files(
-    program: Program, root: Unit, writer: Writer, render: Callable[..., str], pages: int
+    program: Program,
+    root: Unit,
+    configs: Configs,
+    render: Callable[..., str],
+    pages: int,
+    parts: Mapping[str, Any] | None,
 ) -> dict[str, str]:
-    """Name and text of the files, and of their tests; `pages` are those of a group of users."""
+    """Name and text of the files, and of their tests; `pages` are those of a group of users, `parts` those of a step: see model.py."""
     sampling = program.sampling
     if sampling is None:
         return {}
@@ -46,8 +51,8 @@ def run_time_files(
         tokens_dims=drawn.mesh_dims,
         host_operations=program.host_operations(),
         settings_dims=sampling.tensors["k"].mesh_dims,
-        logits_memory=writer.configs.memory(decode, decode.outputs[0]),
-        parts=parts_of_step(decode_method(program, root, writer)) if program.plan.target.prefetching else None,
+        logits_memory=configs.memory(decode, decode.outputs[0]),
+        parts=parts,
     )
     files["vllm_adapter.py"] = render(
         "vllm_adapter.py.j2",
@@ -74,7 +79,7 @@ def run_time_files(
         "sampling_test.py.j2",
         logits_dims=logits.mesh_dims,
         fill=program.plan.fill(decode.outputs[0]),
-        logits_memory=writer.configs.memory(decode, decode.outputs[0]),
+        logits_memory=configs.memory(decode, decode.outputs[0]),
         tokens_dims=drawn.mesh_dims,
     )
     files["tests/model/test_generator.py"] = render(

@@ -101,19 +101,23 @@ class Facts:
 
     def where_read(self, result: Tensor, otherwise: Memory) -> Memory:
         """Where what reads a planned result wants it, if that is matmuls of prefetched weights alone."""
-        readers = [op for op in self.plan.graph.ops if result.name in op.inputs]
+        readers = self._readers(result)
         for_matmuls = bool(readers) and all(op.name == "linear" and self.beside(op) for op in readers)
         return self.scope["on_ring"](result.width) if for_matmuls else otherwise
 
     def summands(self, result: Tensor) -> str:
         """Type in which a matmul leaves its result: that of sums where chips send it to each other at once, in one operation."""
-        readers = [op for op in self.plan.graph.ops if result.name in op.inputs]
+        readers = self._readers(result)
         sums = [op for op in readers if op.name in ("all_reduce", "all_reduce_create_qkv_heads")]
         precision = self.plan.precision
         in_one = readers == sums and all(
             self.scope["sum_in_one"](result, op.attrs["axis"], precision.sums) for op in sums
         )
         return precision.sums if sums and in_one else precision.activations
+
+    def _readers(self, result: Tensor) -> list[Op]:
+        """The operations that read a planned result."""
+        return self.plan.graph.users().get(result.name, [])
 
     def parts(self, x: Tensor, dim: int) -> int:
         """Number of chips that share device dim `dim` of `x`."""

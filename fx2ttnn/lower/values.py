@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from fx2ttnn.ir import PARTIAL, Op, Ref, refs
 
 Range = tuple[tuple[int, int], tuple[int, int]]  # first and last core (x, y), both included
+
+
+def core_count(ranges: Iterable[Range]) -> int:
+    """Cores in some rectangles."""
+    return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in ranges)
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Memory:
 
     @property
     def core_count(self) -> int:
-        return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in self.cores)
+        return core_count(self.cores)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,12 @@ class Tensor:
     def partial_axes(self) -> tuple[int, ...]:
         """Mesh axes along which the value is the sum of what the chips hold."""
         return tuple(i for i, a in enumerate(self.axes) if a == PARTIAL)
+
+    @property
+    def stored_elements(self) -> int:
+        """With what fills its last shards."""
+        memory = self.memory
+        return prod(self.shape) if memory.shard is None else prod(memory.shard) * memory.core_count
 
     @property
     def width(self) -> int:

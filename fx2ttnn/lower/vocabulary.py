@@ -9,7 +9,7 @@ import struct
 from dataclasses import replace
 from typing import Any
 
-from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor
+from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor, core_count
 from fx2ttnn.precision import BYTES, Precision, fidelity_on
 from fx2ttnn.targets import Prefetcher, Target
 from fx2ttnn.tiles import TILE, tiles
@@ -76,7 +76,7 @@ class Vocabulary:
         self.whole: tuple[Range, ...] = (((0, 0), (self.grid[0] - 1, self.grid[1] - 1)),)
         # Where a step's operations run: those of layers beside the prefetcher, so that all keep to its workers.
         self.area: tuple[Range, ...] = self.ring.workers if target.prefetching and mode == "decode" else self.whole
-        self.area_cores = _count(self.area)
+        self.area_cores = core_count(self.area)
 
     def scope(self) -> dict[str, Any]:
         """Names for expressions."""
@@ -244,16 +244,15 @@ class Vocabulary:
         """Width sharded on a single core."""
         return Memory("L1", "width", (TILE, width), self.first_cores(1))
 
-    def dram_width_sharded(self, k: int, n: int) -> Memory:
-        """A weight [K, N] with its columns over the DRAM banks, in whole tiles."""
+    def dram_width_sharded(self, k: int, n: int, parts: int = 1) -> Memory:
+        """A weight [K, N] with its columns over the DRAM banks, in each as many whole tiles for every one of its `parts`."""
         banks = self.target.dram_banks
-        return Memory("DRAM", "width", (k, tiles(-(-tiles(n) // banks) * TILE) * TILE), (((0, 0), (banks - 1, 0)),))
+        columns = -(-tiles(n) // (banks * parts)) * parts * TILE
+        return Memory("DRAM", "width", (k, columns), (((0, 0), (banks - 1, 0)),))
 
     def ring_weight(self, k: int, n: int) -> Memory:
-        """As above, in as many whole tiles as a bank's receivers are, or a multiple."""
-        banks, receivers = self.target.dram_banks, self.ring.receivers
-        columns = -(-tiles(n) // (banks * receivers)) * receivers * TILE
-        return Memory("DRAM", "width", (k, columns), (((0, 0), (banks - 1, 0)),))
+        """As above, a part for each of a bank's receivers."""
+        return self.dram_width_sharded(k, n, self.ring.receivers)
 
     def on_ring(self, width: int) -> Memory:
         """Width sharded where a matmul of a prefetched weight reads it: over the ring, the last cores perhaps part full or empty."""
@@ -445,18 +444,14 @@ class Vocabulary:
         )
 
 
-def _count(area: tuple[Range, ...]) -> int:
-    return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in area)
-
-
 def _first_cores(area: tuple[Range, ...], count: int, behind: int = 0) -> tuple[Range, ...]:
     """The first `count` cores of some rectangles, of each in row-major order, behind so many others: as rectangles."""
-    if behind + count > _count(area):
-        raise ValueError(f"{behind + count} cores are more than the grid's {_count(area)}")
+    if behind + count > core_count(area):
+        raise ValueError(f"{behind + count} cores are more than the grid's {core_count(area)}")
     found: list[Range] = []
     for rectangle in area:
         (x0, y0), (x1, _) = rectangle
-        columns, size = x1 - x0 + 1, _count((rectangle,))
+        columns, size = x1 - x0 + 1, core_count((rectangle,))
         at, end = min(behind, size), min(behind + count, size)
         behind, count = behind - at, count - (end - at)
         while at < end:

@@ -100,8 +100,8 @@ class Cost:
         if self.prefill:
             return self.kernels.matmul(prod(rows), k, columns, bytes_of, precision.flops(self.target))
         fidelity = fidelity_on(self.target, precision.fidelity)
-        ring = self.target.prefetcher
-        if ring and self.target.prefetching and layer_of(op.module):
+        ring = self.target.working_prefetcher
+        if ring and layer_of(op.module):
             if ring.slice_bytes(tiles(k), tiles(columns), bytes_of) > ring.buffer_bytes:
                 return Kernel({FIXED: inf}, "no room where weights are prefetched to")
             return self.kernels.ring_matmul(k, columns, fidelity, len(ring.ring))

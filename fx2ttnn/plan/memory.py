@@ -40,7 +40,7 @@ def dram_per_chip(
         role = "weights" if len(spec.shape) > 1 and value not in embeddings else "small"
         shape = local_shape(spec, placements[value], target.mesh_shape)
         bytes_of = precision.bytes_of("gates" if role == "weights" and value in of_gates else role)
-        prefetched = target.prefetcher if target.prefetching and layer_of(name) else None
+        prefetched = target.working_prefetcher if layer_of(name) else None
         parts = len(prefetched.ring) if prefetched else target.dram_banks
         size = (dram_elements(shape, parts) if role == "weights" else prod(shape)) * bytes_of
         found["embedding" if value in embeddings else "weights"] += size * copies.get(layer_of(name) or "", 1)

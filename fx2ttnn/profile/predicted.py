@@ -58,8 +58,8 @@ class Predicted:
     @cached_property
     def waiting(self) -> float:
         """Seconds that matmuls of layers wait for prefetched weights; of each kind of layer as if it stood alone."""
-        prefetcher = self.target.prefetcher
-        if prefetcher is None or not self.target.prefetching:
+        prefetcher = self.target.working_prefetcher
+        if prefetcher is None:
             return 0.0
         layers: dict[str, list[Priced]] = {}
         for priced in self.calls:

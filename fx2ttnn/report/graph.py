@@ -9,7 +9,7 @@ from typing import Any
 
 from fx2ttnn.ir import Op, Placement
 from fx2ttnn.lower.program import SHORT, Program
-from fx2ttnn.lower.values import Call, Lowered, Tensor
+from fx2ttnn.lower.values import Call, Lowered
 from fx2ttnn.names import layer_of
 from fx2ttnn.ops.table import MATMUL
 from fx2ttnn.plan import Plan
@@ -124,7 +124,7 @@ class _Step:
         read = [tensor for tensor in read if tensor.dtype in BYTES]  # no semaphores and buffers
         return {
             "bytes": sum(prod(tensor.shape) * BYTES[tensor.dtype] for tensor in read),
-            "padded_bytes": sum(prod(_stored(tensor)) * BYTES[tensor.dtype] for tensor in read),
+            "padded_bytes": sum(tensor.stored_elements * BYTES[tensor.dtype] for tensor in read),
         }
 
     def _node(self, op: Op) -> dict[str, Any]:
@@ -170,13 +170,6 @@ class _Step:
     def _local(self, value: str) -> tuple[int, ...]:
         spec, placement = self._plan.graph.specs[value], self._plan.placements.get(value)
         return local_shape(spec, placement, self._plan.target.mesh_shape) if placement else spec.shape
-
-
-def _stored(tensor: Tensor) -> tuple[int, ...]:
-    """The dims of a tensor with what fills its last shards."""
-    if tensor.memory.shard is None:
-        return tensor.shape
-    return (*tensor.memory.shard, tensor.memory.core_count)
 
 
 def _resources(bound: OpBound) -> dict[str, float]:

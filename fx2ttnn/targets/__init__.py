@@ -111,6 +111,11 @@ class Target:
     prefetcher: Prefetcher | None = None  # none where nobody knows the cores
     prefetching: bool = False  # whether the layers' weights are streamed by it
 
+    @property
+    def working_prefetcher(self) -> Prefetcher | None:
+        """The prefetcher where it is at work."""
+        return self.prefetcher if self.prefetching else None
+
     def with_prefetcher(self) -> Target:
         """The same machine with the prefetcher at work."""
         assert self.prefetcher is not None
