@@ -1,4 +1,4 @@
-"""The values that pass between stages: frozen dataclasses, printable as text.
+"""The values that pass between stages: immutable, printable as text.
 
 A `Graph` is a list of `Op`s in execution order over named values. The same classes serve after capture (op names are ATen
 overloads such as `aten.mul.Tensor`), after recognise (`linear`, `rms_norm`, `attention`) and after plan (collectives are
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Ref(str):
@@ -40,12 +40,11 @@ class TensorSpec:
 REPLICATED, PARTIAL = "R", "P"
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """How a value lies on the mesh, one entry per mesh axis.
 
     `"R"`: every chip along the axis holds the same; `"P"`: the value is the sum over the axis; an int: that dim of the value
-    is split over the axis. A dim split over both axes is split over axis 0 first.
+    is split over the axis. A dim split over both axes is split over axis 0 first. (A named tuple: planning hashes and compares them a million times.)
     """
 
     axes: tuple[str | int, ...]

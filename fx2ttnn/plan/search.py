@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from fx2ttnn.ir import Graph, Op, Placement
-from fx2ttnn.ops import POINTWISE
+from fx2ttnn.ops import POINTWISE, Strategy
 from fx2ttnn.plan.collectives import Step, steps_between
 from fx2ttnn.plan.cost import Cost
 from fx2ttnn.plan.device_shape import local_shape, split_count, whole_tiles
@@ -51,7 +51,40 @@ class Solution:
     final: tuple[Move, ...]
 
 
-State = frozenset  # of (value, Placement)
+Place = tuple[str, Placement]  # a value, and how it lies
+State = frozenset[Place]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to run an op, and its own seconds. `needs`: its inputs that may have to be moved; `makes`: its outputs."""
+
+    inputs: tuple[Placement, ...]
+    outputs: tuple[Placement, ...]
+    needs: tuple[Place, ...]
+    makes: tuple[Place, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Path:
+    """The cheapest way into a state: its last choice, and the way into the state before it."""
+
+    seconds: float
+    before: Path | None = None
+    op: Op | None = None
+    option: Option | None = None
+    moves: tuple[Move, ...] = ()
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """From the first on."""
+        found = []
+        path: Path | None = self
+        while path and path.op and path.option:
+            found.append(Choice(path.op, path.moves, path.option.inputs, path.option.outputs))
+            path = path.before
+        return tuple(reversed(found))
 
 
 def rows_split(placement: Placement) -> tuple[int | None, ...]:
@@ -84,6 +117,7 @@ class Search:
         self.cost = Cost(graph, users, target, precision)
         self.caches = {out for op in graph.ops if op.name == "update_cache" for out in op.outputs}
         self.mesh = target.mesh_shape
+        self._known_options: dict[str, list[Option]] = {}
         self._known_moves: dict[tuple[str, Placement, Placement], tuple[Move, float] | None] = {}
         self.filled = filled_up(graph)
         # What no pattern knew has no rows: the model ends in a report, which a poorer plan serves as well.
@@ -98,80 +132,91 @@ class Search:
         """
         last_use = {v: i for i, op in enumerate(ops) for v in op.inputs}
         last_use.update(dict.fromkeys(wanted, len(ops)))
-        states: dict[State, tuple[float, tuple[Choice, ...]]] = {State(given.items()): (0.0, ())}
+        states: dict[State, Path] = {State(given.items()): Path(0.0)}
         for index, op in enumerate(ops):
-            options = self._options(op)
-            found: dict[State, tuple[float, tuple[Choice, ...]]] = {}
-            for state, (seconds, choices) in states.items():
-                for inputs, outputs, cost in options:
-                    moved = self._moves(op, inputs, state)
-                    if moved is None:
-                        continue
-                    moves, move_cost = moved
-                    total = seconds + cost + move_cost
-                    here = (
-                        set(state)
-                        | {(m.value, m.steps[-1].after) for m in moves}
-                        | set(zip(op.outputs, outputs, strict=True))
-                    )
-                    after = State((v, p) for v, p in here if last_use.get(v, -1) > index)
-                    if after not in found or total < found[after][0]:
-                        found[after] = (total, (*choices, Choice(op, moves, inputs, outputs)))
-            cheapest = sorted(found.items(), key=lambda item: item[1][0])
+            options = [option for option in self._options(op) if self._permitted(op, option)]
+            found: dict[State, Path] = {}
+            for state, path in states.items():
+                lies = _lies(state)
+                stays = State(place for place in state if last_use.get(place[0], -1) > index)
+                ways: dict[Place, tuple[Move, float] | None] = {}
+                for option in options:
+                    taken = []
+                    for place in option.needs:
+                        if place not in ways:
+                            ways[place] = self._cheapest_move(*place, lies)
+                        if (way := ways[place]) is None:
+                            break
+                        taken.append(way)
+                    else:
+                        seconds = path.seconds + option.seconds + sum(cost for _, cost in taken)
+                        places = (*option.needs, *option.makes)
+                        after = stays.union([place for place in places if last_use.get(place[0], -1) > index])
+                        if after not in found or seconds < found[after].seconds:
+                            moves = tuple(move for move, _ in taken if move.steps)
+                            found[after] = Path(seconds, path, op, option, moves)
+            cheapest = sorted(found.items(), key=lambda item: item[1].seconds)
             # Beyond the cap the first states in which all lies whole stay too: from them every op can run on every chip.
             whole = [item for item in cheapest[self.max_states :] if all(set(p.axes) == {"R"} for _, p in item[0])]
             states = dict(cheapest[: self.max_states] + whole[:1])
         return self._finish(states, wanted)
 
-    def _finish(self, states, wanted: Mapping[str, Placement | None]) -> Solution | None:
-        best: Solution | None = None
-        for state, (seconds, choices) in states.items():
-            final: list[Move] = []
+    def _finish(self, states: Mapping[State, Path], wanted: Mapping[str, Placement | None]) -> Solution | None:
+        best: tuple[float, Path, tuple[Move, ...]] | None = None
+        for state, path in states.items():
+            seconds, final, lies = path.seconds, [], _lies(state)
             for value, goal in wanted.items():
-                goals = [goal] if goal else self._whole(value, state)
-                options = [m for g in goals if (m := self._cheapest_move(value, g, state))]
-                if not options:
+                goals = [goal] if goal else [_complete(placement) for placement in lies.get(value, ())]
+                ways = [way for g in goals if (way := self._cheapest_move(value, g, lies))]
+                if not ways:
                     break
-                move, cost = min(options, key=lambda option: option[1])
+                move, cost = min(ways, key=lambda way: way[1])
                 seconds += cost
                 final += [move] if move.steps else []
             else:
-                if best is None or seconds < best.seconds:
-                    best = Solution(seconds, choices, tuple(final))
-        return best
+                if best is None or seconds < best[0]:
+                    best = seconds, path, tuple(final)
+        return Solution(best[0], best[1].choices, best[2]) if best else None
 
-    def _whole(self, value: str, state: State) -> list[Placement]:
-        """Placements of `value` in `state` without partial sums, each made whole if it has some."""
-        found = [p for v, p in state if v == value]
-        return [Placement(tuple("R" if a == "P" else a for a in p.axes)) for p in found]
+    def _options(self, op: Op) -> list[Option]:
+        """Every combination of one strategy for each mesh axis that the shapes allow; every state, and every hidden state, asks anew."""
+        known = self._known_options.get(op.outputs[0])
+        if known is None:
+            ways = [strategies(self.graph, op) if n > 1 else strategies(self.graph, op)[:1] for n in self.mesh]
+            found = (self._option(op, combination) for combination in product(*ways))
+            known = self._known_options[op.outputs[0]] = [option for option in found if option]
+        return known
 
-    def _options(self, op: Op) -> list[tuple[tuple[Placement, ...], tuple[Placement, ...], float]]:
-        """Every allowed combination of one strategy for each mesh axis, with the op's own time."""
-        found = []
-        ways = [strategies(self.graph, op) if n > 1 else strategies(self.graph, op)[:1] for n in self.mesh]
-        for combination in product(*ways):
-            inputs = tuple(Placement(tuple(s.inputs[i] for s in combination)) for i in range(len(op.inputs)))
-            outputs = tuple(Placement(tuple(s.outputs[i] for s in combination)) for i in range(len(op.outputs)))
-            if self._allowed(op, inputs, outputs):
-                found.append((inputs, outputs, self.cost.op(op, inputs)))
-        return found
+    def _option(self, op: Op, combination: tuple[Strategy, ...]) -> Option | None:
+        inputs = tuple(Placement(tuple(s.inputs[i] for s in combination)) for i in range(len(op.inputs)))
+        outputs = tuple(Placement(tuple(s.outputs[i] for s in combination)) for i in range(len(op.outputs)))
+        if not self._allowed(op, inputs, outputs):
+            return None
+        read = zip(op.inputs, inputs, strict=True)
+        needs = dict.fromkeys((v, p) for v, p in read if v not in self.graph.parameters and v not in self.free)
+        makes = tuple(zip(op.outputs, outputs, strict=True))
+        return Option(inputs, outputs, tuple(needs), makes, self.cost.op(op, inputs))
 
-    def _allowed(self, op: Op, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...]) -> bool:
-        """Whether every split divides: heads and users evenly, hidden sizes into whole tiles, fused weights unit by unit."""
+    def _permitted(self, op: Op, option: Option) -> bool:
+        """Whether an option keeps to what is imposed on the search."""
+        inputs = option.inputs
         if self.forbidden == (op.outputs[0], inputs):
             return False
         if op.name == "attention" and self.rows_split not in (None, rows_split(inputs[0])):
             return False
         if op.name == "attention" and self.without_tokens.intersection(inputs[0].axes_of(2)):
             return False
+        heads = op.name == "create_qkv_heads"  # their columns are given, which tokens a chip has of them is not
+        for value, placement in zip((*op.inputs, *op.outputs), (*inputs, *option.outputs), strict=True):
+            fixed = self.fixed.get((op.outputs[0], value), placement)
+            if fixed not in (placement, heads and _of_all_tokens(placement)):
+                return False
+        return True
+
+    def _allowed(self, op: Op, inputs: tuple[Placement, ...], outputs: tuple[Placement, ...]) -> bool:
+        """Whether every split divides: heads and users evenly, hidden sizes into whole tiles, fused weights unit by unit."""
         for value, placement in zip((*op.inputs, *op.outputs), (*inputs, *outputs), strict=True):
             spec = self.graph.specs[value]
-            heads = op.name == "create_qkv_heads"  # their columns are given, which tokens a chip has of them is not
-            if self.fixed.get((op.outputs[0], value), placement) not in (
-                placement,
-                heads and _of_all_tokens(placement),
-            ):
-                return False
             if value in self.graph.parameters and len(spec.shape) == 1:
                 pass  # follows the value it is added to or multiplied with
             for dim, size in enumerate(spec.shape):
@@ -197,25 +242,12 @@ class Search:
         """Whether `dim` holds the tokens of a chunk, which are the rows of the device tensor."""
         return self.graph.name == "prefill" and value in self.orders and self.orders[value][-2] == dim
 
-    def _moves(self, op: Op, inputs: tuple[Placement, ...], state: State) -> tuple[tuple[Move, ...], float] | None:
-        moves: dict[tuple[str, Placement], Move] = {}
-        total = 0.0
-        for value, goal in zip(op.inputs, inputs, strict=True):
-            if value in self.graph.parameters or value in self.free or (value, goal) in moves:
-                continue
-            found = self._cheapest_move(value, goal, state)
-            if found is None or (found[0].steps and value in self.caches):  # a cache is read where it was written
-                return None
-            move, cost = found
-            if move.steps:
-                moves[value, goal] = move
-                total += cost
-        return tuple(moves.values()), total
-
-    def _cheapest_move(self, value: str, goal: Placement, state: State) -> tuple[Move, float] | None:
+    def _cheapest_move(
+        self, value: str, goal: Placement, lies: Mapping[str, list[Placement]]
+    ) -> tuple[Move, float] | None:
+        """The cheapest way to `goal` and its seconds, from any place where the value lies."""
         best: tuple[Move, float] | None = None
-        starts = [p for name, p in state if name == value]
-        for start in sorted(starts, key=str) if len(starts) > 1 else starts:
+        for start in lies.get(value, ()):
             found = self._move(value, start, goal)
             if found is not None and (best is None or found[1] < best[1]):
                 best = found
@@ -226,12 +258,27 @@ class Search:
         key = (value, start, goal)
         if key not in self._known_moves:
             steps = steps_between(self.graph.specs[value], self.orders[value], start, goal, self.mesh)
+            if steps and value in self.caches:  # a cache is read where it was written
+                steps = None
             cost, here = 0.0, start
             for step in steps or ():
                 cost += self.cost.step(step, value, here)
                 here = step.after
             self._known_moves[key] = None if steps is None else (Move(value, start, steps), cost)
         return self._known_moves[key]
+
+
+def _lies(state: State) -> dict[str, list[Placement]]:
+    """The ways in which each value lies, in a fixed order."""
+    found: dict[str, list[Placement]] = {}
+    for value, placement in state:
+        found.setdefault(value, []).append(placement)
+    return {value: sorted(ways, key=str) if len(ways) > 1 else ways for value, ways in found.items()}
+
+
+def _complete(placement: Placement) -> Placement:
+    """`placement` with its partial sums made whole."""
+    return Placement(tuple("R" if a == "P" else a for a in placement.axes))
 
 
 def _of_all_tokens(placement: Placement) -> Placement:
