@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ from fx2ttnn.cost.prefetching import waiting
 from fx2ttnn.emulate.sub_devices import SubDevices
 from fx2ttnn.emulate.tensor import EmulationError
 from fx2ttnn.errors import UserError
+from fx2ttnn.ir import PARTIAL, Graph, Op, Placement, Ref, TensorSpec
 from fx2ttnn.lower.beside import not_beside
 from fx2ttnn.lower.vocabulary import Vocabulary
+from fx2ttnn.plan.collectives import Step
+from fx2ttnn.plan.cost import Cost
 from fx2ttnn.precision import PRECISIONS
 
 FIELDS = {
@@ -82,6 +86,40 @@ def test_what_cannot_keep_to_the_workers_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--prefetch: ttnn.* of model.layers.0.* may take any core"):
         lowered(model, True)
     assert not any("global_cb" in call.kwargs for call in lowered(model, None).calls)
+
+
+def test_layers_of_several_kinds(tmp_path: Path) -> None:
+    """Each kind has position tables of its own, which are handed on to the layers with the hidden state."""
+    fields = {**tiny.CONFIGS["gemma3_text"], "num_attention_heads": 16, "num_key_value_heads": 8, "hidden_size": 512}
+    package = compiled(tmp_path, str(tiny.write_config(tmp_path / "kinds", fields)), "galaxy", prefetch=True)
+    step = (package / "model.py").read_text().partition("def decode_layers")[2].partition("def ")[0]
+    assert step.count("= ttnn.to_memory_config(") == 5  # the hidden state and two pairs of tables
+
+
+def test_sums_that_ttnn_fills_up_are_not_beside() -> None:
+    """Of columns that are no whole tiles for each chip: on the mock, ttnn's filling up takes every core."""
+    specs = {
+        name: TensorSpec(shape) for name, shape in {"x": (32, 1, 8192), "w": (22016, 8192), "y": (32, 1, 22016)}.items()
+    }
+    op = Op("linear", (Ref("x"), Ref("w")), ("y",), {}, "model.layers.0.mlp.gate_proj")
+    graph = Graph("decode", ("x",), ("y",), (op,), specs, {"w": "w"})
+
+    def seconds(machine: targets.Target, rows: int) -> float:
+        before = Placement((2, PARTIAL)) if rows == 0 else Placement((PARTIAL, 2))
+        step = Step("all_reduce", 1 - rows, None, before.on(1 - rows, "R"))
+        return Cost(graph, 32, machine, PRECISIONS["accuracy"]).step(step, "y", before)
+
+    assert seconds(GALAXY.with_prefetcher(), 0) == inf  # 2752 columns, 86 tiles, of four chips
+    assert seconds(GALAXY.with_prefetcher(), 1) == inf  # 5504, 172 tiles, of eight
+    assert seconds(GALAXY, 0) < inf > seconds(GALAXY, 1)
+
+
+def test_whole_heads_lie_on_a_core(tmp_path: Path) -> None:
+    """Where they are made of a matmul's result, whose columns lie over the ring as they come."""
+    wide = {"hidden_size": 2560, "num_attention_heads": 20, "num_key_value_heads": 20, "head_dim": 128}
+    found = lowered(str(tiny.write_config(tmp_path / "wide", {**tiny.CONFIGS["llama"], **wide})), True)
+    (made,) = {c.inputs[0] for c in found.calls if c.function.endswith("nlp_create_qkv_heads_decode")}
+    assert found.tensors[made].memory.shard == (32, 128)
 
 
 def test_a_machine_without_one(model: str) -> None:

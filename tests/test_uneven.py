@@ -5,7 +5,9 @@ from suites import assert_passes, compiled, run_suite
 from tiny import CONFIGS, write_config
 
 from fx2ttnn import pipeline
-from fx2ttnn.ir import Graph, Op, Ref, TensorSpec
+from fx2ttnn import plan as planning
+from fx2ttnn.ir import Graph, Op, Placement, Ref, TensorSpec
+from fx2ttnn.plan import search
 from fx2ttnn.plan.search import filled_up
 
 SHAPES = {
@@ -40,6 +42,32 @@ def test_a_vocabulary_is_filled_up(target, width, fill, tmp_path):
     weight = next(p for p in found.program.parameters.values() if p.sources == ("lm_head.weight",))
     assert weight.arguments["fill"] == fill
     assert "ttnn.add" in [call.function for call in found.program.sampling.calls if call.op.name == "hide_fill"]
+
+
+def test_scaled_logits_are_split_likewise(tmp_path):
+    """They are computed column by column: a factor behind the last matmul needs no whole tiles on a chip."""
+    logits = stages(tmp_path, "granite", {"vocab_size": 32003}, "galaxy").lowered
+    assert logits.tensors[logits.outputs[0]].width == 1001
+
+
+def test_interleaved_columns_that_are_no_whole_tiles_for_each_chip_have_an_interleaved_sum(tmp_path, monkeypatch):
+    """ttnn makes no sharded one of them: logits, where their columns may not be filled up, so that the contracted dim is split."""
+    monkeypatch.setattr(search, "filled_up", lambda graph: frozenset())
+    logits = stages(tmp_path, "granite", {"vocab_size": 49160, "hidden_size": 4096}, "galaxy").lowered
+    (summed,) = [call for call in logits.calls if call.outputs == logits.outputs]
+    assert summed.function == "ttnn.all_reduce"
+    assert logits.tensors[summed.inputs[0]].memory.kind == summed.kwargs["memory_config"].kind == "interleaved"
+
+
+def test_rows_too_wide_for_their_squares_are_rounded_for_them(tmp_path, monkeypatch):
+    """12,288 columns over four chips: the squares of 3072 in float32 beside the row are more than L1 holds with a step's buffers."""
+    monkeypatch.setattr(planning, "residual_placements", lambda target: [Placement(("R", 2))])
+    for hidden, rounded in ((8192, False), (12288, True)):
+        found = stages(tmp_path, "llama", {"hidden_size": hidden, "head_dim": 64}, "galaxy").program
+        (long,) = found.by_mode["prefill"].values()
+        statistics = [c for c in long.calls if c.function == "ttnn.rms_norm_pre_all_gather"]
+        assert statistics
+        assert all((long.tensors[c.inputs[0]].dtype == "bfloat8_b") == rounded for c in statistics)
 
 
 def test_only_what_is_computed_by_itself_up_to_the_output_is_filled_up():

@@ -81,12 +81,13 @@ def _method(program: Program, root: Unit, writer: Writer, mode: str, loop_units:
     arguments = [hidden, *(tables[0] if alike else ["*tables[kind]"]), *states]
     given = [v for v in body.inputs if lowered.states.get(v) != "layer"]
     in_parts = program.plan.target.prefetching and mode == "decode"
-    handed = [v for v in loop_units[0].bodies[mode].inputs if v not in lowered.states] if in_parts else []
+    read = dict.fromkeys(v for unit in loop_units for v in unit.bodies[mode].inputs if v not in lowered.states)
+    handed = {names.of[v]: v for v in reversed(read)} if in_parts else {}  # the first layer's hidden state has its name
     return {
         "opening": list(writer.opening(body, names, [*before, *after])),
         "arguments": [names.of[v] for v in given],
         "prepared": [(names.of[v], prepare(v, lowered)) for v in given],
-        "memories": {names.of[v]: writer.configs.memory(lowered, v) for v in handed},
+        "memories": {name: writer.configs.memory(lowered, v) for name, v in handed.items()},
         "before": before,
         "loop": f"{hidden} = layer.{mode}_forward({', '.join(arguments)})",
         "tables": [] if alike else [f"({', '.join(kind)}{',' * (len(kind) == 1)})" for kind in tables],

@@ -41,6 +41,7 @@ class Cost:
         self.gates = gates(graph)
         self.of_matmuls = {op.outputs[0] for op in graph.ops if op.name == "linear"}
         self.for_heads = {op.inputs[0] for op in graph.ops if op.name == "create_qkv_heads"}
+        self.in_layers = {out for op in graph.ops if layer_of(op.module) for out in op.outputs}
         self._known: dict[tuple[str, tuple[Placement, ...]], float] = {}
 
     def op(self, op: Op, inputs: tuple[Placement, ...]) -> float:
@@ -81,6 +82,9 @@ class Cost:
             # The heads are made within: they count as an operation of their own elsewhere.
             within = step.name == "all_reduce" and value in self.for_heads
             return seconds - (self.unmeasured - self.target.costs.persistent.create_heads / 1e6 if within else 0)
+        if self.target.working_prefetcher and not self.prefill and value in self.in_layers and step.name != "all_gather":
+            if tiles(shape[-1]) % ring.chips:  # ttnn fills the columns up, on cores that are the prefetcher's
+                return inf
         generic = ("reduce_scatter", "all_gather") if step.name == "all_reduce" else (step.name,)
         return self._seconds([self.kernels.generic(kind, size, ring) for kind in generic])
 

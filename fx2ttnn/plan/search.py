@@ -23,6 +23,7 @@ from fx2ttnn.tiles import TILE
 
 MAX_STATES = 400
 FEW_STATES = 20
+COMPARED = 4  # cheapest states, one of which makes most others superfluous
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,34 @@ class Search:
                         if after not in found or seconds < found[after].seconds:
                             moves = tuple(move for move, _ in taken if move.steps)
                             found[after] = Path(seconds, path, op, option, moves)
-            cheapest = sorted(found.items(), key=lambda item: item[1].seconds)
+            cheapest = self._worth_keeping(sorted(found.items(), key=lambda item: item[1].seconds))
             # Beyond the cap the first states in which all lies whole stay too: from them every op can run on every chip.
             whole = [item for item in cheapest[self.max_states :] if all(set(p.axes) == {"R"} for _, p in item[0])]
             states = dict(cheapest[: self.max_states] + whole[:1])
         return self._finish(states, wanted)
+
+    def _worth_keeping(self, ways: list[tuple[State, Path]]) -> list[tuple[State, Path]]:
+        """Of states with the ways into them, the cheapest first, those that no move of values makes of a cheaper one for less."""
+        kept: list[tuple[State, Path]] = []
+        cheaper: list[tuple[dict[str, list[Placement]], float]] = []
+        for state, path in ways:
+            if any(self._makes(lies, state, path.seconds - seconds) for lies, seconds in cheaper):
+                continue
+            kept.append((state, path))
+            if len(cheaper) < COMPARED:
+                cheaper.append((_lies(state), path.seconds))
+        return kept
+
+    def _makes(self, lies: Mapping[str, list[Placement]], state: State, seconds: float) -> bool:
+        """Whether what `lies` so becomes `state` in less than `seconds`."""
+        for place in state:
+            way = self._cheapest_move(*place, lies)
+            if way is None:
+                return False
+            seconds -= way[1]
+            if seconds <= 0:
+                return False
+        return True
 
     def _finish(self, states: Mapping[State, Path], wanted: Mapping[str, Placement | None]) -> Solution | None:
         best: tuple[float, Path, tuple[Move, ...]] | None = None
@@ -226,7 +250,7 @@ class Search:
                 fused = value in self.graph.parameters and dim == 0 and op.attrs.get("units")
                 if size % n and not fused and (value, dim) not in self.filled:
                     return False
-                contracted = value in op.inputs and dim == len(spec.shape) - 1
+                contracted = value in op.inputs and dim == len(spec.shape) - 1 and (value, dim) not in self.filled
                 rows = dim == 0 and len(spec.shape) == 3 and op.name != "rotary"  # users are the rows of a tile
                 rows_each = 2 * TILE if op.name == "attention" else TILE  # its blocks of keys are that long at least
                 if self._is_token_dim(value, dim) and size % (n * rows_each):

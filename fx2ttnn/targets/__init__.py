@@ -29,6 +29,7 @@ class Limits:
     attention_chunk: int
     linear_columns: int
     rms_norm_columns: int
+    statistics_columns: int
     layer_norm_columns: int
     topk_columns: int
 

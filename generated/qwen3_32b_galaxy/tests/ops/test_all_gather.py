@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # collectives.toml:27
+    # collectives.toml:28
     Case(
         name="model.norm",
         used=["model.norm"],
@@ -30,7 +30,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:27
+    # collectives.toml:28
     Case(
         name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm"],
@@ -41,7 +41,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:27
+    # collectives.toml:28
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
@@ -52,7 +52,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:27
+    # collectives.toml:28
     Case(
         name="model.norm'",
         used=["model.norm"],
@@ -74,7 +74,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:27
+    # collectives.toml:28
     Case(
         name="model.layers.0.post_attention_layernorm'",
         used=["model.layers.0.post_attention_layernorm"],
@@ -85,7 +85,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:27
+    # collectives.toml:28
     Case(
         name="model.layers.0.mlp.down_proj'",
         used=["model.layers.0.mlp.down_proj"],
@@ -107,7 +107,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:79
+    # collectives.toml:80
     Case(
         name="model.layers.0.self_attn",
         used=["", "model.layers.0.self_attn"],
@@ -129,7 +129,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:79
+    # collectives.toml:80
     Case(
         name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.self_attn.o_proj"],
@@ -140,7 +140,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:27
+    # collectives.toml:28
     Case(
         name="model.layers.0.post_attention_layernorm''",
         used=["model.layers.0.post_attention_layernorm"],
@@ -151,7 +151,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:79
+    # collectives.toml:80
     Case(
         name="model.layers.0.mlp.gate_proj",
         used=["model.layers.0.mlp.gate_proj"],
@@ -162,7 +162,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:27
+    # collectives.toml:28
     Case(
         name="model.layers.0.mlp.down_proj''",
         used=["model.layers.0.mlp.down_proj"],

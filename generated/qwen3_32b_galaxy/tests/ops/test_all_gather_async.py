@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, Resource, check
 
 CASES = [
-    # collectives.toml:53
+    # collectives.toml:54
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -30,7 +30,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:34
+    # collectives.toml:35
     Case(
         name="model.layers.0.post_attention_layernorm",
         used=["model.layers.0.post_attention_layernorm"],
@@ -49,7 +49,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:34
+    # collectives.toml:35
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],

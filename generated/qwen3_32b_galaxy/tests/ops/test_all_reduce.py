@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # collectives.toml:3
+    # collectives.toml:4
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -20,7 +20,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:3
+    # collectives.toml:4
     Case(
         name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.o_proj"],
@@ -33,7 +33,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:3
+    # collectives.toml:4
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -46,7 +46,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # collectives.toml:3
+    # collectives.toml:4
     Case(
         name="model.layers.0.self_attn.o_proj'",
         used=["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.o_proj"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, Resource, check
 
 CASES = [
-    # collectives.toml:9
+    # collectives.toml:10
     Case(
         name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.o_proj"],

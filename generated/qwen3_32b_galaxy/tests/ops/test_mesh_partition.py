@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # collectives.toml:86
+    # collectives.toml:87
     Case(
         name="model.embed_tokens",
         used=["model.embed_tokens"],
