@@ -82,7 +82,12 @@ class Cost:
             # The heads are made within: they count as an operation of their own elsewhere.
             within = step.name == "all_reduce" and value in self.for_heads
             return seconds - (self.unmeasured - self.target.costs.persistent.create_heads / 1e6 if within else 0)
-        if self.target.working_prefetcher and not self.prefill and value in self.in_layers and step.name != "all_gather":
+        if (
+            self.target.working_prefetcher
+            and not self.prefill
+            and value in self.in_layers
+            and step.name != "all_gather"
+        ):
             if tiles(shape[-1]) % ring.chips:  # ttnn fills the columns up, on cores that are the prefetcher's
                 return inf
         generic = ("reduce_scatter", "all_gather") if step.name == "all_reduce" else (step.name,)
