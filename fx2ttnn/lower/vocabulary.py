@@ -181,14 +181,17 @@ class Vocabulary:
     def landing(self, width: int) -> Memory:
         """Where a collective puts a hidden state: home, or interleaved DRAM where home would take too much of each core's L1.
 
-        Beside the prefetcher, where nothing may be interleaved, the cores of its matmuls' outputs then.
+        Beside the prefetcher, where nothing may be interleaved, the cores of its matmuls' outputs then, and where home has few cores.
         """
-        other = self.received(width) if self.area != self.whole else DRAM
+        beside = self.area != self.whole
+        other = self.received(width) if beside else DRAM
         try:
             memory = self.home(width)
         except ValueError:
             return other
-        return memory if memory.shard and memory.shard[1] * TILE * 2 <= self.limits.activation_bytes else other
+        few = beside and memory.core_count < self.ring.few
+        wide = not memory.shard or memory.shard[1] * TILE * 2 > self.limits.activation_bytes
+        return other if few or wide else memory
 
     def sum_in_one(self, x: Tensor, axis: int, dtype: str) -> bool:
         """Whether the summands of x, in such a type, fit where an operation keeps those of all chips of a mesh axis."""

@@ -70,8 +70,9 @@ class Cost:
         """Time of one collective of a value that lay as `before`."""
         spec = self.graph.specs[value]
         shapes = [local_shape(spec, placement, self.target.mesh_shape) for placement in (before, step.after)]
+        beside = self.target.working_prefetcher is not None and not self.prefill and value in self.in_layers
         if step.name == "mesh_partition":
-            return self._seconds([self._small(step.name, shapes)])
+            return inf if beside else self._seconds([self._small(step.name, shapes)])
         shape = max(shapes, key=prod)
         in_place = self._in_place(step, shape, self.target.mesh_shape[step.axis])
         sums = in_place and step.name == "all_reduce" and value in self.of_matmuls
@@ -82,14 +83,8 @@ class Cost:
             # The heads are made within: they count as an operation of their own elsewhere.
             within = step.name == "all_reduce" and value in self.for_heads
             return seconds - (self.unmeasured - self.target.costs.persistent.create_heads / 1e6 if within else 0)
-        if (
-            self.target.working_prefetcher
-            and not self.prefill
-            and value in self.in_layers
-            and step.name != "all_gather"
-        ):
-            if tiles(shape[-1]) % ring.chips:  # ttnn fills the columns up, on cores that are the prefetcher's
-                return inf
+        if beside and step.name != "all_gather" and tiles(shape[-1]) % ring.chips:
+            return inf  # ttnn fills such columns up, on every core
         generic = ("reduce_scatter", "all_gather") if step.name == "all_reduce" else (step.name,)
         return self._seconds([self.kernels.generic(kind, size, ring) for kind in generic])
 
@@ -166,7 +161,10 @@ class Cost:
             return False
         if len(shape) == 4:  # heads: one user to a core
             return step.name == "all_gather" and step.dim == 0
-        columns = -(-tiles(shape[-1]) // self._cores(shape[-1])) * TILE
+        cores, ring = self._cores(shape[-1]), self.target.working_prefetcher
+        if ring and cores < ring.few:
+            cores = len(ring.ring)
+        columns = -(-tiles(shape[-1]) // cores) * TILE
         parts, role = (chips, "sums") if step.name == "all_reduce" else (1, "activations")
         room = self.target.limits.buffer_bytes
         return step.dim in (None, 2) and columns * parts * TILE * self.precision.bytes_of(role) <= room

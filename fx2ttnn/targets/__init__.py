@@ -69,6 +69,11 @@ class Prefetcher:
         """The receivers, a sender's one after the other."""
         return tuple((x + n, y) for x, y in self.senders for n in range(1, self.receivers + 1))
 
+    @property
+    def few(self) -> int:
+        """A value that divides over fewer cores than this lies on those that receive, where the last one's columns are filled up."""
+        return len(self.ring) // 4
+
     def slice_bytes(self, k: int, n: int, bytes_of: float) -> int:
         """What a receiver holds of a weight of so many tiles: all of its columns, the rows padded to the ring."""
         ring = len(self.ring)
