@@ -35,7 +35,7 @@ def not_beside(lowered: Lowered) -> list[Call]:
 def _beside(call: Call, lowered: Lowered) -> bool:
     program = call.kwargs.get("program_config")
     told = {*call.kwargs} | ({name for name, _ in program.kwargs} if isinstance(program, Construct) else set())
-    if told & _TOLD:
+    if told & _TOLD or call.is_view:
         return True
     if call.op.name in COLLECTIVES | {"linear"}:  # they also take cores to send and receive, or those of the DRAM banks
         return False
