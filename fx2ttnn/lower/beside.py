@@ -6,8 +6,9 @@ from fx2ttnn.ir import Capture
 from fx2ttnn.lower.values import Call, Construct, Lowered
 from fx2ttnn.names import layer_of
 from fx2ttnn.ops import COLLECTIVES
-from fx2ttnn.precision import Precision
-from fx2ttnn.targets import Target
+from fx2ttnn.precision import BYTES, Precision
+from fx2ttnn.targets import Prefetcher, Target
+from fx2ttnn.tiles import tiles
 
 _TOLD = {"subdevice_id", "sub_device_id", "sub_core_grids"}  # arguments that say on which cores an operation runs
 
@@ -30,6 +31,14 @@ def worthwhile(capture: Capture, target: Target, precision: Precision) -> bool:
 def not_beside(lowered: Lowered) -> list[Call]:
     """Calls of layers whose programs may take other cores: they do not say on which they run, and not all that they read and make is sharded."""
     return [call for call in lowered.calls if layer_of(call.op.module) and not _beside(call, lowered)]
+
+
+def too_large(lowered: Lowered, prefetcher: Prefetcher) -> bool:
+    """Whether the largest weight has no room where they arrive: ttnn counts its tiles in the widest type of all that are prefetched."""
+    weights = [lowered.tensors[call.args[1]] for call in lowered.calls if "global_cb" in call.kwargs]
+    widest = max((BYTES[weight.dtype] for weight in weights), default=0.0)
+    slices = (prefetcher.slice_bytes(tiles(w.shape[-2]), tiles(w.width), widest) for w in weights)
+    return max(slices, default=0) > prefetcher.buffer_bytes
 
 
 def _beside(call: Call, lowered: Lowered) -> bool:
