@@ -72,11 +72,12 @@ class Pricer:
         return tuple(special(call) if special else [self._plain(_CLASSES.get(name, _camel(name)), call)])
 
     def prefetched(self, call: Call) -> float:
-        """Bytes of a weight that the prefetcher brings to the call, with what fills its columns in each bank up."""
-        if "global_cb" not in call.kwargs:
+        """Bytes of a weight that the prefetcher brings to the call, with what fills its columns in each bank up, and its rows up to the ring."""
+        ring = self.target.working_prefetcher
+        if ring is None or "global_cb" not in call.kwargs:
             return 0.0
-        weight = self._operands(call)[1]
-        return weight.stored_elements * BYTES[weight.dtype]
+        weight, cores = self._operands(call)[1], len(ring.ring)
+        return cores * ring.slice_bytes(tiles(weight.shape[-2]), tiles(weight.width), BYTES[weight.dtype])
 
     # -- operands --------------------------------------------------------------------------------------------------------
 
