@@ -125,7 +125,12 @@ def _with_decode(
         progress("recognise")
         recognised = recognise(capture, _dump_passes(dump, "2_recognise"), neighbours=machine.prefetching)
         progress("plan")
-        planned = plan(recognised, machine, precision)
+        try:
+            planned = plan(recognised, machine, precision)
+        except UserError:  # such as weights that are whole on each chip, because their parts are too large for the prefetcher
+            if options.prefetch or not machine.prefetching:
+                raise
+            continue
         verify(planned.graph, "plan")
         progress("fuse")
         fused = fuse(planned)

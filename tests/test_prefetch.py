@@ -124,6 +124,13 @@ def test_other_routers_go_without(tmp_path: Path, fields: dict) -> None:
         lowered(model, True)
 
 
+def test_weights_that_fit_only_without() -> None:
+    """A chip's part of the experts is too large for the prefetcher, and of all there is no room on a chip."""
+    assert not any("global_cb" in call.kwargs for call in lowered("mixtral-8x7b", None).calls)
+    with pytest.raises(UserError, match="GB of DRAM on each chip"):
+        lowered("mixtral-8x7b", True)
+
+
 @pytest.mark.slow
 def test_a_mixture(tmp_path: Path, mixture: str) -> None:
     """Its router and experts against Hugging Face's, and ties; ttnn accepts all."""
