@@ -127,7 +127,9 @@ def _with_decode(
         progress("plan")
         try:
             planned = plan(recognised, machine, precision)
-        except UserError:  # such as weights that are whole on each chip, because their parts are too large for the prefetcher
+        except (
+            UserError
+        ):  # such as weights that are whole on each chip, because their parts are too large for the prefetcher
             if options.prefetch or not machine.prefetching:
                 raise
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -15,6 +16,7 @@ from suites import assert_passes, compiled, run_suite
 from fx2ttnn import pipeline, targets
 from fx2ttnn.check import check
 from fx2ttnn.cost.prefetching import waiting
+from fx2ttnn.emulate.ops.matmul import _check_ring
 from fx2ttnn.emulate.sub_devices import SubDevices
 from fx2ttnn.emulate.tensor import EmulationError
 from fx2ttnn.errors import UserError
@@ -249,6 +251,23 @@ def streaming(*addresses: int):
         found.begin("ttnn.matmul", (None, _Weight(address)), {"global_cb": global_cb})
 
     return found, read
+
+
+def test_a_ring_leaves_its_result_where_the_weight_lies() -> None:
+    """ttnn's host code takes other cores for it, and the vendor's kernels give other numbers then."""
+
+    def lies(kind: str, grid: str | None) -> SimpleNamespace:
+        return SimpleNamespace(
+            buffer_type=SimpleNamespace(name=kind), shard_spec=SimpleNamespace(grid=grid) if grid else None
+        )
+
+    ring = SimpleNamespace(gather_in0=True)
+    _check_ring(ring, lies("L1", "ring"), lies("L1", "ring"))
+    _check_ring(ring, lies("DRAM", "banks"), lies("L1", "receivers"))
+    _check_ring(None, lies("L1", None), lies("L1", None))
+    for grid in ("receivers", None):
+        with pytest.raises(EmulationError, match="where the weight lies"):
+            _check_ring(ring, lies("L1", "ring"), lies("L1", grid))
 
 
 def test_weights_are_read_in_order() -> None:

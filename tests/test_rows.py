@@ -51,7 +51,7 @@ MODELS = {
 }
 # A few models that take all rows between them.
 COMPILES = {
-    "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe opt llama4_wide"
+    "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe mixtral opt llama4_wide"
     " apertus ernie4_5_moe",
     "n300": "most_tokens",
     "galaxy": "layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text llama_mha widest widest_layer_norms",
