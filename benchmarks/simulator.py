@@ -115,6 +115,8 @@ Where 0.999 stands, it is the test's threshold.
 ## Prefetched weights
 `tests/prefetched_on_simulator.py PACKAGE`: the prefetcher of a package for the Galaxy, its sub-devices, its buffer and the matmuls of a layer in their order, on one simulated chip (its collectives need more), with fast dispatch, without which ttnn has no
 sub-devices. Qwen3-32B's layer at full width (up to 5120 x 1536 on a chip, 5 matmuls): least PCC 0.999994 with torch; a small model's: 0.999994. The other operations of such a layer ran as those of packages without (above), on other cores.
+`tests/mixture_on_simulator.py PACKAGE`: of a mixture beside its prefetcher a router and a chip's experts, `decode_forward` as emitted but for the sums over chips. Qwen3-30B-A3B at full width: PCC 0.999952 with torch. Of equal scores exactly as many experts were
+chosen as asked for. It found a matmul whose result was asked for on other cores than its weight's, which the mock accepts; now the emulator refuses it.
 
 ## A real model writes
 `benchmarks/simulated_text.py`: SmolLM2-135M, all 30 layers, accuracy precision, on one simulated n150. To "What is the capital of France?" (37 tokens with its chat

@@ -115,7 +115,7 @@ def _with_decode(
     from fx2ttnn.fuse import fuse
     from fx2ttnn.graph.verify import verify
     from fx2ttnn.lower import lower
-    from fx2ttnn.lower.beside import not_beside, worthwhile
+    from fx2ttnn.lower.beside import not_beside, too_large, worthwhile
     from fx2ttnn.plan import plan
     from fx2ttnn.recognise import recognise
 
@@ -125,20 +125,28 @@ def _with_decode(
         progress("recognise")
         recognised = recognise(capture, _dump_passes(dump, "2_recognise"), neighbours=machine.prefetching)
         progress("plan")
-        planned = plan(recognised, machine, precision)
+        try:
+            planned = plan(recognised, machine, precision)
+        except (
+            UserError
+        ):  # such as weights that are whole on each chip, because their parts are too large for the prefetcher
+            if options.prefetch or not machine.prefetching:
+                raise
+            continue
         verify(planned.graph, "plan")
         progress("fuse")
         fused = fuse(planned)
         progress("lower")
         lowered = lower(fused, host_fallback=options.host_fallback)
-        if not machine.prefetching:
+        if (ring := machine.working_prefetcher) is None:
             break
         others = not_beside(lowered)
-        if not (lowered.unsupported or others):
+        large = too_large(lowered, ring)
+        if not (lowered.unsupported or others or large):
             break
         if options.prefetch:
-            call = others[0] if others else None
-            what = f"{call.function} of {call.op.module} may take any core" if call else "not every operation has a row"
+            what = "a weight is too large" if large else "not every operation has a row"
+            what = f"{others[0].function} of {others[0].op.module} may take any core" if others else what
             raise UserError(f"--prefetch: {what}: leave it out, or say --no-prefetch")
     _dump(dump, "2_recognise.txt", recognised.graph)
     _dump(dump, "3_plan.txt", planned)

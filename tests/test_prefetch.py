@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -16,11 +17,12 @@ from suites import assert_passes, compiled, run_suite
 from fx2ttnn import pipeline, targets
 from fx2ttnn.check import check
 from fx2ttnn.cost.prefetching import waiting
+from fx2ttnn.emulate.ops.matmul import _check_ring
 from fx2ttnn.emulate.sub_devices import SubDevices
 from fx2ttnn.emulate.tensor import EmulationError
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import PARTIAL, Graph, Op, Placement, Ref, TensorSpec
-from fx2ttnn.lower.beside import not_beside
+from fx2ttnn.lower.beside import not_beside, too_large
 from fx2ttnn.lower.vocabulary import Vocabulary
 from fx2ttnn.plan.collectives import Step
 from fx2ttnn.plan.cost import Cost
@@ -31,7 +33,40 @@ FIELDS = {
     **{"hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8},
     **{"num_hidden_layers": 2, "head_dim": 64, "vocab_size": 2048},
 }
+MIXTURE = {
+    **{**tiny.CONFIGS["qwen3_moe"], **FIELDS, "model_type": "qwen3_moe"},
+    **{"num_experts": 64, "num_experts_per_tok": 4, "moe_intermediate_size": 256},
+}
 GALAXY = targets.load("galaxy")
+# Put beside the tests of a mixture's package: routers whose scores are equal, or so far apart that an exponential alone has no room.
+TIES = """
+import pytest
+import torch
+import ttnn
+
+from ... import model_config as cfg
+from ...gate import Qwen3MoeTopKRouter
+from ...mesh import from_mesh, to_mesh
+from ...prefetcher import Prefetcher
+from ...weights import Weights
+
+
+@pytest.mark.parametrize(("different", "size"), [(1, 1.0), (8, 1.0), (8, 100.0), (64, 100.0)])
+def test_shares(mesh_device, different, size):
+    torch.manual_seed(0)
+    weight = size * torch.randn(different, 512).bfloat16().repeat(64 // different, 1)
+    weights = Weights(mesh_device, {"weight": weight})
+    module = Qwen3MoeTopKRouter(mesh_device, weights)
+    x = torch.randn(1, 1, 32, 512).bfloat16()
+    given = to_mesh(mesh_device, x, (None, None), ttnn.bfloat16, memory_config=cfg.MOE_HIDDEN_STATES_MEMORY)
+    with Prefetcher(mesh_device, weights.resources.global_circular_buffer(), [module.prefetched()]).running():
+        found = from_mesh(mesh_device, module.decode_forward(given), (None, None)).float()[0, 0]
+    best = (x.float() @ weight.float().T)[0, 0].topk(4).values.softmax(-1)
+    torch.testing.assert_close(found.topk(4).values, best, rtol=0.02, atol=0.01)
+    assert found.ne(0).sum(-1).le(4).all() and found.ge(0).all()
+    if different < 64:  # the best are equal
+        assert found.eq(0.25).sum(-1).eq(4).all()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +100,62 @@ def test_ttnn_accepts_it(package: Path) -> None:
     assert report.ok, [finding.message for module in report.modules for finding in module.findings]
     (layer,) = [m for m in report.modules if m.path == "model.layers.0" and m.label == "decode"]
     assert layer.device_ops is not None and layer.device_ops.count("MatmulDeviceOperation") == 5
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory) -> str:
+    return str(tiny.write_config(tmp_path_factory.mktemp("mixtures") / "mixture", MIXTURE))
+
+
+def test_routers_keep_to_the_workers(mixture: str) -> None:
+    """Of a mixture the router's weight and those of all experts are prefetched, and no call of a layer takes other cores."""
+    found = lowered(mixture, True)
+    read = [call.op.name for call in found.calls if "global_cb" in call.kwargs]
+    assert read == ["linear", "linear", "router_logits", "linear", "linear", "linear"]
+    assert not not_beside(found)
+    told = {call.function for call in found.calls if "sub_core_grids" in call.kwargs}
+    assert {"ttnn.topk", "ttnn.untilize", "ttnn.scatter", "ttnn.tilize", "ttnn.sum", "ttnn.div"} <= told
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"norm_topk_prob": False},  # probabilities of all experts, by ttnn's softmax
+        {"num_experts": 32},  # less than ttnn.topk takes without filling up
+    ],
+)
+def test_other_routers_go_without(tmp_path: Path, fields: dict) -> None:
+    model = str(tiny.write_config(tmp_path / "other", {**MIXTURE, **fields}))
+    with pytest.raises(UserError, match="--prefetch: ttnn.* of model.layers.0.mlp.* may take any core"):
+        lowered(model, True)
+
+
+def test_weights_that_fit_only_without() -> None:
+    """A chip's part of the experts is too large for the prefetcher, and of all there is no room on a chip."""
+    assert not any("global_cb" in call.kwargs for call in lowered("mixtral-8x7b", None).calls)
+    with pytest.raises(UserError, match="GB of DRAM on each chip"):
+        lowered("mixtral-8x7b", True)
+
+
+@pytest.mark.slow
+def test_a_mixture(tmp_path: Path, mixture: str) -> None:
+    """Its router and experts against Hugging Face's, and ties; ttnn accepts all."""
+    made = compiled(tmp_path, mixture, "galaxy", prefetch=True)
+    (made / "tests/modules/test_ties.py").write_text(TIES)
+    assert_passes(run_suite(made, *(f"tests/modules/test_{name}.py" for name in ("gate", "moe", "ties"))))
+    report = check(made)
+    assert report.ok, [finding.message for module in report.modules for finding in module.findings]
+
+
+def test_the_widest_type_counts(model: str) -> None:
+    """ttnn wants room for the largest weight as if its tiles were of the widest type of all."""
+    found, ring = lowered(model, True), GALAXY.prefetcher
+    largest = ring.slice_bytes(32, 32, 1088 / 1024)  # of 1024 columns, of which a chip has an eighth or more
+    assert not too_large(found, replace(ring, buffer_bytes=largest))
+    first = next(call.args[1] for call in found.calls if "global_cb" in call.kwargs)
+    wide = replace(found, tensors={**found.tensors, first: replace(found.tensors[first], dtype="bfloat16")})
+    needed = min(size for size in range(1, largest) if not too_large(found, replace(ring, buffer_bytes=size)))
+    assert too_large(wide, replace(ring, buffer_bytes=needed))
 
 
 @pytest.mark.slow
@@ -198,6 +289,23 @@ def streaming(*addresses: int):
         found.begin("ttnn.matmul", (None, _Weight(address)), {"global_cb": global_cb})
 
     return found, read
+
+
+def test_a_ring_leaves_its_result_where_the_weight_lies() -> None:
+    """ttnn's host code takes other cores for it, and the vendor's kernels give other numbers then."""
+
+    def lies(kind: str, grid: str | None) -> SimpleNamespace:
+        return SimpleNamespace(
+            buffer_type=SimpleNamespace(name=kind), shard_spec=SimpleNamespace(grid=grid) if grid else None
+        )
+
+    ring = SimpleNamespace(gather_in0=True)
+    _check_ring(ring, lies("L1", "ring"), lies("L1", "ring"))
+    _check_ring(ring, lies("DRAM", "banks"), lies("L1", "receivers"))
+    _check_ring(None, lies("L1", None), lies("L1", None))
+    for grid in ("receivers", None):
+        with pytest.raises(EmulationError, match="where the weight lies"):
+            _check_ring(ring, lies("L1", "ring"), lies("L1", grid))
 
 
 def test_weights_are_read_in_order() -> None:

@@ -33,6 +33,11 @@ MODELS = {
         "head_dim": 64,
         "max_position_embeddings": 2048,
     },
+    "mixture": {
+        **CONFIGS["qwen3_moe"],
+        **{"hidden_size": 512, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 64},
+        **{"num_experts": 64, "moe_intermediate_size": 256, "max_position_embeddings": 2048},
+    },
     "long_rows": {**WIDE, "model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672},
     "widest": {**WIDE, "model_type": "llama", "hidden_size": 32768, "intermediate_size": 32768, "num_hidden_layers": 2},
     "widest_layer_norms": {
@@ -46,7 +51,7 @@ MODELS = {
 }
 # A few models that take all rows between them.
 COMPILES = {
-    "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe opt llama4_wide"
+    "n150": "slopes waves many_tokens phimoe cohere_norms deepseek_v3 many_heads gemma4_moe gemma2 qwen2_moe mixtral opt llama4_wide"
     " apertus ernie4_5_moe",
     "n300": "most_tokens",
     "galaxy": "layer_norms no_weights narrow one_norm norms_behind minimax_m3_vl_text llama_mha widest widest_layer_norms",
@@ -72,7 +77,8 @@ def test_every_row_is_taken_by_a_model(monkeypatch):
         monkeypatch.setitem(CONFIGS, name, fields)
     made = [compiled(model, target) for target, models in COMPILES.items() for model in models.split()]
     made.append(compiled("laguna", "n150", precision="accuracy"))
-    made += [stages("small", "galaxy", prefetch=True), stages("qwen3_galaxy", "galaxy"), stages("long_rows", "galaxy")]
+    made += [stages(name, "galaxy", prefetch=True) for name in ("small", "mixture")]
+    made += [stages("qwen3_galaxy", "galaxy"), stages("long_rows", "galaxy")]
     # What the planner takes for no model here: a hidden state split over both axes, and heads of which a chip keeps some rows.
     with monkeypatch.context() as patch:
         patch.setattr(planning, "residual_placements", lambda target: [Placement((2, 2))])

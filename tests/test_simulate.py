@@ -260,3 +260,15 @@ def test_prefetched_weights(tmp_path: Path) -> None:
     script = Path(__file__).with_name("prefetched_on_simulator.py")
     done = subprocess.run([sys.executable, str(script), str(package)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0 and "all right" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@needs_simulator(ONE)
+@pytest.mark.slow
+def test_a_mixture_beside_the_prefetcher(tmp_path: Path) -> None:
+    """A package's router and experts, from the hidden state to the last product, on one chip: two of 24 cores hold the routing."""
+    fields = {**CONFIGS["qwen3_moe"], "hidden_size": 512, "num_attention_heads": 16, "num_key_value_heads": 8}
+    fields |= {"head_dim": 64, "num_experts": 64, "num_experts_per_tok": 4, "moe_intermediate_size": 256}
+    package = compiled(tmp_path, str(write_config(tmp_path / "mixture", fields)), "galaxy", prefetch=True)
+    script = Path(__file__).with_name("mixture_on_simulator.py")
+    done = subprocess.run([sys.executable, str(script), str(package)], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0 and "PCC" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]

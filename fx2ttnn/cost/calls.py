@@ -72,11 +72,12 @@ class Pricer:
         return tuple(special(call) if special else [self._plain(_CLASSES.get(name, _camel(name)), call)])
 
     def prefetched(self, call: Call) -> float:
-        """Bytes of a weight that the prefetcher brings to the call, with what fills its columns in each bank up."""
-        if "global_cb" not in call.kwargs:
+        """Bytes of a weight that the prefetcher brings to the call, with what fills its columns in each bank up, and its rows up to the ring."""
+        ring = self.target.working_prefetcher
+        if ring is None or "global_cb" not in call.kwargs:
             return 0.0
-        weight = self._operands(call)[1]
-        return weight.stored_elements * BYTES[weight.dtype]
+        weight, cores = self._operands(call)[1], len(ring.ring)
+        return cores * ring.slice_bytes(tiles(weight.shape[-2]), tiles(weight.width), BYTES[weight.dtype])
 
     # -- operands --------------------------------------------------------------------------------------------------------
 
@@ -195,7 +196,7 @@ class Pricer:
         x, result = self._operands(call)[0], self._result(call)
         before, after = (t.shape[-2] if len(t.shape) > 1 else 1 for t in (x, result))
         rows = before == after or (before % TILE == 0 and after % TILE == 0)
-        if len(call.args) > 2:  # with the padded shape, too: the bytes stay where they are
+        if call.is_view:
             return
         if x.width != result.width or not (rows or x.layout == "ROW_MAJOR"):
             yield self._plain("ReshapeView", call)
@@ -257,9 +258,15 @@ class Pricer:
         yield DeviceOp("TopK", self.kernels.topk(columns, rows))
 
     def _scatter(self, call: Call) -> Found:
-        """Of rows, into which its operands are brought, and its result out of them."""
-        names = (*["UntilizeWithUnpadding"] * 3, "Scatter", "TilizeWithValPadding")
+        """Of rows, into which operands in tiles are brought, and its result out of them."""
+        tiled = [operand for operand in self._operands(call) if operand.layout == "TILE"]
+        result = ["TilizeWithValPadding"] if self._result(call).layout == "TILE" else []
+        names = (*["UntilizeWithUnpadding" for _ in tiled], "Scatter", *result)
         yield from (self._plain(name, call) for name in names)
+
+    def _untilize(self, call: Call) -> Found:
+        """Without the columns that fill the last tile, where there are any."""
+        yield self._plain("UntilizeWithUnpadding" if self._result(call).width % TILE else "Untilize", call)
 
     def _to_layout(self, call: Call) -> Found:
         if self._result(call).layout == "TILE":

@@ -253,7 +253,8 @@ class _Test:
         self.step = _STEP[mode]
         self.number = f"_{number}" if number > 1 else ""  # of the class built with other arguments
         self.imports = {(unit.file, unit.class_name)}
-        places = {call.op.module for call in unit.bodies[mode].all_calls(mode) if call.op.name == "scatter_routing"}
+        members = (op for call in unit.bodies[mode].all_calls(mode) for op in call.op.members)
+        places = {op.module for op in members if op.name == "scatter_routing"}
         self.routers = [experts for place, experts in _chosen_in(program.plan.capture.graph).items() if place in places]
         self.build = [f"module = {writer.construct(unit)}"]
         self.feed: list[str] = []

@@ -120,9 +120,10 @@ def _composed_values(tensor: Tensor, call: Call) -> tuple[str, int | None] | Non
             return "flags", None
         case "ttnn.where", (_, _, float(other)):
             return ("around", int(abs(other))) if abs(other) < _MANY else None
-        case "ttnn.subtract" | "ttnn.reshape" | "ttnn.to_layout" | "ttnn.typecast" | "ttnn.concat", _ if (
-            tensor.dtype in ("int32", "uint32", "float32")
-        ):
+        case (
+            "ttnn.subtract" | "ttnn.reshape" | "ttnn.to_layout" | "ttnn.untilize" | "ttnn.typecast" | "ttnn.concat",
+            _,
+        ) if tensor.dtype in ("int32", "uint32", "float32"):
             return "ids", _MANY
     return None
 

@@ -5,11 +5,22 @@ from __future__ import annotations
 from fx2ttnn.ir import Capture
 from fx2ttnn.lower.values import Call, Construct, Lowered
 from fx2ttnn.names import layer_of
-from fx2ttnn.ops import COLLECTIVES
-from fx2ttnn.precision import Precision
-from fx2ttnn.targets import Target
+from fx2ttnn.precision import BYTES, Precision
+from fx2ttnn.targets import Prefetcher, Target
+from fx2ttnn.tiles import tiles
 
 _TOLD = {"subdevice_id", "sub_device_id", "sub_core_grids"}  # arguments that say on which cores an operation runs
+
+# Operations that run where their shards lie. Others take cores from the corner on, wherever their operands lie: on a mock whose one sub-device
+# is the workers ttnn refuses softmax, typecast, slice and sum of sharded tensors, and takes these.
+_WITH_SHARDS = frozenset(
+    f"ttnn.{name}"
+    for name in """
+    add subtract multiply div minimum maximum gt ge lt eq where clamp gelu silu relu sigmoid softplus tanh square abs exp expm1
+    rms_norm layer_norm to_memory_config experimental.nlp_create_qkv_heads_decode experimental.paged_fused_update_cache
+    experimental.paged_update_cache experimental.rotary_embedding_hf experimental.rotary_embedding_llama_fused_qk
+    """.split()  # noqa: SIM905
+)
 
 
 def worthwhile(capture: Capture, target: Target, precision: Precision) -> bool:
@@ -32,12 +43,20 @@ def not_beside(lowered: Lowered) -> list[Call]:
     return [call for call in lowered.calls if layer_of(call.op.module) and not _beside(call, lowered)]
 
 
+def too_large(lowered: Lowered, prefetcher: Prefetcher) -> bool:
+    """Whether the largest weight has no room where they arrive: ttnn counts its tiles in the widest type of all that are prefetched."""
+    weights = [lowered.tensors[call.args[1]] for call in lowered.calls if "global_cb" in call.kwargs]
+    widest = max((BYTES[weight.dtype] for weight in weights), default=0.0)
+    slices = (prefetcher.slice_bytes(tiles(w.shape[-2]), tiles(w.width), widest) for w in weights)
+    return max(slices, default=0) > prefetcher.buffer_bytes
+
+
 def _beside(call: Call, lowered: Lowered) -> bool:
     program = call.kwargs.get("program_config")
     told = {*call.kwargs} | ({name for name, _ in program.kwargs} if isinstance(program, Construct) else set())
-    if told & _TOLD:
+    if told & _TOLD or call.is_view:
         return True
-    if call.op.name in COLLECTIVES | {"linear"}:  # they also take cores to send and receive, or those of the DRAM banks
+    if call.function not in _WITH_SHARDS:  # nor a collective, which takes cores to send and receive, too
         return False
     held = {*lowered.parameters, *lowered.states}
     own = [lowered.tensors[value] for value in (*call.inputs, *call.outputs) if value not in held]

@@ -102,7 +102,9 @@ class Facts:
     def where_read(self, result: Tensor, otherwise: Memory) -> Memory:
         """Where what reads a planned result wants it, if that is matmuls of prefetched weights alone."""
         readers = self._readers(result)
-        for_matmuls = bool(readers) and all(op.name == "linear" and self.beside(op) for op in readers)
+        for_matmuls = bool(readers) and all(
+            op.name in ("linear", "router_logits") and self.beside(op) for op in readers
+        )
         return self.scope["on_ring"](result.width) if for_matmuls else otherwise
 
     def summands(self, result: Tensor) -> str:

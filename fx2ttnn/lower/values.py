@@ -140,6 +140,11 @@ class Call:
     def inputs(self) -> tuple[Ref, ...]:
         return tuple(refs((*self.args, *self.kwargs.values())))
 
+    @property
+    def is_view(self) -> bool:
+        """Whether the bytes stay where they are, and nothing runs: a reshape that is told the padded shape, too."""
+        return self.function == "ttnn.reshape" and len(self.args) > 2
+
 
 @dataclass(frozen=True)
 class Lowered:

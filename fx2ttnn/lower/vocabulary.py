@@ -257,23 +257,23 @@ class Vocabulary:
         """As above, a part for each of a bank's receivers."""
         return self.dram_width_sharded(k, n, self.ring.receivers)
 
-    def on_ring(self, width: int) -> Memory:
+    def on_ring(self, width: int, rows: int = TILE) -> Memory:
         """Width sharded where a matmul of a prefetched weight reads it: over the ring, the last cores perhaps part full or empty."""
-        return self._over(self.ring.ring, width)
+        return self._over(self.ring.ring, width, rows)
 
     def received(self, width: int) -> Memory:
         """Width sharded where such a matmul leaves its output: each core has the columns of the weight that it received."""
         return self._over(self.ring.received, width)
 
-    def _over(self, cores: tuple[tuple[int, int], ...], width: int) -> Memory:
-        return Memory("L1", "width", (TILE, -(-tiles(width) // len(cores)) * TILE), tuple((c, c) for c in cores))
+    def _over(self, cores: tuple[tuple[int, int], ...], width: int, rows: int = TILE) -> Memory:
+        return Memory("L1", "width", (rows, -(-tiles(width) // len(cores)) * TILE), tuple((c, c) for c in cores))
 
     def fits_ring(self, k: int, n: int, dtype: str) -> bool:
         """Whether a receiver has room for its part of a weight [k, n]."""
         return self.ring.slice_bytes(tiles(k), tiles(n), BYTES[dtype]) <= self.ring.buffer_bytes
 
-    def ring_matmul(self, x: Tensor, weight: Tensor) -> Construct:
-        """Program of a matmul whose weight is prefetched: each core multiplies its columns by every other's part of x, which goes round.
+    def ring_matmul(self, x: Tensor, weight: Tensor, prefetched: bool = True) -> Construct:
+        """Program of a matmul whose weight is prefetched, or lies on the ring: each core multiplies its columns by every other's part of x, which goes round.
 
         ttnn wants `in0_block_w` to divide the tiles of x; the kernel takes each core's part of x at a time whatever it is
         (matmul_multicore_reuse_mcast_1d_program_factory.cpp).
@@ -295,7 +295,7 @@ class Vocabulary:
                 ("mcast_in0", False),
                 ("gather_in0", True),
                 ("hop_cores", Enum("HOP_CORES")),
-                ("num_global_cb_receivers", self.ring.receivers),
+                ("num_global_cb_receivers", self.ring.receivers if prefetched else 1),
                 ("untilize_out", False),
             ),
         )

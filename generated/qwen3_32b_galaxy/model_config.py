@@ -97,7 +97,7 @@ RING_CORES = [
     ]
 ]
 HOP_CORES = cores([((3, 6), (3, 6))])  # where the ring passes beside its cores
-GLOBAL_CB_BYTES = 580000  # of each core's L1, where prefetched weights arrive
+GLOBAL_CB_BYTES = 590000  # of each core's L1, where prefetched weights arrive
 
 
 RESIDUAL_MEMORY = sharded(

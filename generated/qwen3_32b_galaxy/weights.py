@@ -93,6 +93,7 @@ class Weights:
 
     def __init__(self, mesh_device, state, prefix="", cache=None, progress=False):
         self.mesh_device, self.state, self.prefix, self.cache = mesh_device, state, prefix, cache
+        self.constants = {}  # what no checkpoint holds and all layers share, by what it is
         hidden = None if progress is None else not progress
         self.resources = Resources(mesh_device)
         self.bar = tqdm(total=len(expected_tensors()), desc="weights", unit="tensor", disable=hidden)
@@ -277,10 +278,28 @@ class Weights:
 
         return self._place(f"sinks of a chunk over {scale}", [name], make, mesh_dims, ttnn.bfloat16)
 
-    def expert_columns(self, experts, columns, mesh_dims=(None, None)):
+    def expert_columns(self, experts, columns, mesh_dims=(None, None), memory_config=ttnn.DRAM_MEMORY_CONFIG):
         """[1, 1, experts, columns]: in the row of each expert, 1 in the columns that are its own."""
-        ones = torch.eye(experts).repeat_interleave(columns // experts, 1)
-        return to_mesh(self.mesh_device, ones.reshape(1, 1, experts, columns), mesh_dims, ttnn.bfloat8_b)
+
+        def make():
+            ones = torch.eye(experts).repeat_interleave(columns // experts, 1).reshape(1, 1, experts, columns)
+            return to_mesh(self.mesh_device, ones, mesh_dims, ttnn.bfloat8_b, memory_config=memory_config)
+
+        return self._constant((experts, columns, mesh_dims, str(memory_config)), make)
+
+    def filled(self, shape, value):
+        """`shape` on each chip, the same number everywhere, row major."""
+
+        def make():
+            number = torch.full(shape, value)
+            return to_mesh(self.mesh_device, number, (None, None), ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
+
+        return self._constant((*shape, value), make)
+
+    def _constant(self, key, make):
+        if key not in self.constants:
+            self.constants[key] = make()
+        return self.constants[key]
 
     def _place(
         self, transform, names, make, mesh_dims, dtype, layout=ttnn.TILE_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG

@@ -35,6 +35,7 @@ def linear(
     real: Any,
 ) -> torch.Tensor:
     """[.., m, k] x [.., k, n] -> [.., m, n]."""
+    _check_ring(program_config, input_tensor_b.spec.memory_config, real.memory_config)
     a, b = align(input_tensor_a.value, input_tensor_b.value)
     fused = getattr(program_config, "fused_activation", None)
     float32 = "FLOAT32" in (input_tensor_a.dtype, input_tensor_b.dtype, real.dtype.name)
@@ -49,6 +50,14 @@ def linear(
         return activate(out, activation)
     # An operation of its own, on what the product has stored.
     return of_vector_unit(activate(pack(out, real.dtype.name).float(), activation), {real.dtype.name})
+
+
+def _check_ring(program_config: Any, weight: Any, result: Any) -> None:
+    """On a ring each core has the columns of the weight that it holds: ttnn takes a result on other cores, which is then wrong."""
+    if not getattr(program_config, "gather_in0", False) or weight.buffer_type.name != "L1":
+        return
+    if result.shard_spec is None or result.shard_spec.grid != weight.shard_spec.grid:
+        raise EmulationError("a matmul on a ring leaves its result where the weight lies, and is asked to elsewhere")
 
 
 @emulates("ttnn.dram_prefetcher", raw=True)

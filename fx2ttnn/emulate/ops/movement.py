@@ -57,13 +57,13 @@ def assign(input_tensor: torch.Tensor, output_tensor: torch.Tensor | None = None
 def reshape(
     input_tensor: torch.Tensor | None = None, *shape: Any, tensor: Any = None, real: Any, **how: Any
 ) -> torch.Tensor:
-    """The real operation says which shape; all keep the order of the numbers. With a padded shape it counts the rows that fill tiles, too."""
+    """The real operation says which shape; all keep the order of the numbers. With a padded shape it counts the rows and columns that fill tiles, too."""
     source = tensor if input_tensor is None else input_tensor
     if len(shape) == 2:
         padded = list(shape[1])
-        missing = prod(padded[:-1]) // prod(source.shape[LEAD:-2]) - source.shape[-2]
-        source = functional.pad(source, (0, 0, 0, missing), value=float("nan"))
-        source = source.reshape(*source.shape[:LEAD], *padded)[..., : real.shape[-2], :]
+        rows = prod(padded[:-1]) // prod(source.shape[LEAD:-2]) - source.shape[-2]
+        source = functional.pad(source, (0, padded[-1] - source.shape[-1], 0, rows), value=float("nan"))
+        source = source.reshape(*source.shape[:LEAD], *padded)[..., : real.shape[-2], : real.shape[-1]]
     return source.reshape(*source.shape[:LEAD], *real.shape)
 
 

@@ -34,10 +34,10 @@ def embedding(ids, weight):
 def reshape(x, shape, padded=None):
     if padded is None:
         return x.reshape(*x.shape[:2], *shape)
-    *outer, rows, columns = padded  # as they lie in tiles, of which the rows that fill them hold anything
+    *outer, rows, columns = padded  # as they lie in tiles, of which the rows and columns that fill them hold anything
     missing = math.prod((*outer, rows)) // math.prod(x.shape[2:-2]) - x.shape[-2]
-    filled = F.pad(x.float(), (0, 0, 0, missing), value=torch.nan)
-    return filled.reshape(*x.shape[:2], *padded)[..., : shape[-2], :]
+    filled = F.pad(x.float(), (0, columns - x.shape[-1], 0, missing), value=torch.nan)
+    return filled.reshape(*x.shape[:2], *padded)[..., : shape[-2], : shape[-1]]
 
 
 def transpose(x, dim1, dim2):
@@ -107,6 +107,8 @@ def multiply(x, y, input_tensor_a_activations=()):
 def _activate(x, name):
     if name == "gelu_tanh":
         return torch.nn.functional.gelu(x, approximate="tanh")
+    if name == "exp":
+        return x.exp()
     return x * x if name == "square" else getattr(torch.nn.functional, name)(x)
 
 
@@ -294,6 +296,14 @@ def slice(x, start, end, slice_dim, num_devices):
 
 
 def typecast(x, dtype):
+    return x
+
+
+def tilize(x):
+    return x
+
+
+def untilize(x):
     return x
 
 
