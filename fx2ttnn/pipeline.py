@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fx2ttnn import targets
 from fx2ttnn.errors import UserError
@@ -29,6 +29,10 @@ if TYPE_CHECKING:  # torch takes seconds to load, which `--help` and `targets` n
 
 STAGES = ("load", "capture", "recognise", "plan", "fuse", "lower", "prefill", "report", "emit")
 SHORT_CHUNK, MIDDLE_CHUNK, LONG_CHUNK = 128, 512, 2048
+STREAM_SHARES = (
+    0.0,
+    0.25,
+)  # of the time in which a weight arrives, counted beside its matmul in planning: one or the other is nearer to what a step waits
 MARKER = "report/coverage.json"  # a folder that has it was written by us and may be replaced
 Progress = Callable[[str], None]
 
@@ -108,6 +112,15 @@ def compile_model(options: Options, dump: Path | None = None, progress: Progress
     return Compiled(capture, recognised, planned, lowered, program, found, source.notes)
 
 
+class _Step(NamedTuple):
+    """A decode step as it passes through the stages."""
+
+    recognised: Capture
+    planned: Plan
+    fused: Plan
+    lowered: Lowered
+
+
 def _with_decode(
     capture: Capture, target: targets.Target, options: Options, dump: Path | None, progress: Progress
 ) -> tuple[Capture, Plan, Lowered]:
@@ -115,44 +128,52 @@ def _with_decode(
     from fx2ttnn.fuse import fuse
     from fx2ttnn.graph.verify import verify
     from fx2ttnn.lower import lower
-    from fx2ttnn.lower.beside import not_beside, too_large, worthwhile
+    from fx2ttnn.lower.beside import refusal, worthwhile
     from fx2ttnn.plan import plan
+    from fx2ttnn.profile.predicted import SHORT, Load, Predicted, predicted
     from fx2ttnn.recognise import recognise
 
     precision = chosen(options.precision, options.fidelity, options.gates)
-    prefetch = worthwhile(capture, target, precision) if options.prefetch is None else options.prefetch
-    for machine in (target.with_prefetcher(), target) if prefetch else (target,):
+
+    def step(machine: targets.Target) -> _Step:
         progress("recognise")
         recognised = recognise(capture, _dump_passes(dump, "2_recognise"), neighbours=machine.prefetching)
         progress("plan")
-        try:
-            planned = plan(recognised, machine, precision)
-        except (
-            UserError
-        ):  # such as weights that are whole on each chip, because their parts are too large for the prefetcher
-            if options.prefetch or not machine.prefetching:
-                raise
-            continue
+        planned = plan(recognised, machine, precision)
         verify(planned.graph, "plan")
         progress("fuse")
         fused = fuse(planned)
         progress("lower")
-        lowered = lower(fused, host_fallback=options.host_fallback)
-        if (ring := machine.working_prefetcher) is None:
-            break
-        others = not_beside(lowered)
-        large = too_large(lowered, ring)
-        if not (lowered.unsupported or others or large):
-            break
-        if options.prefetch:
-            what = "a weight is too large" if large else "not every operation has a row"
-            what = f"{others[0].function} of {others[0].op.module} may take any core" if others else what
-            raise UserError(f"--prefetch: {what}: leave it out, or say --no-prefetch")
-    _dump(dump, "2_recognise.txt", recognised.graph)
-    _dump(dump, "3_plan.txt", planned)
-    _dump(dump, "4_fuse.txt", fused)
-    _dump(dump, "5_lower.txt", lowered)
-    return recognised, planned, lowered
+        return _Step(recognised, planned, fused, lower(fused, host_fallback=options.host_fallback))
+
+    def beside() -> _Step:
+        """The fastest on the prefetcher's workers, as it is predicted of a short text; UserError where there is none."""
+        found: list[tuple[Predicted, _Step]] = []
+        why = None
+        for share in STREAM_SHARES:
+            tried = step(target.with_prefetcher(share))
+            if why := refusal(tried.lowered, tried.planned.target):
+                continue
+            found.append((predicted(tried.planned, tried.lowered, Load(capture.users, SHORT)), tried))
+            if not found[-1][0].waiting:  # the weights always come in time
+                break
+        if not found:
+            raise UserError(f"--prefetch: {why}: leave it out, or say --no-prefetch")
+        return min(found, key=lambda one: one[0].seconds)[1]
+
+    taken = None
+    if worthwhile(capture, target, precision) if options.prefetch is None else options.prefetch:
+        try:
+            taken = beside()
+        except UserError:
+            if options.prefetch:
+                raise
+    taken = taken or step(target)
+    _dump(dump, "2_recognise.txt", taken.recognised.graph)
+    _dump(dump, "3_plan.txt", taken.planned)
+    _dump(dump, "4_fuse.txt", taken.fused)
+    _dump(dump, "5_lower.txt", taken.lowered)
+    return taken.recognised, taken.planned, taken.lowered
 
 
 def _with_prefill(

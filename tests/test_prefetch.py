@@ -213,6 +213,12 @@ def test_whole_heads_lie_on_a_core(tmp_path: Path) -> None:
     assert found.tensors[made].memory.shard == (32, 128)
 
 
+def test_a_plan_that_counts_the_stream_is_taken_where_it_is_faster() -> None:
+    """With quick products the cheapest plan by its operations alone has weights on several chips, for which matmuls wait."""
+    options = pipeline.Options("llama-3.3-70b", fidelity="LoFi", layers=2)
+    assert pipeline.compile_model(options).plan.target.stream_share == pipeline.STREAM_SHARES[1]
+
+
 def test_a_machine_without_one(model: str) -> None:
     with pytest.raises(UserError, match="--prefetch: n150 has no cores for it"):
         pipeline.check_options(pipeline.Options(model, "n150", prefetch=True))

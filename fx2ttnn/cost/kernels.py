@@ -81,11 +81,12 @@ class Kernels:
         how = f"{figures.fixed} + {blocks} blocks x max({read:.2f} read, {products:.2f} products, {figures.block})"
         return Kernel({FIXED: figures.fixed, longest[1]: blocks * longest[0]}, how)
 
-    def ring_matmul(self, k: int, n: int, fidelity: str, cores: int) -> Kernel:
-        """[32, k] x [k, n], both sharded over a ring of so many cores, the weight prefetched: each core's columns times all of k."""
+    def ring_matmul(self, k: int, n: int, fidelity: str, cores: int, waits: float = 0.0) -> Kernel:
+        """[32, k] x [k, n], both sharded over a ring of so many cores, the weight prefetched: each core's columns times all of k, after microseconds that it `waits`."""
         fixed, product = self.costs.ring_matmul.fixed, self.costs.tile_product[fidelity]
         deep, wide = -(-tiles(k) // cores) * cores, -(-tiles(n) // cores)
-        return Kernel({FIXED: fixed, COMPUTE: deep * wide * product}, f"{fixed} + {deep} x {wide} tiles x {product}")
+        how = f"{fixed} + {deep} x {wide} tiles x {product}"
+        return Kernel({FIXED: fixed, COMPUTE: deep * wide * product} | ({DRAM: waits} if waits else {}), how)
 
     def matmul(self, rows: int, k: int, n: int, weight_bytes: float, rate: float) -> Kernel:
         """[rows, k] x [k, n] over the whole grid; `rate` is the peak in FLOP/s."""

@@ -38,6 +38,16 @@ def worthwhile(capture: Capture, target: Target, precision: Precision) -> bool:
     return not biases and size >= target.prefetcher.least_bytes
 
 
+def refusal(lowered: Lowered, target: Target) -> str | None:
+    """Why a step cannot run beside the prefetcher of `target`; None where it can."""
+    assert target.prefetcher is not None
+    if others := not_beside(lowered):
+        return f"{others[0].function} of {others[0].op.module} may take any core"
+    if lowered.unsupported:
+        return "not every operation has a row"
+    return "a weight is too large" if too_large(lowered, target.prefetcher) else None
+
+
 def not_beside(lowered: Lowered) -> list[Call]:
     """Calls of layers whose programs may take other cores: they do not say on which they run, and not all that they read and make is sharded."""
     return [call for call in lowered.calls if layer_of(call.op.module) and not _beside(call, lowered)]

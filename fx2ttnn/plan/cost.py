@@ -106,9 +106,11 @@ class Cost:
         fidelity = fidelity_on(self.target, precision.fidelity)
         ring = self.target.working_prefetcher
         if ring and layer_of(op.module):
-            if ring.slice_bytes(tiles(k), tiles(columns), bytes_of) > ring.buffer_bytes:
+            room = ring.slice_bytes(tiles(k), tiles(columns), bytes_of)
+            if room > ring.buffer_bytes:
                 return Kernel({FIXED: inf}, "no room where weights are prefetched to")
-            return self.kernels.ring_matmul(k, columns, fidelity, len(ring.ring))
+            arrives = room * len(ring.ring) / (self.target.costs.ring_matmul.stream * 1e3)
+            return self.kernels.ring_matmul(k, columns, fidelity, len(ring.ring), self.target.stream_share * arrives)
         readers = self.target.readers_of_a_bank(columns)
         return self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows), readers)
 

@@ -116,16 +116,17 @@ class Target:
     exact_fidelity: str  # the most exact math fidelity whose products are right when they are summed in float32
     prefetcher: Prefetcher | None = None  # none where nobody knows the cores
     prefetching: bool = False  # whether the layers' weights are streamed by it
+    stream_share: float = 0.0  # of the time in which a weight arrives, that planning counts beside its matmul
 
     @property
     def working_prefetcher(self) -> Prefetcher | None:
         """The prefetcher where it is at work."""
         return self.prefetcher if self.prefetching else None
 
-    def with_prefetcher(self) -> Target:
+    def with_prefetcher(self, stream_share: float = 0.0) -> Target:
         """The same machine with the prefetcher at work."""
         assert self.prefetcher is not None
-        return replace(self, grid=self.prefetcher.grid, prefetching=True)
+        return replace(self, grid=self.prefetcher.grid, prefetching=True, stream_share=stream_share)
 
     @property
     def link_bandwidth(self) -> float:
