@@ -79,7 +79,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:100
+    # norm.toml:103
     Case(
         name="model.layers.0.post_attention_layernorm'",
         used=["model.layers.0.post_attention_layernorm"],
@@ -101,7 +101,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:100
+    # norm.toml:103
     Case(
         name="model.norm",
         used=["model.norm"],
@@ -123,7 +123,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:100
+    # norm.toml:103
     Case(
         name="model.layers.0.post_attention_layernorm''",
         used=["model.layers.0.post_attention_layernorm"],
@@ -145,7 +145,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # norm.toml:100
+    # norm.toml:103
     Case(
         name="model.layers.0.post_attention_layernorm'''",
         used=["model.layers.0.post_attention_layernorm"],
