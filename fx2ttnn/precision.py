@@ -70,7 +70,11 @@ WEIGHTS = ("bfloat16", "bfloat8_b", "bfloat4_b")
 
 
 def chosen(name: str, fidelity: str | None = None, gates: str | None = None) -> Precision:
-    """The precision `name` with another math fidelity of matmuls, or another type of gate and up projections. UserError for what there is not."""
+    """The precision `name` with another math fidelity of matmuls, or another type of gate and up projections. UserError for what there is not.
+
+    A fidelity may be written in small letters.
+    """
+    fidelity = next((known for known in FIDELITIES if fidelity and known.lower() == fidelity.lower()), fidelity)
     choices: Mapping[str, tuple[str | None, tuple[str, ...]]] = {
         "precision": (name, tuple(PRECISIONS)),
         "fidelity": (fidelity, FIDELITIES),

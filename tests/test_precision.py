@@ -20,6 +20,7 @@ def test_four_bits_take_one_pass():
     assert (found.weights, found.fidelity) == ("bfloat8_b", "HiFi2")
     assert (found.of_gates().weights, found.of_gates().fidelity) == ("bfloat4_b", "LoFi")
     assert found.name == "performance, bfloat4_b gates"
+    assert chosen("performance", fidelity="LoFi") == chosen("performance", fidelity="lofi")
     assert chosen("performance", fidelity="LoFi").fidelity == "LoFi"
 
 
