@@ -29,10 +29,8 @@ if TYPE_CHECKING:  # torch takes seconds to load, which `--help` and `targets` n
 
 STAGES = ("load", "capture", "recognise", "plan", "fuse", "lower", "prefill", "report", "emit")
 SHORT_CHUNK, MIDDLE_CHUNK, LONG_CHUNK = 128, 512, 2048
-STREAM_SHARES = (
-    0.0,
-    0.25,
-)  # of the time in which a weight arrives, counted beside its matmul in planning: one or the other is nearer to what a step waits
+# Of the time in which a weight arrives, what planning counts beside its matmul: one or the other is nearer to what a step waits.
+STREAM_SHARES = (0.0, 0.25)
 MARKER = "report/coverage.json"  # a folder that has it was written by us and may be replaced
 Progress = Callable[[str], None]
 
@@ -135,9 +133,11 @@ def _with_decode(
 
     precision = chosen(options.precision, options.fidelity, options.gates)
 
-    def step(machine: targets.Target) -> _Step:
+    def recognised_for(machine: targets.Target) -> Capture:
         progress("recognise")
-        recognised = recognise(capture, _dump_passes(dump, "2_recognise"), neighbours=machine.prefetching)
+        return recognise(capture, _dump_passes(dump, "2_recognise"), neighbours=machine.prefetching)
+
+    def step(recognised: Capture, machine: targets.Target) -> _Step:
         progress("plan")
         planned = plan(recognised, machine, precision)
         verify(planned.graph, "plan")
@@ -150,8 +150,9 @@ def _with_decode(
         """The fastest on the prefetcher's workers, as it is predicted of a short text; UserError where there is none."""
         found: list[tuple[Predicted, _Step]] = []
         why = None
+        recognised = recognised_for(target.with_prefetcher())
         for share in STREAM_SHARES:
-            tried = step(target.with_prefetcher(share))
+            tried = step(recognised, target.with_prefetcher(share))
             if why := refusal(tried.lowered, tried.planned.target):
                 continue
             found.append((predicted(tried.planned, tried.lowered, Load(capture.users, SHORT)), tried))
@@ -168,7 +169,7 @@ def _with_decode(
         except UserError:
             if options.prefetch:
                 raise
-    taken = taken or step(target)
+    taken = taken or step(recognised_for(target), target)
     _dump(dump, "2_recognise.txt", taken.recognised.graph)
     _dump(dump, "3_plan.txt", taken.planned)
     _dump(dump, "4_fuse.txt", taken.fused)

@@ -76,8 +76,8 @@ class Pricer:
         ring = self.target.working_prefetcher
         if ring is None or "global_cb" not in call.kwargs:
             return 0.0
-        weight, cores = self._operands(call)[1], len(ring.ring)
-        return cores * ring.slice_bytes(tiles(weight.shape[-2]), tiles(weight.width), BYTES[weight.dtype])
+        weight = self._operands(call)[1]
+        return ring.streamed_bytes(tiles(weight.shape[-2]), tiles(weight.width), BYTES[weight.dtype])
 
     # -- operands --------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import inf, prod
 
-from fx2ttnn.cost.kernels import FIXED, Kernel, Kernels, ring_of
+from fx2ttnn.cost.kernels import FIXED, PER_MICROSECOND, Kernel, Kernels, ring_of
 from fx2ttnn.ir import Graph, Op, Placement
 from fx2ttnn.names import layer_of
 from fx2ttnn.ops import NORMS
@@ -106,10 +106,10 @@ class Cost:
         fidelity = fidelity_on(self.target, precision.fidelity)
         ring = self.target.working_prefetcher
         if ring and layer_of(op.module):
-            room = ring.slice_bytes(tiles(k), tiles(columns), bytes_of)
-            if room > ring.buffer_bytes:
+            if ring.slice_bytes(tiles(k), tiles(columns), bytes_of) > ring.buffer_bytes:
                 return Kernel({FIXED: inf}, "no room where weights are prefetched to")
-            arrives = room * len(ring.ring) / (self.target.costs.ring_matmul.stream * 1e3)
+            stream = self.target.costs.ring_matmul.stream * PER_MICROSECOND
+            arrives = ring.streamed_bytes(tiles(k), tiles(columns), bytes_of) / stream
             return self.kernels.ring_matmul(k, columns, fidelity, len(ring.ring), self.target.stream_share * arrives)
         readers = self.target.readers_of_a_bank(columns)
         return self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows), readers)

@@ -142,20 +142,15 @@ class Search:
                 stays = State(place for place in state if last_use.get(place[0], -1) > index)
                 ways: dict[Place, tuple[Move, float] | None] = {}
                 for option in options:
-                    taken = []
-                    for place in option.needs:
-                        if place not in ways:
-                            ways[place] = self._cheapest_move(*place, lies)
-                        if (way := ways[place]) is None:
-                            break
-                        taken.append(way)
-                    else:
-                        seconds = path.seconds + option.seconds + sum(cost for _, cost in taken)
-                        places = (*option.needs, *option.makes)
-                        after = stays.union([place for place in places if last_use.get(place[0], -1) > index])
-                        if after not in found or seconds < found[after].seconds:
-                            moves = tuple(move for move, _ in taken if move.steps)
-                            found[after] = Path(seconds, path, op, option, moves)
+                    taken = self._moves(option, lies, ways)
+                    if taken is None:
+                        continue
+                    seconds = path.seconds + option.seconds + sum(cost for _, cost in taken)
+                    places = (*option.needs, *option.makes)
+                    after = stays.union([place for place in places if last_use.get(place[0], -1) > index])
+                    if after not in found or seconds < found[after].seconds:
+                        moves = tuple(move for move, _ in taken if move.steps)
+                        found[after] = Path(seconds, path, op, option, moves)
             cheapest = self._worth_keeping(sorted(found.items(), key=lambda item: item[1].seconds))
             # Beyond the cap the first states in which all lies whole stay too: from them every op can run on every chip.
             whole = [item for item in cheapest[self.max_states :] if all(set(p.axes) == {"R"} for _, p in item[0])]
@@ -265,6 +260,19 @@ class Search:
     def _is_token_dim(self, value: str, dim: int) -> bool:
         """Whether `dim` holds the tokens of a chunk, which are the rows of the device tensor."""
         return self.graph.name == "prefill" and value in self.orders and self.orders[value][-2] == dim
+
+    def _moves(
+        self, option: Option, lies: Mapping[str, list[Placement]], ways: dict[Place, tuple[Move, float] | None]
+    ) -> list[tuple[Move, float]] | None:
+        """How each value comes to where `option` needs it, and its seconds; None where one cannot. `ways` keeps those that were found."""
+        taken = []
+        for place in option.needs:
+            if place not in ways:
+                ways[place] = self._cheapest_move(*place, lies)
+            if (way := ways[place]) is None:
+                return None
+            taken.append(way)
+        return taken
 
     def _cheapest_move(
         self, value: str, goal: Placement, lies: Mapping[str, list[Placement]]

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from fx2ttnn.cost.calls import DeviceOp, Load, Pricer
+from fx2ttnn.cost.kernels import PER_MICROSECOND
 from fx2ttnn.cost.prefetching import waiting
 from fx2ttnn.lower.program import Program
 from fx2ttnn.lower.values import Call, Lowered
@@ -65,7 +66,10 @@ class Predicted:
         for priced in self.calls:
             if layer := layer_of(priced.call.op.module):
                 layers.setdefault(layer, []).append(priced)
-        room, stream = prefetcher.buffer_bytes * len(prefetcher.ring), self.target.costs.ring_matmul.stream * 1e3
+        room, stream = (
+            prefetcher.buffer_bytes * len(prefetcher.ring),
+            self.target.costs.ring_matmul.stream * PER_MICROSECOND,
+        )
         return sum(
             waiting([(one.seconds * 1e6, one.prefetched) for one in calls] * calls[0].count, room, stream) / 1e6
             for calls in layers.values()

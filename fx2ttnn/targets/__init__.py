@@ -79,6 +79,10 @@ class Prefetcher:
         ring = len(self.ring)
         return int(-(-k // ring) * ring * -(-n // ring) * 1024 * bytes_of)
 
+    def streamed_bytes(self, k: int, n: int, bytes_of: float) -> int:
+        """What all receivers hold of it, which is what comes from DRAM."""
+        return len(self.ring) * self.slice_bytes(k, n, bytes_of)
+
 
 @dataclass(frozen=True)
 class Target:
