@@ -149,17 +149,21 @@ def _with_decode(
     def beside() -> _Step:
         """The fastest on the prefetcher's workers, as it is predicted of a short text; UserError where there is none."""
         found: list[tuple[Predicted, _Step]] = []
-        why = None
+        why: UserError | None = None
         recognised = recognised_for(target.with_prefetcher())
         for share in STREAM_SHARES:
-            tried = step(recognised, target.with_prefetcher(share))
-            if why := refusal(tried.lowered, tried.planned.target):
+            try:
+                tried = step(recognised, target.with_prefetcher(share))
+                if reason := refusal(tried.lowered, tried.planned.target):
+                    raise UserError(f"--prefetch: {reason}: leave it out, or say --no-prefetch")
+            except UserError as error:  # such as weights for which a chip has no room as this plan holds them
+                why = error
                 continue
             found.append((predicted(tried.planned, tried.lowered, Load(capture.users, SHORT)), tried))
             if not found[-1][0].waiting:  # the weights always come in time
                 break
-        if not found:
-            raise UserError(f"--prefetch: {why}: leave it out, or say --no-prefetch")
+        if why and not found:
+            raise why
         return min(found, key=lambda one: one[0].seconds)[1]
 
     taken = None

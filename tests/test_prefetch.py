@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from suites import assert_passes, compiled, run_suite
 
 from fx2ttnn import pipeline, targets
+from fx2ttnn import plan as planning
 from fx2ttnn.check import check
 from fx2ttnn.cost.prefetching import waiting
 from fx2ttnn.emulate.ops.matmul import _check_ring
@@ -217,6 +218,21 @@ def test_a_plan_that_counts_the_stream_is_taken_where_it_is_faster() -> None:
     """With quick products the cheapest plan by its operations alone has weights on several chips, for which matmuls wait."""
     options = pipeline.Options("llama-3.3-70b", fidelity="LoFi", layers=2)
     assert pipeline.compile_model(options).plan.target.stream_share == pipeline.STREAM_SHARES[1]
+
+
+def test_a_plan_that_fails_leaves_the_other(monkeypatch) -> None:
+    """One that counts the stream may find no room for what it holds; the one that does not is there all the same."""
+    whole = planning.plan
+
+    def without_room(capture, target, *others, **how):
+        if target.stream_share:
+            raise UserError("no room")
+        return whole(capture, target, *others, **how)
+
+    monkeypatch.setattr(planning, "plan", without_room)
+    options = pipeline.Options("llama-3.3-70b", fidelity="LoFi", layers=2)
+    machine = pipeline.compile_model(options).plan.target
+    assert (machine.prefetching, machine.stream_share) == (True, 0.0)
 
 
 def test_a_machine_without_one(model: str) -> None:
