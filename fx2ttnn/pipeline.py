@@ -135,7 +135,7 @@ def _with_decode(
 
     def recognised_for(machine: targets.Target) -> Capture:
         progress("recognise")
-        return recognise(capture, _dump_passes(dump, "2_recognise"), neighbours=machine.prefetching)
+        return recognise(capture, _dump_passes(dump, "2_recognise"), machine.prefetching, max(machine.mesh_shape))
 
     def step(recognised: Capture, machine: targets.Target) -> _Step:
         progress("plan")
@@ -201,7 +201,7 @@ def _with_prefill(
 
     def captured(tokens: int) -> Capture:
         found = capture_prefill(source.config, tokens, whole.max_seq_len, source.model_class)
-        found = recognise(found, neighbours=decode.target.prefetching)
+        found = recognise(found, None, decode.target.prefetching, max(decode.target.mesh_shape))
         return replace(found, users=whole.users, config=whole.config, whole_layers=whole.whole_layers)
 
     plans = {

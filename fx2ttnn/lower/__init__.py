@@ -324,7 +324,7 @@ class _Engine:
         specs = [replace(spec, shape=spec.shape or (1,)) for spec in specs]  # a number is a vector of one
         shapes = [local_shape(spec, self.plan.placements[v], mesh) for spec, v in zip(specs, values, strict=True)]
         parts = self.facts.count(self.plan.placements[values[0]].axes_of(0))
-        fill = parts * shapes[0][0] - specs[0].shape[0] if len(values) == 1 else 0
+        fill = op.attrs.get("fill", 0) + (parts * shapes[0][0] - specs[0].shape[0] if len(values) == 1 else 0)
         return {
             "n": sum(s[0] for s in shapes),
             "k": shapes[0][-1],

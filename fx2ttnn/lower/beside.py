@@ -35,7 +35,7 @@ def worthwhile(capture: Capture, target: Target, precision: Precision) -> bool:
         if (weight := f"{name.removesuffix('bias')}weight") in specs
     )
     size = sum(spec.numel for spec in specs.values()) * precision.bytes_of("weights") / target.chips
-    return not biases and size >= target.prefetcher.least_bytes
+    return size >= target.prefetcher.least_bytes
 
 
 def refusal(lowered: Lowered, target: Target) -> str | None:

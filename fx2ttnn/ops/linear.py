@@ -35,7 +35,7 @@ def _flops(sizes: Sizes, op: Op) -> int:
 
 @operation(
     "x [... _], weight [_ _]+, bias [_]+? -> [... _]",
-    "rows: tuple?, orders: tuple?, input_order: tuple?, experts: str?, transposed: bool?, widths: tuple?, units: tuple?, parts: int?, part: str?",
+    "rows: tuple?, orders: tuple?, input_order: tuple?, experts: str?, transposed: bool?, fill: int?, input_fill: int?, widths: tuple?, units: tuple?, parts: int?, part: str?",
     kind=MATMUL,
     split=_split,
     flops=_flops,
@@ -45,6 +45,7 @@ def linear(run: Any, op: Op, args: list[Any]) -> Any:
     """x times weights [N, K], plus biases, their results side by side.
 
     `rows`, `orders` (one for each weight), `input_order` and `experts` say how a weight is stored (ops/stored.py); `transposed`: as [K, N].
+    `fill` columns of zeros stand behind the results, `input_fill` rows of zeros behind those of the weight that meet x.
     Of a fused linear `widths` are the columns of each weight and `units` into how many parts each may be split. `part`: a name for it
     where its weight is a part of what the checkpoint holds.
     """
@@ -59,4 +60,6 @@ def linear(run: Any, op: Op, args: list[Any]) -> Any:
         groups[0] = [selected(weight.T, None, order).T for weight in groups[0]]
     rows, orders = (op.attrs.get(key, (None,) * len(groups[0])) for key in ("rows", "orders"))
     joined = ([selected(*s) for s in zip(group, rows, orders, strict=True)] for group in groups)
-    return F.linear(x, *(torch.cat(group) for group in joined))
+    fill, input_fill = (op.attrs.get(key, 0) for key in ("fill", "input_fill"))
+    weight, *bias = (torch.cat([*group, group[0].new_zeros(fill, *group[0].shape[1:])]) for group in joined)
+    return F.linear(x, F.pad(weight, (0, input_fill)), *bias)

@@ -9,6 +9,7 @@ from fx2ttnn.graph.verify import verify
 from fx2ttnn.recognise.alibi import positions_in_columns
 from fx2ttnn.recognise.complex_rotary import real_rotary
 from fx2ttnn.recognise.experts import place_experts
+from fx2ttnn.recognise.filled import fill_columns
 from fx2ttnn.recognise.half_rotary import join_halves
 from fx2ttnn.recognise.heads import fuse_projections
 from fx2ttnn.recognise.heads_first import heads_first
@@ -31,8 +32,8 @@ from fx2ttnn.recognise.transposed import transposed_weights
 from fx2ttnn.recognise.written_experts import experts_of_stacks
 
 
-def passes(mode: str, max_seq_len: int, neighbours: bool = False) -> tuple[Pass, ...]:
-    """The passes for a graph of `mode`, "decode" or "prefill", whose cache holds `max_seq_len` tokens; `neighbours`: see `align_heads`."""
+def passes(mode: str, max_seq_len: int, neighbours: bool = False, parts: int = 1) -> tuple[Pass, ...]:
+    """The passes for a graph of `mode`, "decode" or "prefill", whose cache holds `max_seq_len` tokens; `neighbours`: see `align_heads`, `parts`: `fill_columns`."""
     found = [
         Pass("simplify", simplify),
         Pass("one_spelling", one_spelling, ("simplify",)),
@@ -63,6 +64,8 @@ def passes(mode: str, max_seq_len: int, neighbours: bool = False) -> tuple[Pass,
         Pass("fuse_projections", fuse_projections, ("multiply_by_positions", "align_heads")),
         Pass("positions_in_columns", positions_in_columns, ("align_heads",), ("attention.slopes",)),
     ]
+    if parts > 1:
+        found.append(Pass("fill_columns", partial(fill_columns, parts=parts), ("fuse_projections",)))
     if mode == "prefill":
         found.append(Pass("take_last_tile", take_last_tile, ("fuse_projections", "positions_in_columns")))
     last = found[-1].name
