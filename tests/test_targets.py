@@ -76,6 +76,36 @@ def test_users_lie_on_a_rectangle_of_cores(name):
     assert words.users_on_cores(heads).core_count == words.users_in_order(heads).core_count == 32
 
 
+READERS = """
+import ttnn
+device = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
+cores = lambda n: ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(n - 1, 0))])
+memory = lambda buffer, n, shape: ttnn.MemoryConfig(
+    ttnn.TensorMemoryLayout.WIDTH_SHARDED, buffer, ttnn.ShardSpec(cores(n), shape, ttnn.ShardOrientation.ROW_MAJOR))
+zeros = lambda rows, columns, memory: ttnn.zeros(
+    [1, 1, rows, columns], dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device, memory_config=memory)
+x = zeros(32, 32, memory(ttnn.BufferType.L1, 1, (32, 32)))
+for columns, readers in {columns}:
+    weight = zeros(32, columns, memory(ttnn.BufferType.DRAM, {banks}, (32, -(-columns // (32 * {banks})) * 32)))
+    program = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
+        in0_block_w=1, per_core_M=1, per_core_N=columns // 32, num_workers_per_dram_bank=readers)
+    ttnn.linear(x, weight, program_config=program, memory_config=memory(ttnn.BufferType.L1, 1, (32, columns)))
+    print("taken", columns, readers)
+"""
+
+
+def test_each_reader_of_a_bank_has_columns():
+    """2880 columns of gpt-oss leave the last of 16 readers without, and ttnn then refuses the matmul."""
+    target = targets.load("p150")
+    columns = [(n, target.readers_of_a_bank(n)) for n in (288, 2880, 3072)]
+    assert columns == [(288, 1), (2880, 1), (3072, 2)]
+    code = READERS.format(columns=columns, banks=target.dram_banks)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **mock_environment(target)}
+    )
+    assert done.stdout.count("taken") == len(columns), done.stderr[-2000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NEW)
 def test_ttnn_accepts_a_package(name):

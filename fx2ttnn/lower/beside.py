@@ -24,16 +24,11 @@ _WITH_SHARDS = frozenset(
 
 
 def worthwhile(capture: Capture, target: Target, precision: Precision) -> bool:
-    """Whether `target` can prefetch weights, and a layer's are so many that it may pay; not where its linear layers have biases."""
+    """Whether `target` can prefetch weights, and a layer's are so many that it may pay."""
     if target.prefetcher is None:
         return False
     first = next(filter(None, map(layer_of, capture.modules)), None)
     specs = {name: spec for name, spec in capture.parameter_specs.items() if layer_of(name) == first}
-    biases = any(
-        name.endswith(".bias") and len(specs[weight].shape) > 1
-        for name in specs
-        if (weight := f"{name.removesuffix('bias')}weight") in specs
-    )
     size = sum(spec.numel for spec in specs.values()) * precision.bytes_of("weights") / target.chips
     return size >= target.prefetcher.least_bytes
 

@@ -149,9 +149,16 @@ class Target:
         return "FABRIC_1D_RING" if self.torus and max(self.mesh_shape) > 2 else "FABRIC_1D"
 
     def readers_of_a_bank(self, columns: int) -> int:
-        """How many cores stream a DRAM bank's share of a weight of so many columns: as many as divide it into whole tiles."""
+        """How many cores stream a DRAM bank's share of a weight of so many columns: as many as divide it into whole tiles.
+
+        Each of several needs columns of its own: of 90 tiles over 8 banks 16 cores of 6 tiles leave the last one without, which ttnn refuses.
+        """
         share = -(-tiles(columns) // self.dram_banks)
-        return max(n for n in range(1, self.dram_readers + 1) if share % n == 0)
+
+        def taken(readers: int) -> bool:
+            return share % readers == 0 and share // readers * (readers * self.dram_banks - 1) < tiles(columns)
+
+        return max((readers for readers in range(2, self.dram_readers + 1) if taken(readers)), default=1)
 
     @property
     def chips(self) -> int:
