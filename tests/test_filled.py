@@ -92,7 +92,7 @@ def test_columns_that_divide_or_are_few_stay(columns: int, parts: int) -> None:
 
 
 def test_a_package(tmp_path: Path) -> None:
-    """An odd width, and biases beside the prefetcher: the MLP against Hugging Face on the emulator, each operation of a layer against torch."""
+    """An odd width, and biases beside the prefetcher: the MLP against Hugging Face on the emulator, each linear layer against torch."""
     fields = {
         **tiny.CONFIGS["qwen2"],
         **{"hidden_size": 512, "intermediate_size": 8224, "num_attention_heads": 16, "num_key_value_heads": 8},
@@ -101,4 +101,4 @@ def test_a_package(tmp_path: Path) -> None:
     mlp, attention = ((package / f"{name}.py").read_text() for name in ("mlp", "attention"))
     assert "input_fill=224" in mlp and "fill=224" in mlp and "global_cb" in mlp
     assert "ttnn.add(\n            qkv, self.qkv_proj_bias" in attention
-    assert_passes(run_suite(package, "tests/ops", "tests/modules/test_mlp.py"))
+    assert_passes(run_suite(package, "tests/ops/test_linear.py", "tests/modules/test_mlp.py"))

@@ -70,10 +70,8 @@ def _alike(
         if maker is None or value in graph.outputs or graph.specs[value].shape[-1] != columns:
             return set()
         for op in (maker, *users[value]):
-            if op.name in POINTWISE:
-                open_ += [
-                    v for v in (*op.inputs, *op.outputs) if graph.specs[v].numel > 1
-                ]  # without numbers of an activation
+            if op.name in POINTWISE:  # an activation's number is no value with columns
+                open_ += [v for v in (*op.inputs, *op.outputs) if graph.specs[v].numel > 1]
             elif not _plain(op, graph) or (op is not maker and op.args[0] != value):
                 return set()
     return found if any(op.name == "linear" for value in found for op in users[value]) else set()

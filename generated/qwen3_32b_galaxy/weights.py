@@ -145,16 +145,21 @@ class Weights:
         experts=None,
         transposed=False,
         fill=0,
+        input_fill=0,
         mesh_dims=(None, None),
     ):
-        """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]; `rows`, `orders` and `input_order`: see `selected`, `fill`: `joined`."""
+        """Weights [N, K] of linear layers that share an input -> [1, 1, K, N]; `rows`, `orders` and `input_order`: see `selected`, `fill`: `joined`.
+
+        `input_fill`: so many zeros stand behind the K of each output.
+        """
         names = _as_list(names)
 
         def make():
             joined = self.joined(names, parts, rows, orders, experts, transposed, fill)
-            return selected(joined.T, None, input_order).unsqueeze(0).unsqueeze(0)
+            by_input = selected(joined.T, None, input_order)
+            return torch.nn.functional.pad(by_input, (0, 0, 0, input_fill)).unsqueeze(0).unsqueeze(0)
 
-        form = f"linear in {parts} parts, {rows}, {orders}, {input_order}, {experts}, {transposed}, plus {fill}"
+        form = f"linear in {parts} parts, {rows}, {orders}, {input_order}, {experts}, {transposed}, plus {fill} and {input_fill}"
         return self._place(form, names, make, mesh_dims, dtype, memory_config=memory_config)
 
     def bias(

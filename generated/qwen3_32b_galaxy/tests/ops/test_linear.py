@@ -26,7 +26,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -42,7 +42,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.self_attn.o_proj",
         used=["model.layers.0.self_attn.o_proj"],
@@ -58,7 +58,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.mlp.gate_proj",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -74,7 +74,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.mlp.down_proj",
         used=["model.layers.0.mlp.down_proj"],
@@ -90,7 +90,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="lm_head'",
         used=["lm_head"],
@@ -106,7 +106,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -122,7 +122,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.self_attn.o_proj'",
         used=["model.layers.0.self_attn.o_proj"],
@@ -138,7 +138,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.mlp.gate_proj'",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -154,7 +154,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.mlp.down_proj'",
         used=["model.layers.0.mlp.down_proj"],
@@ -170,7 +170,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.self_attn''",
         used=["model.layers.0.self_attn"],
@@ -186,7 +186,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.self_attn.o_proj''",
         used=["model.layers.0.self_attn.o_proj"],
@@ -202,7 +202,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.mlp.gate_proj''",
         used=["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"],
@@ -218,7 +218,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # matmul.toml:52
+    # matmul.toml:69
     Case(
         name="model.layers.0.mlp.down_proj''",
         used=["model.layers.0.mlp.down_proj"],
