@@ -1,7 +1,8 @@
 """The matmuls of a package that prefetches, on one chip of the vendor's simulator: `python prefetched_on_simulator.py PACKAGE`.
 
 The package's own prefetcher, buffer, sub-devices and configurations; the collectives between its matmuls need more chips and are left
-out. Fast dispatch: ttnn has no sub-devices without. Prints and checks the PCC of each matmul against torch.
+out. Fast dispatch: ttnn has no sub-devices without. Prints and checks the PCC of each matmul against torch, without and with a bias,
+which lies in DRAM as it does in packages and is added beside the prefetcher.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main(package: Path) -> None:
         dispatch_core_config=ttnn.DispatchCoreConfig(ttnn.DispatchCoreType.WORKER, ttnn.DispatchCoreAxis.COL),
     )
     torch.manual_seed(0)
-    weights, inputs = {}, {}
+    weights, inputs, biases = {}, {}, {}
     for name in MATMULS:
         memory = getattr(cfg, f"{name.upper()}_WEIGHT_MEMORY")
         rows, columns = memory.shard_spec.shape[0], getattr(cfg, f"{name.upper()}_DECODE_PROGRAM").per_core_N
@@ -40,6 +41,8 @@ def main(package: Path) -> None:
         cores = cfg.sharded(
             ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, -(-rows // 768) * 32), cfg.RING_CORES
         )
+        bias = torch.randn(1, 1, 1, 24 * columns * 32)
+        biases[name] = bias, to_mesh(device, bias, (None, None), ttnn.bfloat16, memory_config=ttnn.DRAM_MEMORY_CONFIG)
         x = torch.randn(1, 1, 32, rows)
         inputs[name] = x, to_mesh(device, x, (None, None), ttnn.bfloat16, memory_config=cores)
     buffer = part["prefetcher"].GlobalCircularBuffer(device)
@@ -54,7 +57,7 @@ def main(package: Path) -> None:
                 (32, program.per_core_N * 32),
                 cfg.RECEIVER_CORES,
             )
-            found[name] = ttnn.matmul(
+            product = ttnn.matmul(
                 inputs[name][1],
                 weight,
                 dtype=ttnn.bfloat16,
@@ -64,13 +67,17 @@ def main(package: Path) -> None:
                 global_cb=buffer.get(),
                 sub_device_id=cfg.WORKERS,
             )
-        for name, output in found.items():
+            found[name] = product, ttnn.add(product, biases[name][1], dtype=ttnn.bfloat16, memory_config=output)
+        for name, outputs in found.items():
             rounded = ttnn.to_torch(weights[name]).float()
-            expected = inputs[name][0].bfloat16().float() @ rounded
-            got = ttnn.to_torch(output).float()
-            pcc = torch.corrcoef(torch.stack([got.flatten(), expected.flatten()]))[0, 1].item()
-            print(f"{name} {tuple(rounded.shape)}: PCC {pcc:.6f}", flush=True)
-            assert pcc > 0.9999, name
+            product = inputs[name][0].bfloat16().float() @ rounded
+            for said, output, expected in zip(
+                ("", ", with bias"), outputs, (product, product + biases[name][0]), strict=True
+            ):
+                got = ttnn.to_torch(output).float()
+                pcc = torch.corrcoef(torch.stack([got.flatten(), expected.flatten()]))[0, 1].item()
+                print(f"{name} {tuple(rounded.shape)}{said}: PCC {pcc:.6f}", flush=True)
+                assert pcc > 0.9999, name + said
     print("all right", flush=True)
     os._exit(0)
 
