@@ -57,7 +57,7 @@ class Cost:
             for value, placement in zip(op.inputs, inputs, strict=True)
         ]
         if op.name == "linear":
-            found = [self._linear(op, shapes)]
+            found = self._linear(op, shapes)
         elif op.name == "attention":
             found = [self._attention(shapes)]
         elif op.name in NORMS:
@@ -96,23 +96,25 @@ class Cost:
     def _seconds(self, found: list[Kernel]) -> float:
         return sum(self.target.costs.gap + kernel.us for kernel in found) / 1e6
 
-    def _linear(self, op: Op, shapes: list[tuple[int, ...]]) -> Kernel:
+    def _linear(self, op: Op, shapes: list[tuple[int, ...]]) -> list[Kernel]:
         *rows, k = shapes[0]
         columns = sum(shape[0] for shape in shapes[1:] if len(shape) == 2)
         precision = self.precision.of_gates() if op.outputs[0] in self.gates else self.precision
         bytes_of = precision.bytes_of("weights")
         if self.prefill:
-            return self.kernels.matmul(prod(rows), k, columns, bytes_of, precision.flops(self.target))
+            return [self.kernels.matmul(prod(rows), k, columns, bytes_of, precision.flops(self.target))]
         fidelity = fidelity_on(self.target, precision.fidelity)
         ring = self.target.working_prefetcher
         if ring and layer_of(op.module):
             if ring.slice_bytes(tiles(k), tiles(columns), bytes_of) > ring.buffer_bytes:
-                return Kernel({FIXED: inf}, "no room where weights are prefetched to")
+                return [Kernel({FIXED: inf}, "no room where weights are prefetched to")]
             stream = self.target.costs.ring_matmul.stream * PER_MICROSECOND
             arrives = ring.streamed_bytes(tiles(k), tiles(columns), bytes_of) / stream
-            return self.kernels.ring_matmul(k, columns, fidelity, len(ring.ring), self.target.stream_share * arrives)
+            matmul = self.kernels.ring_matmul(k, columns, fidelity, len(ring.ring), self.target.stream_share * arrives)
+            biased = any(len(shape) == 1 for shape in shapes[2:])
+            return [matmul, *([self.kernels.small("BinaryNg")] if biased else [])]
         readers = self.target.readers_of_a_bank(columns)
-        return self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows), readers)
+        return [self.kernels.sharded_matmul(k, columns, bytes_of, fidelity, self._cores(k), prod(rows), readers)]
 
     def _attention(self, shapes: list[tuple[int, ...]]) -> Kernel:
         (_, heads, tokens, width), (rows, kv_heads, context, key), values = shapes[:3]
