@@ -6,7 +6,7 @@ from suites import assert_passes, run_suite
 from tiny import CONFIGS, write_config
 
 from fx2ttnn import pipeline
-from fx2ttnn.capture import capture_decode, capture_prefill, load_config, load_source
+from fx2ttnn.capture import capture_decode, capture_prefill, load_config, load_source, own_attention
 from fx2ttnn.errors import CaptureError
 
 # A model of a user's own that knows nothing of transformers' attention interface; `ATTEND` and `MASK` are filled in.
@@ -145,6 +145,29 @@ def test_the_emitted_suite_of_a_model_of_ones_own_passes(style, target, tmp_path
     options = pipeline.Options(str(tmp_path / "own"), target, max_seq_len=256, module=module)
     pipeline.write_package(pipeline.compile_model(options), tmp_path / "package_of_own")
     assert_passes(run_suite(tmp_path / "package_of_own", "tests/modules", "tests/model/test_model.py"))
+
+
+ALIBI = BY_HAND.replace("seen =", "scores = scores - 0.5 * (length - 1 - torch.arange(length))\nseen =")
+
+
+@pytest.mark.parametrize("attend", [BY_HAND, ALIBI], ids=["", "alibi"])
+@pytest.mark.parametrize(
+    "differs",
+    ["scores = scores * 1.001", "seen = seen & (torch.arange(length) != 3)", "scores = scores.clamp(-2, 2)", ""],
+    ids=["scale", "key", "clamp", "nothing"],
+)
+def test_what_long_prompts_alone_do_is_noticed(attend, differs, tmp_path, monkeypatch):
+    """A long prompt is tried on one case of numbers, where a short one is tried on three."""
+    monkeypatch.setattr(own_attention, "MANY", 8)
+    lines = attend.format(seen=ROWS).replace(
+        "weights =", f"if tokens > 8:\n    {differs}\nweights =" if differs else "weights ="
+    )
+    config, model_class = own(tmp_path, lines, "None")
+    if not differs:
+        capture_prefill(config, 16, 64, model_class)
+        return
+    with pytest.raises(CaptureError, match="on 16 tokens after 0 others it gives other numbers"):
+        capture_prefill(config, 16, 64, model_class)
 
 
 @pytest.mark.parametrize(
