@@ -33,6 +33,16 @@ MODELS = {
         "head_dim": 64,
         "max_position_embeddings": 2048,
     },
+    "biased": {
+        **SMALL,
+        **{"model_type": "qwen2", "hidden_size": 512, "num_attention_heads": 16, "num_key_value_heads": 8},
+        "max_position_embeddings": 2048,
+    },
+    "slopes_beside": {
+        **SMALL,
+        **{"model_type": "bloom", "hidden_size": 2048, "n_layer": 2, "n_head": 32},
+        "max_position_embeddings": 2048,
+    },
     "mixture": {
         **CONFIGS["qwen3_moe"],
         **{"hidden_size": 512, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 64},
@@ -77,7 +87,7 @@ def test_every_row_is_taken_by_a_model(monkeypatch):
         monkeypatch.setitem(CONFIGS, name, fields)
     made = [compiled(model, target) for target, models in COMPILES.items() for model in models.split()]
     made.append(compiled("laguna", "n150", precision="accuracy"))
-    made += [stages(name, "galaxy", prefetch=True) for name in ("small", "mixture")]
+    made += [stages(name, "galaxy", prefetch=True) for name in ("small", "biased", "slopes_beside", "mixture")]
     made += [stages("qwen3_galaxy", "galaxy"), stages("long_rows", "galaxy")]
     # What the planner takes for no model here: a hidden state split over both axes, and heads of which a chip keeps some rows.
     with monkeypatch.context() as patch:

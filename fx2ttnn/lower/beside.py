@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fx2ttnn.ir import Capture
-from fx2ttnn.lower.values import Call, Construct, Lowered
+from fx2ttnn.lower.values import Call, Construct, Enum, Lowered
 from fx2ttnn.names import layer_of
 from fx2ttnn.precision import BYTES, Precision
 from fx2ttnn.targets import Prefetcher, Target
@@ -17,7 +17,7 @@ _WITH_SHARDS = frozenset(
     f"ttnn.{name}"
     for name in """
     add subtract multiply div minimum maximum gt ge lt eq where clamp gelu silu relu sigmoid softplus tanh square abs exp expm1
-    rms_norm layer_norm to_memory_config experimental.nlp_create_qkv_heads_decode experimental.paged_fused_update_cache
+    rms_norm layer_norm layer_norm_pre_all_gather layer_norm_post_all_gather to_memory_config experimental.nlp_create_qkv_heads_decode experimental.paged_fused_update_cache
     experimental.paged_update_cache experimental.rotary_embedding_hf experimental.rotary_embedding_llama_fused_qk
     """.split()  # noqa: SIM905
 )
@@ -63,6 +63,11 @@ def _beside(call: Call, lowered: Lowered) -> bool:
         return True
     if call.function not in _WITH_SHARDS:  # nor a collective, which takes cores to send and receive, too
         return False
+    if isinstance(call.kwargs.get("memory_config"), Enum):  # sharded by ttnn, over cores from the corner on
+        return False
     held = {*lowered.parameters, *lowered.states}
     own = [lowered.tensors[value] for value in (*call.inputs, *call.outputs) if value not in held]
-    return all(tensor.memory.buffer == "L1" and tensor.memory.kind != "interleaved" for tensor in own)
+    sharded = [tensor.memory.buffer == "L1" and tensor.memory.kind != "interleaved" for tensor in own]
+    return (
+        any(sharded) if call.function == "ttnn.to_memory_config" else all(sharded)
+    )  # moved by the cores of the shards

@@ -41,7 +41,7 @@ class Cost:
         self.gates = gates(graph)
         self.of_matmuls = {op.outputs[0] for op in graph.ops if op.name == "linear"}
         self.for_heads = {op.inputs[0] for op in graph.ops if op.name == "create_qkv_heads"}
-        self.in_layers = {out for op in graph.ops if layer_of(op.module) for out in op.outputs}
+        self.in_layers = {v for op in graph.ops if layer_of(op.module) for v in (*op.inputs, *op.outputs)}
         self._known: dict[tuple[str, tuple[Placement, ...]], float] = {}
 
     def op(self, op: Op, inputs: tuple[Placement, ...]) -> float:
@@ -62,6 +62,8 @@ class Cost:
             found = [self._attention(shapes)]
         elif op.name in NORMS:
             found = self._norm(op, shapes, inputs[0])
+        elif op.name == "rotary" and self._too_many(shapes[0][0]):
+            return inf
         else:
             found = [self._small(op.name, shapes)]
         return self._seconds(found)
@@ -154,6 +156,11 @@ class Cost:
             return self.kernels.interleaved(0.0)
         moved = sum(map(prod, (*shapes[:1], *shapes))) * self.precision.bytes_of("activations")
         return self.kernels.interleaved(moved)
+
+    def _too_many(self, users: int) -> bool:
+        """Whether queries and keys of so many users, one to a core, have no room beside the prefetcher: they rotate on cores of their own."""
+        ring = self.target.working_prefetcher
+        return ring is not None and not self.prefill and 2 * users > ring.worker_count
 
     def _cores(self, width: int) -> int:
         """Over how many a hidden state of so many columns is sharded: the `home` of the rules, but for the rectangle."""

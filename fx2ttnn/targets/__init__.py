@@ -70,6 +70,11 @@ class Prefetcher:
         return tuple((x + n, y) for x, y in self.senders for n in range(1, self.receivers + 1))
 
     @property
+    def worker_count(self) -> int:
+        """The cores that run everything else."""
+        return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in self.workers)
+
+    @property
     def few(self) -> int:
         """A value that divides over fewer cores than this lies on those that receive, where the last one's columns are filled up."""
         return len(self.ring) // 4
