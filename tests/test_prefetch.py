@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny
@@ -24,7 +25,9 @@ from fx2ttnn.emulate.tensor import EmulationError
 from fx2ttnn.errors import UserError
 from fx2ttnn.ir import PARTIAL, Graph, Op, Placement, Ref, TensorSpec
 from fx2ttnn.lower.beside import not_beside, too_large
+from fx2ttnn.lower.values import Enum
 from fx2ttnn.lower.vocabulary import Vocabulary
+from fx2ttnn.names import layer_of
 from fx2ttnn.plan.collectives import Step
 from fx2ttnn.plan.cost import Cost
 from fx2ttnn.precision import PRECISIONS
@@ -214,6 +217,58 @@ def test_whole_heads_lie_on_a_core(tmp_path: Path) -> None:
     assert found.tensors[made].memory.shard == (32, 128)
 
 
+def other(folder: Path, **fields: Any) -> str:
+    """A model of tiny.py's sizes but for these fields, and for those of which other families have none."""
+    common = {key: value for key, value in tiny.SIZES.items() if key not in ("head_dim", "num_key_value_heads")}
+    return str(tiny.write_config(folder / "other", {**common, **fields}))
+
+
+@pytest.mark.slow
+def test_slopes_keep_to_the_workers(tmp_path: Path) -> None:
+    model = other(tmp_path, model_type="bloom", hidden_size=2048, n_layer=2, n_head=32)
+    package = compiled(tmp_path, model, "galaxy", prefetch=True)
+    assert check(package).ok
+    operations = [f"tests/ops/test_{name}.py" for name in ("nlp_create_qkv_heads_decode", "add", "multiply")]
+    assert_passes(run_suite(package, *operations))
+
+
+@pytest.mark.slow
+def test_layer_norms_of_parts_keep_to_the_workers(tmp_path: Path, monkeypatch) -> None:
+    """Where the planner divides the hidden state; besides it their layers are handed nothing, as positions are added to tokens."""
+    monkeypatch.setattr(planning, "residual_placements", lambda target: [Placement(("R", 2))])
+    sizes = {"hidden_size": 2048, "word_embed_proj_dim": 2048, "ffn_dim": 8192, "num_attention_heads": 32}
+    options = pipeline.Options(other(tmp_path, model_type="opt", **sizes), max_seq_len=256, prefetch=True)
+    pipeline.write_package(pipeline.compile_model(options), package := tmp_path / "package_of_opt")
+    norm, model = ((package / f"{name}.py").read_text() for name in ("norm", "model"))
+    assert "subdevice_id=cfg.WORKERS" in norm and "(hidden_states,) = self.decode_embed(" in model
+    assert check(package).ok
+    assert_passes(run_suite(package, "tests/modules/test_norm.py"))
+
+
+def test_users_are_divided_where_all_have_no_room() -> None:
+    """Queries and keys that rotate lie on 2 x 32 cores, of 50."""
+    specs = {
+        name: TensorSpec(shape)
+        for name, shape in {"q": (32, 8, 1, 64), "cos": (32, 1, 64), "y": (32, 8, 1, 64)}.items()
+    }
+    op = Op("rotary", (Ref("q"), Ref("cos"), Ref("cos")), ("y",), {"beside": True}, "model.layers.0.self_attn")
+    graph = Graph("decode", ("q", "cos"), ("y",), (op,), specs, {})
+    whole, divided = Placement(("R", "R")), Placement((0, "R"))
+    beside, alone = (Cost(graph, 32, machine, PRECISIONS["accuracy"]) for machine in (GALAXY.with_prefetcher(), GALAXY))
+    assert beside.op(op, (whole,) * 3) == inf > beside.op(op, (divided,) * 3)
+    assert alone.op(op, (whole,) * 3) < inf
+
+
+def test_what_layers_read_is_not_partitioned_beside() -> None:
+    """The first layer reads what the embedding gives; the other layers, which are planned with it, what a layer gives."""
+    specs = {name: TensorSpec(shape) for name, shape in {"x": (32, 1, 256), "w": (256,), "y": (32, 1, 256)}.items()}
+    op = Op("rms_norm", (Ref("x"), Ref("w")), ("y",), {"eps": 1e-6}, "model.layers.0.input_layernorm")
+    graph = Graph("decode", ("x",), ("y",), (op,), specs, {"w": "w"})
+    step = Step("mesh_partition", 1, 2, Placement(("R", 2)))
+    beside, alone = (Cost(graph, 32, machine, PRECISIONS["accuracy"]) for machine in (GALAXY.with_prefetcher(), GALAXY))
+    assert beside.step(step, "x", Placement(("R", "R"))) == inf > alone.step(step, "x", Placement(("R", "R")))
+
+
 def test_a_plan_that_counts_the_stream_is_taken_where_it_is_faster() -> None:
     """With quick products the cheapest plan by its operations alone has weights on several chips, for which matmuls wait."""
     options = pipeline.Options("llama-3.3-70b", fidelity="LoFi", layers=2)
@@ -249,6 +304,9 @@ def test_an_interleaved_value_is_not_beside(model: str) -> None:
         found.tensors[add.outputs[0]], memory=replace(found.tensors[add.outputs[0]].memory, kind="interleaved")
     )
     assert add in not_beside(replace(found, tensors={**found.tensors, add.outputs[0]: moved}))
+    made = next(call for call in found.calls if call.function == "ttnn.to_memory_config" and layer_of(call.op.module))
+    of_ttnn = replace(made, kwargs={**made.kwargs, "memory_config": Enum("ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG")})
+    assert [of_ttnn] == not_beside(replace(found, calls=[of_ttnn]))
 
 
 @given(count=st.integers(1, 50), behind=st.integers(0, 50))
