@@ -186,11 +186,14 @@ class Weights:
         transform = f"bias in {parts} parts, {rows}, {orders}, plus {fill}, on {partial_axes}"
         return self._place(transform, names, make, mesh_dims, ttnn.bfloat16, memory_config=memory_config)
 
-    def vector(self, name, mesh_dims=(None, None)):
-        """[N] -> [1, 1, 1, N], exact: in float32."""
-        return self._place(
-            "vector", [name], lambda: self.read(name).float().reshape(1, 1, 1, -1), mesh_dims, ttnn.float32
-        )
+    def vector(self, name, softplus=False, mesh_dims=(None, None)):
+        """[N], or its softplus -> [1, 1, 1, N], exact: in float32."""
+
+        def make():
+            numbers = self.read(name).float().reshape(1, 1, 1, -1)
+            return torch.nn.functional.softplus(numbers) if softplus else numbers
+
+        return self._place(f"vector{' after softplus' if softplus else ''}", [name], make, mesh_dims, ttnn.float32)
 
     def norm(self, name, offset=0.0, order=None, mesh_dims=(None, None)):
         """Weight or bias [H] of a norm, plus `offset` -> rows of one tile width, [1, 1, H / 32, 32].

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:173
+    # attention.toml:181
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -43,7 +43,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:173
+    # attention.toml:181
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -78,7 +78,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:173
+    # attention.toml:181
     Case(
         name="model.layers.0.self_attn''",
         used=["model.layers.0.self_attn"],

@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, Resource, check
 
 CASES = [
-    # attention.toml:163
+    # attention.toml:171
     Case(
         name="model.layers.0.self_attn.q_norm",
         used=["model.layers.0.self_attn.q_norm"],
@@ -33,7 +33,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:163
+    # attention.toml:171
     Case(
         name="model.layers.0.self_attn.k_norm",
         used=["model.layers.0.self_attn.k_norm"],
@@ -58,7 +58,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:163
+    # attention.toml:171
     Case(
         name="model.layers.0.self_attn.q_norm'",
         used=["model.layers.0.self_attn.q_norm"],
@@ -83,7 +83,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:163
+    # attention.toml:171
     Case(
         name="model.layers.0.self_attn.k_norm'",
         used=["model.layers.0.self_attn.k_norm"],
@@ -108,7 +108,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:163
+    # attention.toml:171
     Case(
         name="model.layers.0.self_attn.q_norm''",
         used=["model.layers.0.self_attn.q_norm"],
@@ -133,7 +133,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:163
+    # attention.toml:171
     Case(
         name="model.layers.0.self_attn.k_norm''",
         used=["model.layers.0.self_attn.k_norm"],

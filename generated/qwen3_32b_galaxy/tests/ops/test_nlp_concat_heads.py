@@ -7,7 +7,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:185
+    # attention.toml:193
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -17,7 +17,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:185
+    # attention.toml:193
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -27,7 +27,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:185
+    # attention.toml:193
     Case(
         name="model.layers.0.self_attn''",
         used=["model.layers.0.self_attn"],

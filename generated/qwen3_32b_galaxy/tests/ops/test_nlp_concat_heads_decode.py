@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:128
+    # attention.toml:136
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],

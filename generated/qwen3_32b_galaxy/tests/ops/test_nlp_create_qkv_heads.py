@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, check
 
 CASES = [
-    # attention.toml:142
+    # attention.toml:150
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
@@ -21,7 +21,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:142
+    # attention.toml:150
     Case(
         name="model.layers.0.self_attn'",
         used=["model.layers.0.self_attn"],
@@ -34,7 +34,7 @@ CASES = [
         },
         pcc=0.999,
     ),
-    # attention.toml:142
+    # attention.toml:150
     Case(
         name="model.layers.0.self_attn''",
         used=["model.layers.0.self_attn"],

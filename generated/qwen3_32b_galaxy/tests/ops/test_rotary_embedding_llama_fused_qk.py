@@ -8,7 +8,7 @@ from . import references
 from .harness import Case, Input, Resource, check
 
 CASES = [
-    # attention.toml:88
+    # attention.toml:96
     Case(
         name="model.layers.0.self_attn",
         used=["model.layers.0.self_attn"],
