@@ -84,6 +84,15 @@ def test_no_undefined_or_unused_names(model, target):
     assert code == 0, said
 
 
+def test_a_layer_whose_norm_writes_over_its_input(tmp_path):
+    """The layer's own test has no sum to compare it with: the addition is its own, too."""
+    options = pipeline.Options("qwen2.5-7b", "galaxy", max_seq_len=256, layers=2)
+    pipeline.write_package(pipeline.compile_model(options), tmp_path / "package")
+    assert "changes hidden_states" in (tmp_path / "package" / "decoder.py").read_text()
+    code, said = ruff("check", "--select", "F", str(tmp_path / "package"))
+    assert not code, said
+
+
 @every_package
 def test_imports_ttnn_torch_and_libraries_that_read_checkpoints(model, target):
     readers = {"safetensors", "transformers", "compressed_tensors", "huggingface_hub"}
