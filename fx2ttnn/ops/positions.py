@@ -15,7 +15,7 @@ from fx2ttnn.ops.table import MOVEMENT, Strategy, operation, per_element
     "position_ids# [_ _] -> [...]",
     "stem: str, table: graph, border: int, order: tuple?, factor: bool?, doubled: bool?, of_tokens: bool?, beside: bool?",
     kind=MOVEMENT,
-    split=lambda graph, op: [Strategy((0,), (0,))],
+    split=lambda graph, op: [Strategy((0,), (0,)), Strategy((1,), (1,))],
 )
 def position_table(run: Any, op: Op, args: list[Any]) -> Any:
     """Row `position` of a table that the graph `table` computes when the model is built.
