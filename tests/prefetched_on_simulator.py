@@ -22,8 +22,7 @@ def on_heads(ttnn, torch, cfg, put):
     """Names of operations, what they gave, and what torch gives. `put`: a torch tensor on the device, in interleaved L1 or as said."""
     columns, heads = torch.randn(1, 1, 32, 320).bfloat16(), torch.randn(1, 32, 5, 64).bfloat16()
     one, slopes = torch.randn(1, 32, 1, 64).bfloat16(), torch.randn(1, 1, 5, 64).bfloat16()
-    workers = [(x, y) for y in range(10) for x in (1, 2, 3, 5, 6)]
-    assert len(workers) == cfg.WORKER_CORES.num_cores()
+    workers = [(core.x, core.y) for core in ttnn.corerange_to_cores(cfg.WORKER_CORES, row_wise=True)]
 
     def on(layout, count, shape):
         return cfg.sharded(layout, ttnn.BufferType.L1, shape, [(core, core) for core in workers[:count]])
@@ -56,6 +55,10 @@ def main(package: Path) -> None:
         dispatch_core_config=ttnn.DispatchCoreConfig(ttnn.DispatchCoreType.WORKER, ttnn.DispatchCoreAxis.COL),
     )
     torch.manual_seed(0)
+
+    def put(x, memory=ttnn.L1_MEMORY_CONFIG):
+        return to_mesh(device, x, (None, None), ttnn.bfloat16, memory_config=memory)
+
     weights, inputs, biases = {}, {}, {}
     for name in MATMULS:
         memory = getattr(cfg, f"{name.upper()}_WEIGHT_MEMORY")
@@ -66,9 +69,9 @@ def main(package: Path) -> None:
             ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.L1, (32, -(-rows // 768) * 32), cfg.RING_CORES
         )
         bias = torch.randn(1, 1, 1, 24 * columns * 32)
-        biases[name] = bias, to_mesh(device, bias, (None, None), ttnn.bfloat16, memory_config=ttnn.DRAM_MEMORY_CONFIG)
+        biases[name] = bias, put(bias, ttnn.DRAM_MEMORY_CONFIG)
         x = torch.randn(1, 1, 32, rows)
-        inputs[name] = x, to_mesh(device, x, (None, None), ttnn.bfloat16, memory_config=cores)
+        inputs[name] = x, put(x, cores)
     buffer = part["prefetcher"].GlobalCircularBuffer(device)
     prefetcher = part["prefetcher"].Prefetcher(device, buffer, [list(weights.values())])
     found = {}
@@ -92,9 +95,6 @@ def main(package: Path) -> None:
                 sub_device_id=cfg.WORKERS,
             )
             found[name] = product, ttnn.add(product, biases[name][1], dtype=ttnn.bfloat16, memory_config=output)
-
-        def put(x, memory=ttnn.L1_MEMORY_CONFIG):
-            return to_mesh(device, x, (None, None), ttnn.bfloat16, memory_config=memory)
 
         def compare(name, output, expected):
             got = ttnn.to_torch(output).float()[tuple(map(slice, expected.shape))]

@@ -160,14 +160,14 @@ def check_form(written: Written, form: Form) -> None:
     steepest = max(map(abs, form.get("slopes", (0.0,))))
     rounding = _EPSILON * steepest * k.shape[2]  # of the bias, as the model computes it
     equal = _undoing(written, form)
-    cases = [(*equal, 3e-6), (torch.zeros_like(q), k, 3e-6), (q * spread, k, 1e-4)]
-    if (
-        tokens > MANY
-    ):  # one case for all of it, whose scores differ so little that each key counts: a case takes seconds
+    if tokens > MANY:
+        # A case takes seconds, so one stands for all: its scores differ so little that each key counts.
         free = slice(1 if "slopes" in form else 0, None)  # where nothing undoes slopes
         for side, numbers in zip(equal, (q * spread / 10, k), strict=True):
             side[..., free] = numbers[..., free]
         cases = [(*equal, 1e-5)]
+    else:
+        cases = [(*equal, 3e-6), (torch.zeros_like(q), k, 3e-6), (q * spread, k, 1e-4)]
     for queries, keys, tolerance in cases:
         found = _run(written, queries, keys, v)
         tensors = {"q": _heads_first(written, queries), "k": keys, "v": v}

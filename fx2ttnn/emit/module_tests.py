@@ -401,9 +401,9 @@ class _Test:
 
     def _changed(self) -> list[str]:
         """Inputs that the unit writes over hold the sum then; a unit that holds the addition, too, was given none."""
-        found: list[str] = []
         if not self.adds:
-            return found
+            return []
+        found = []
         for value in self.unit.bodies[self.mode].changed(self.mode):
             tensor = self.lowered.tensors[value]
             read = f"from_mesh(mesh_device, {self.names[value]}, {tensor.mesh_dims})[:, :, : cfg.BATCH]"

@@ -17,8 +17,9 @@ _WITH_SHARDS = frozenset(
     f"ttnn.{name}"
     for name in """
     add subtract multiply div minimum maximum gt ge lt eq where clamp gelu silu relu sigmoid softplus tanh square abs exp expm1
-    rms_norm layer_norm layer_norm_pre_all_gather layer_norm_post_all_gather to_memory_config experimental.nlp_create_qkv_heads_decode experimental.paged_fused_update_cache
-    experimental.paged_update_cache experimental.rotary_embedding_hf experimental.rotary_embedding_llama_fused_qk
+    rms_norm layer_norm layer_norm_pre_all_gather layer_norm_post_all_gather to_memory_config experimental.nlp_create_qkv_heads_decode
+    experimental.paged_fused_update_cache experimental.paged_update_cache experimental.rotary_embedding_hf
+    experimental.rotary_embedding_llama_fused_qk
     """.split()  # noqa: SIM905
 )
 
@@ -68,6 +69,6 @@ def _beside(call: Call, lowered: Lowered) -> bool:
     held = {*lowered.parameters, *lowered.states}
     own = [lowered.tensors[value] for value in (*call.inputs, *call.outputs) if value not in held]
     sharded = [tensor.memory.buffer == "L1" and tensor.memory.kind != "interleaved" for tensor in own]
-    return (
-        any(sharded) if call.function == "ttnn.to_memory_config" else all(sharded)
-    )  # moved by the cores of the shards
+    if call.function == "ttnn.to_memory_config":  # the cores of the shards move them
+        return any(sharded)
+    return all(sharded)

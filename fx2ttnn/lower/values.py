@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from fx2ttnn.ir import PARTIAL, Op, Ref, refs
-
-Range = tuple[tuple[int, int], tuple[int, int]]  # first and last core (x, y), both included
-
-
-def core_count(ranges: Iterable[Range]) -> int:
-    """Cores in some rectangles."""
-    return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in ranges)
+from fx2ttnn.targets import Range, core_count
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import struct
 from dataclasses import replace
 from typing import Any
 
-from fx2ttnn.lower.values import Construct, Enum, Memory, Range, Tensor, core_count
+from fx2ttnn.lower.values import Construct, Enum, Memory, Tensor
 from fx2ttnn.precision import BYTES, Precision, fidelity_on
-from fx2ttnn.targets import Prefetcher, Target
+from fx2ttnn.targets import Prefetcher, Range, Target, core_count
 from fx2ttnn.tiles import TILE, tiles
 
 L1 = Memory("L1")
@@ -85,6 +85,7 @@ class Vocabulary:
             "users_on_cores": self.users_on_cores,
             "users_in_order": self.users_in_order,
             "heads_on_cores": self.heads_on_cores,
+            "whole_heads": self.whole_heads,
             "heads_in_a_column": self.heads_in_a_column,
             "area_cores": self.area_cores,
             "on_ring": self.on_ring,
@@ -242,6 +243,12 @@ class Vocabulary:
     def heads_on_cores(self, heads: int, dim: int) -> Memory:
         """Width sharded with one head to a core."""
         return Memory("L1", "width", (TILE, dim), self.first_cores(heads))
+
+    def whole_heads(self, x: Tensor, dim: int) -> Memory:
+        """Where x lies if that is width sharded and no core holds parts of two heads of `dim` columns; else one head to a core."""
+        memory = x.memory
+        lies = memory.kind == "width" and memory.shard is not None and dim % memory.shard[1] == 0
+        return memory if lies else self.heads_on_cores(x.width // dim, dim)
 
     def one_core(self, width: int) -> Memory:
         """Width sharded on a single core."""

@@ -16,7 +16,7 @@ from fx2ttnn.plan.collectives import Step
 from fx2ttnn.plan.device_shape import local_shape
 from fx2ttnn.plan.gates import gates
 from fx2ttnn.precision import PRECISIONS, Precision, fidelity_on
-from fx2ttnn.targets import Target
+from fx2ttnn.targets import Target, core_count
 from fx2ttnn.tiles import TILE, tiles
 
 # ttnn's classes of what keeps a few rows in L1; any other is taken for one without a measurement.
@@ -37,6 +37,7 @@ class Cost:
         self.graph, self.users, self.target, self.precision = graph, users, target, precision
         self.kernels = Kernels(target)
         self.prefill = graph.name == "prefill"
+        self.ring = None if self.prefill else target.working_prefetcher
         self.tokens = graph.specs[graph.inputs[0]].shape[1] if self.prefill else 1  # of a chunk
         self.gates = gates(graph)
         self.of_matmuls = {op.outputs[0] for op in graph.ops if op.name == "linear"}
@@ -72,7 +73,7 @@ class Cost:
         """Time of one collective of a value that lay as `before`."""
         spec = self.graph.specs[value]
         shapes = [local_shape(spec, placement, self.target.mesh_shape) for placement in (before, step.after)]
-        beside = self.target.working_prefetcher is not None and not self.prefill and value in self.in_layers
+        beside = self.ring is not None and value in self.in_layers
         if step.name == "mesh_partition":
             return inf if beside else self._seconds([self._small(step.name, shapes)])
         shape = max(shapes, key=prod)
@@ -106,7 +107,7 @@ class Cost:
         if self.prefill:
             return [self.kernels.matmul(prod(rows), k, columns, bytes_of, precision.flops(self.target))]
         fidelity = fidelity_on(self.target, precision.fidelity)
-        ring = self.target.working_prefetcher
+        ring = self.ring
         if ring and layer_of(op.module):
             if ring.slice_bytes(tiles(k), tiles(columns), bytes_of) > ring.buffer_bytes:
                 return [Kernel({FIXED: inf}, "no room where weights are prefetched to")]
@@ -132,7 +133,7 @@ class Cost:
     def _norm(self, op: Op, shapes: list[tuple[int, ...]], placement: Placement) -> list[Kernel]:
         axes = placement.axes_of(len(shapes[0]) - 1)
         if not axes:
-            moved = self.target.prefetching and not self.prefill and layer_of(op.module)  # to the ring of the matmuls
+            moved = self.ring and layer_of(op.module)  # to the ring of the matmuls
             return [self._rows("LayerNorm", shapes[0]), *([self.kernels.small("Reshard")] if moved else [])]
         ring = ring_of(self.target, axes[0])
         if op.name == "rms_norm" and not self.prefill:
@@ -159,8 +160,7 @@ class Cost:
 
     def _too_many(self, users: int) -> bool:
         """Whether queries and keys of so many users, one to a core, have no room beside the prefetcher: they rotate on cores of their own."""
-        ring = self.target.working_prefetcher
-        return ring is not None and not self.prefill and 2 * users > ring.worker_count
+        return self.ring is not None and 2 * users > core_count(self.ring.workers)
 
     def _cores(self, width: int) -> int:
         """Over how many a hidden state of so many columns is sharded: the `home` of the rules, but for the rectangle."""
@@ -172,7 +172,7 @@ class Cost:
             return False
         if len(shape) == 4:  # heads: one user to a core
             return step.name == "all_gather" and step.dim == 0
-        cores, ring = self._cores(shape[-1]), self.target.working_prefetcher
+        cores, ring = self._cores(shape[-1]), self.ring
         if ring and cores < ring.few:
             cores = len(ring.ring)
         columns = -(-tiles(shape[-1]) // cores) * TILE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from fx2ttnn.shipped import shipped
 from fx2ttnn.tiles import tiles
 
 _HERE = Path(__file__).parent
+Range = tuple[tuple[int, int], tuple[int, int]]  # first and last core (x, y), both included
+
+
+def core_count(ranges: Iterable[Range]) -> int:
+    """Cores in some rectangles."""
+    return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in ranges)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Prefetcher:
     grid: tuple[int, int]
     senders: tuple[tuple[int, int], ...]
     receivers: int
-    workers: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+    workers: tuple[Range, ...]
     ring: tuple[tuple[int, int], ...]
     hop: tuple[int, int]
     buffer_bytes: int
@@ -68,11 +75,6 @@ class Prefetcher:
     def received(self) -> tuple[tuple[int, int], ...]:
         """The receivers, a sender's one after the other."""
         return tuple((x + n, y) for x, y in self.senders for n in range(1, self.receivers + 1))
-
-    @property
-    def worker_count(self) -> int:
-        """The cores that run everything else."""
-        return sum((x1 - x0 + 1) * (y1 - y0 + 1) for (x0, y0), (x1, y1) in self.workers)
 
     @property
     def few(self) -> int:
